@@ -1,0 +1,159 @@
+"""The protocols through which `reconcile` reaches the world, in the core's own words.
+
+`cloud/` implements the Google ones (one class per service), `cluster/kube.py` the Kubernetes ones. A look-up
+returns None where nothing exists and raises `errors.BudgetError` where it could not tell; nobody may create
+after a failed look-up. Mutations never retry by themselves and never wait for a long-running operation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from budget_operator.core.observed import (
+    Address,
+    Bucket,
+    Firewall,
+    Function,
+    GuestReport,
+    Instance,
+    Inventory,
+    Job,
+    OperationRef,
+    OperationState,
+    Preemption,
+    Probe,
+    Topic,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InstanceRequest:
+    """Everything an instances.insert needs."""
+
+    name: str
+    zone: str
+    machine_type: str
+    provisioning_model: str  # SPOT or STANDARD
+    disk_gib: int
+    source_image: str
+    network: str
+    network_tag: str
+    address: str  # the static IPv4 address for accessConfigs[0].natIP
+    service_account: str  # e-mail; empty for none
+    labels: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FunctionRequest:
+    """Everything a functions.create or update needs."""
+
+    name: str
+    region: str
+    runtime: str
+    bucket: str
+    source_object: str
+    topic: str
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+    service_account: str = ""
+    build_service_account: str = ""
+    trigger_service_account: str = ""
+
+
+@dataclass(frozen=True)
+class Scan(Generic[T]):
+    """A list over all scopes: what was found, and the scopes that did not answer."""
+
+    items: tuple[T, ...]
+    unknown: frozenset[str] = frozenset()
+
+
+class Compute(Protocol):
+    """Compute Engine."""
+
+    def instances(self, label: str, value: str) -> Scan[Instance]: ...
+    def instance(self, zone: str, name: str) -> Instance | None: ...
+    def addresses(self, label: str, value: str) -> Scan[Address]: ...
+    def address(self, region: str, name: str) -> Address | None: ...
+    def preemptions(self, since: datetime) -> Scan[Preemption]: ...
+    def operation(self, ref: OperationRef) -> OperationState | None: ...
+    def guest_report(self, zone: str, name: str) -> GuestReport: ...
+    def insert_instance(self, request: InstanceRequest, request_id: str) -> OperationRef: ...
+    def start_instance(self, zone: str, name: str, request_id: str) -> OperationRef: ...
+    def stop_instance(self, zone: str, name: str, request_id: str) -> OperationRef: ...
+    def delete_instance(self, zone: str, name: str, request_id: str) -> OperationRef: ...
+    def set_machine_type(self, zone: str, name: str, machine_type: str, request_id: str) -> OperationRef: ...
+    def set_metadata(
+        self, zone: str, name: str, changes: Mapping[str, str], request_id: str
+    ) -> OperationRef: ...
+    def set_labels(
+        self, zone: str, name: str, changes: Mapping[str, str], request_id: str
+    ) -> OperationRef: ...
+    def reserve_address(
+        self, region: str, name: str, labels: Mapping[str, str], request_id: str
+    ) -> OperationRef: ...
+    def release_address(self, region: str, name: str, request_id: str) -> OperationRef: ...
+    def firewall(self, name: str) -> Firewall | None: ...
+    def insert_firewall(
+        self, name: str, network: str, tag: str, description: str, request_id: str
+    ) -> OperationRef: ...
+    def delete_firewall(self, name: str, request_id: str) -> OperationRef: ...
+
+
+class Storage(Protocol):
+    """Cloud Storage: the installation's one bucket."""
+
+    def bucket(self) -> Bucket | None: ...
+    def create_bucket(self, region: str, labels: Mapping[str, str]) -> None: ...
+    def delete_bucket(self) -> None: ...
+    def objects(self, prefix: str) -> tuple[str, ...]: ...
+    def upload(self, name: str, data: bytes, content_type: str) -> None: ...
+    def delete_object(self, name: str) -> None: ...
+
+
+class PubSub(Protocol):
+    """Pub/Sub topics."""
+
+    def topic(self, name: str) -> Topic | None: ...
+    def create_topic(self, name: str, labels: Mapping[str, str]) -> None: ...
+    def delete_topic(self, name: str) -> None: ...
+
+
+class Scheduler(Protocol):
+    """Cloud Scheduler jobs (in the region given at construction)."""
+
+    def job(self, name: str) -> Job | None: ...
+    def create_job(
+        self, name: str, schedule: str, time_zone: str, topic: str, data: bytes, description: str
+    ) -> None: ...
+    def update_job(
+        self, name: str, schedule: str, time_zone: str, topic: str, data: bytes, description: str
+    ) -> None: ...
+    def delete_job(self, name: str) -> None: ...
+
+
+class Functions(Protocol):
+    """Cloud Functions, second generation. Creates, updates and deletes are started, not waited for."""
+
+    def function(self, name: str) -> Function | None: ...
+    def create_function(self, request: FunctionRequest) -> None: ...
+    def update_function(self, request: FunctionRequest) -> None: ...
+    def delete_function(self, name: str) -> None: ...
+
+
+class Snapshots(Protocol):
+    """The shared inventory: one snapshot per project and cycle, however many deployments there are."""
+
+    def snapshot(self, newer_than: datetime | None = None) -> Inventory: ...
+    def forget(self) -> None: ...
+
+
+class Prober(Protocol):
+    """Real requests through the public URL, verified against `ca` (PEM; empty = the public authorities)."""
+
+    def ready(self, url: str, ca: str) -> Probe: ...
+    def predict(self, url: str, ca: str, token: str, payload: object) -> Probe: ...

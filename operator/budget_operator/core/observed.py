@@ -1,0 +1,180 @@
+"""What is there: frozen pictures of the cloud, as gateways return them and `plan` reads them.
+
+Names and states are Google's own words. Times are aware datetimes in UTC. What should be there is in
+`desired`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class InstanceStatus(StrEnum):
+    """Compute Engine's instance states (discovery document `Instance.status`)."""
+
+    PROVISIONING = "PROVISIONING"
+    STAGING = "STAGING"
+    RUNNING = "RUNNING"
+    PENDING = "PENDING"
+    PENDING_STOP = "PENDING_STOP"
+    STOPPING = "STOPPING"
+    SUSPENDING = "SUSPENDING"
+    SUSPENDED = "SUSPENDED"
+    REPAIRING = "REPAIRING"
+    DEPROVISIONING = "DEPROVISIONING"
+    STOPPED = "STOPPED"
+    TERMINATED = "TERMINATED"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One Compute Engine VM."""
+
+    name: str
+    zone: str
+    id: str
+    status: InstanceStatus
+    machine_type: str
+    provisioning_model: str  # SPOT or STANDARD
+    external_ip: str | None
+    labels: Mapping[str, str]
+    label_fingerprint: str
+    metadata: Mapping[str, str]
+    metadata_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """One regional static address."""
+
+    name: str
+    region: str
+    address: str
+    status: str  # RESERVING, RESERVED or IN_USE
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class OperationRef:
+    """Where a Compute operation can be polled."""
+
+    name: str
+    scope: str  # "zones/Z", "regions/R" or "global"
+
+
+@dataclass(frozen=True)
+class OperationState:
+    """A polled operation. `error_code` is Google's code ("ZONE_RESOURCE_POOL_EXHAUSTED"), or None."""
+
+    ref: OperationRef
+    done: bool
+    error_code: str | None = None
+    error_message: str = ""
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """One operation of type compute.instances.preempted."""
+
+    operation: str
+    instance: str
+    zone: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The installation's bucket."""
+
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The keep-alive topic."""
+
+    name: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Function:
+    """The keep-alive function. `state` is Cloud Functions' word (ACTIVE, DEPLOYING, FAILED, …)."""
+
+    name: str
+    state: str
+    source_object: str
+    topic: str
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Cloud Scheduler job. `state` is ENABLED, PAUSED, DISABLED or UPDATE_FAILED."""
+
+    name: str
+    state: str
+    schedule: str
+    time_zone: str
+    topic: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Firewall:
+    """The firewall rule that opens 80 and 443."""
+
+    name: str
+    description: str
+    target_tags: tuple[str, ...]
+    tcp_ports: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """One snapshot of everything of this installation in the project.
+
+    `unknown` holds scopes ("zones/Z", "regions/R") that did not answer: nothing in them is created,
+    released or forgotten. `foreign` holds names of instances and addresses in the deployment's name space
+    that lack our labels.
+    """
+
+    taken_at: datetime
+    instances: tuple[Instance, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    preemptions: tuple[Preemption, ...] = ()
+    unknown: frozenset[str] = frozenset()
+    bucket: Bucket | None = None
+    topic: Topic | None = None
+    function: Function | None = None
+    job: Job | None = None
+    firewall: Firewall | None = None
+
+
+@dataclass(frozen=True)
+class GuestReport:
+    """What the VM says about itself (guest attributes `budgetml/…`): untrusted, bounded, cleaned."""
+
+    phase: str = ""
+    target: str = ""
+    active: str | None = None
+    boot: Mapping[str, float] = field(default_factory=dict)
+    failure_reason: str = ""
+    failure_message: str = ""
+    failure_log: str = ""
+    failure_revision: str = ""
+    ca_certificate: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The outcome of one real request through the public URL."""
+
+    ok: bool
+    message: str
+    revision: str | None = None
+    certificate_ok: bool = False
