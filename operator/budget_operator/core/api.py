@@ -1,0 +1,312 @@
+"""The custom resource BudgetDeployment (budgetml.dev/v1alpha1) as frozen models.
+
+The CRD is generated from these models by `crd`; rules that one field's schema cannot say are CEL rules in
+`json_schema_extra`, so that the API server refuses what cannot work. What only the operator can check (does
+the code compile, does pip parse the line) is in `artifact`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+
+from budget_operator.core.errors import InvalidSpec
+
+GROUP = "budgetml.dev"
+VERSION = "v1alpha1"
+KIND = "BudgetDeployment"
+PLURAL = "budgetdeployments"
+FINALIZER = f"{GROUP}/cleanup"
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+ZONE = r"^[a-z]+-[a-z]+[0-9]+-[a-z]$"
+MACHINE_TYPE = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+ENTRYPOINT = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+DURATION = r"^[1-9][0-9]{0,5}[smhd]$"
+RESERVED_ENV = "BUDGET_"
+INLINE_LIMIT = 262_144
+
+
+def _rule(expression: str, message: str) -> JsonDict:
+    return {"rule": expression, "message": message}
+
+
+class Model(BaseModel):
+    """Base of all parts: frozen, camelCase on the wire, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class ConfigMapReference(Model):
+    """A ConfigMap in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_NAME)]
+
+
+class Predictor(Model):
+    """Where the model's code comes from: exactly one of inline and configMap."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "has(self.inline) != has(self.configMap)",
+                    "exactly one of spec.predictor.inline and spec.predictor.configMap must be set",
+                )
+            ]
+        }
+    )
+
+    entrypoint: Annotated[
+        str, Field(max_length=253, pattern=ENTRYPOINT, description="module:class of the predictor.")
+    ] = "predictor:Predictor"
+    inline: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=INLINE_LIMIT,
+            description="The source of the entrypoint's module, as one file.",
+        ),
+    ] = None
+    config_map: Annotated[
+        ConfigMapReference | None,
+        Field(description="A ConfigMap whose keys (data and binaryData) become files."),
+    ] = None
+
+
+class SecretKey(Model):
+    """One key of a Secret in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_NAME)]
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+
+
+class EnvSource(Model):
+    """Where a variable's value comes from."""
+
+    secret_key_ref: Annotated[SecretKey, Field(description="A key of a Secret in the same namespace.")]
+
+
+class EnvVar(Model):
+    """One environment variable of the model's process: value or valueFrom."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "has(self.value) != has(self.valueFrom)",
+                    "exactly one of value and valueFrom must be set in spec.env",
+                ),
+                _rule(
+                    f"!self.name.startsWith('{RESERVED_ENV}')",
+                    f"names in spec.env must not start with {RESERVED_ENV}: these belong to the server",
+                ),
+            ]
+        }
+    )
+
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern=ENV_NAME)]
+    value: Annotated[str | None, Field(max_length=32_768)] = None
+    value_from: EnvSource | None = None
+
+
+class Auth(Model):
+    """The login of the endpoint."""
+
+    secret_name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=DNS_NAME,
+            description="Secret with the keys username, password and token. Made for you if left out.",
+        ),
+    ] = None
+    token_ttl: Annotated[
+        str,
+        Field(alias="tokenTTL", pattern=DURATION, description="How long a token from /token is valid."),
+    ] = "24h"  # noqa: S105 (a duration)
+
+
+class Machine(Model):
+    """The Compute Engine VM."""
+
+    type: Annotated[str, Field(max_length=63, pattern=MACHINE_TYPE)] = "e2-medium"
+    provisioning: Literal["Spot", "Standard"] = "Spot"
+    disk_gib: Annotated[
+        int, Field(alias="diskGiB", ge=10, le=2048, description="Size of the boot disk in GiB.")
+    ] = 20
+
+
+class Placement(Model):
+    """Where the VM may run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(
+                    "self.zones.all(z, z.substring(0, z.lastIndexOf('-')) == "
+                    "self.zones[0].substring(0, self.zones[0].lastIndexOf('-')))",
+                    "spec.placement.zones must all lie in one region: the address belongs to it",
+                )
+            ]
+        }
+    )
+
+    zones: Annotated[
+        tuple[Annotated[str, Field(max_length=63, pattern=ZONE)], ...],
+        Field(min_length=1, max_length=8, description="Zones in order of preference, all in one region."),
+    ]
+
+
+class Readiness(Model):
+    """When a revision counts as serving."""
+
+    payload: Annotated[
+        Mapping[str, JsonValue] | None,
+        Field(
+            description="Sent to /predict_dict before a revision takes over; the answer must be 2xx.",
+            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        ),
+    ] = None
+    startup_seconds: Annotated[
+        int, Field(ge=10, le=86_400, description="How long load() may take before it counts as failed.")
+    ] = 1800
+    failure_seconds: Annotated[
+        int, Field(ge=10, le=3600, description="How long a serving endpoint may fail before Ready is False.")
+    ] = 60
+
+
+class Server(Model):
+    """The model server's size."""
+
+    workers: Annotated[int, Field(ge=1, le=64, description="Processes; each loads the model.")] = 1
+    threads: Annotated[int, Field(ge=1, le=256, description="Predictions at a time in each process.")] = 4
+
+
+class Spec(Model):
+    """spec of a BudgetDeployment."""
+
+    predictor: Predictor
+    requirements: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
+        Field(max_length=256, description="Lines of a pip requirements file."),
+    ] = ()
+    env: Annotated[
+        tuple[EnvVar, ...],
+        Field(
+            max_length=64,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    auth: Auth = Auth()
+    machine: Machine = Machine()
+    placement: Placement | None = None
+    readiness: Readiness = Readiness()
+    server: Server = Server()
+
+
+class Condition(Model):
+    """One condition, as Kubernetes' API conventions have it."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    observed_generation: int
+    last_transition_time: str
+
+
+class RevisionStatus(Model):
+    """Which revision is wanted and which one serves."""
+
+    target: str | None = None
+    active: str | None = None
+
+
+class PreemptionRecord(Model):
+    """One preemption that was seen."""
+
+    at: str
+    zone: str
+    operation: str
+    down_seconds: int | None = None
+
+
+class Preemptions(Model):
+    """How often Google took the VM away."""
+
+    count: int = 0
+    recent: tuple[PreemptionRecord, ...] = ()
+
+
+class Failure(Model):
+    """The last failure of the model's code, its requirements or the cloud."""
+
+    reason: str
+    message: str
+    log: str = ""
+
+
+class Intent(Model):
+    """What was decided before an instance is created: written to status before the call."""
+
+    name: str
+    zone: str
+    request_id: str
+    operation: str | None = None
+
+
+class Status(Model):
+    """status of a BudgetDeployment. Written by the operator alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: str | None = None
+    endpoint: str | None = None
+    ip: str | None = None
+    zone: str | None = None
+    provisioning: str | None = None
+    login_secret: Annotated[
+        str | None, Field(description="Secret with the endpoint's username, password and token.")
+    ] = None
+    ca_certificate: Annotated[
+        str | None, Field(description="PEM of the authority that signed the endpoint's certificate.")
+    ] = None
+    revision: RevisionStatus = RevisionStatus()
+    observed_generation: int | None = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = ()
+    boot: Annotated[Mapping[str, float], Field(description="Seconds of each phase of the last boot.")] = {}
+    logs: Annotated[str | None, Field(description="The command that shows the server's log.")] = None
+    preemptions: Preemptions = Preemptions()
+    last_failure: Failure | None = None
+    instance: Intent | None = None
+
+
+def parse_spec(document: Any) -> Spec:
+    """Validate a live object's spec.
+
+    Raises:
+        InvalidSpec: naming the first field that is wrong. Also for objects stored under an older schema.
+    """
+    try:
+        spec = Spec.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(["spec", *map(str, first["loc"])])
+        raise InvalidSpec(f"{field}: {first['msg']}") from error
+    if (spec.predictor.inline is None) == (spec.predictor.config_map is None):
+        raise InvalidSpec("spec.predictor: exactly one of inline and configMap must be set")
+    return spec
+
+
+def seconds(duration: str) -> int:
+    """`24h` -> 86400. The form is checked by the schema (`DURATION`)."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[duration[-1]]
