@@ -1,0 +1,61 @@
+"""What every service is handed: the ground it stands on, and the registry it announces itself in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from localcloud.clock import Clock
+from localcloud.faults import Faults
+from localcloud.journal import Journal
+from localcloud.settings import Settings
+from localcloud.store import Json, Store
+from localcloud.vm import VmBackend
+
+
+class Background(Protocol):
+    """Something that runs for the server's life: a ticker, a deliverer, a watcher."""
+
+    def start(self) -> None:
+        """Called once before the first request; must not block."""
+
+    def stop(self) -> None:
+        """Called once after the last request; returns when nothing of it runs any more."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One line of `localcloud ls`: something that a user made and would have to clean up."""
+
+    kind: str
+    name: str
+    location: str
+    state: str
+
+
+@dataclass
+class Registry:
+    """Services announce here what `app`, `control` and `cli` show or drive; those know no service by name.
+
+    `listers` give the lines of `ls`; `logs` return a named resource's log, or None if it is not theirs;
+    `verbs` are control verbs (`tick`, `preempt`) that take a resource's name and return what to answer.
+    """
+
+    background: list[Background] = field(default_factory=list)
+    listers: list[Callable[[], Iterable[Resource]]] = field(default_factory=list)
+    logs: list[Callable[[str], str | None]] = field(default_factory=list)
+    verbs: dict[str, Callable[[str], Json]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The ground under all services."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    journal: Journal
+    faults: Faults
+    vms: VmBackend
+    registry: Registry = field(default_factory=Registry)

@@ -1,0 +1,43 @@
+"""How one local cloud is set up. Read from the command line in `cli`; tests build it directly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Seconds that things take; tests make them short."""
+
+    provisioning: float = 0.3
+    staging: float = 0.3
+    operation: float = 0.1
+    stop_spot: float = 30.0
+    stop_standard: float = 120.0
+    watch: float = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`home` holds all state; `host`:`port` is where everybody (clients and VMs) reaches the server."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 8085
+    backend: Literal["docker", "simulated"] = "simulated"
+    network: str = "localcloud"
+    subnet: str = "10.202.50.0/24"
+    vm_image: str = "budgetml/vm:local"
+    durations: Durations = field(default_factory=Durations)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as VMs reach the metadata server."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """Without a trailing slash; every selfLink starts with it."""
+        return f"http://{self.address}"

@@ -1,0 +1,121 @@
+"""Every resource of the local cloud, as JSON documents in one SQLite file.
+
+A document has a kind and a key; the key is the full resource path (`projects/p/zones/z/instances/n`).
+What the documents mean is known to the services alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+    kind TEXT NOT NULL,
+    key  TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID
+"""
+_AFTER_EVERY_KEY = "\U0010ffff"
+
+
+class AlreadyExists(Exception):
+    """`insert` met a document of the same kind and key; use `put` to replace it."""
+
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(f"{kind} {key} already exists")
+        self.kind = kind
+        self.key = key
+
+
+class Store:
+    """A thread-safe document store; a restart forgets nothing."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._revision = 0
+        self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(_SCHEMA)
+
+    @property
+    def revision(self) -> int:
+        """Grows with every write of this process: cheap for long polls to see that something changed."""
+        return self._revision
+
+    def insert(self, kind: str, key: str, body: Json) -> None:
+        """Add a document; raises AlreadyExists."""
+        with self.transaction():
+            try:
+                self._db.execute("INSERT INTO documents VALUES (?, ?, ?)", (kind, key, _dump(body)))
+            except sqlite3.IntegrityError as error:
+                raise AlreadyExists(kind, key) from error
+
+    def get(self, kind: str, key: str) -> Json | None:
+        with self._lock:
+            row = self._db.execute(
+                "SELECT body FROM documents WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()
+        return None if row is None else _load(row[0])
+
+    def put(self, kind: str, key: str, body: Json) -> None:
+        """Add or replace a document."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, _dump(body)))
+
+    def delete(self, kind: str, key: str) -> bool:
+        """True if there was such a document."""
+        with self.transaction():
+            gone = self._db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key))
+            return gone.rowcount > 0
+
+    def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
+        """Documents whose key starts with `prefix`, ordered by key."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT key, body FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY key",
+                (kind, prefix, prefix + _AFTER_EVERY_KEY),
+            ).fetchall()
+        return [(key, _load(body)) for key, body in rows]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside happen, or none; other threads wait. May be nested."""
+        with self._lock:
+            if self._depth == 0:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._depth -= 1
+            self._revision += 1
+            if self._depth == 0:
+                self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+def _dump(body: Json) -> str:
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _load(text: str) -> Json:
+    body: Json = json.loads(text)
+    return body
