@@ -8,7 +8,7 @@ after a failed look-up. Mutations never retry by themselves and never wait for a
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from budget_operator.core.observed import (
     Address,
@@ -27,6 +27,8 @@ from budget_operator.core.observed import (
 )
 
 T = TypeVar("T")
+
+Document: TypeAlias = Mapping[str, Any]  # a live Kubernetes object, as the API server returns it
 
 
 @dataclass(frozen=True)
@@ -157,3 +159,51 @@ class Prober(Protocol):
 
     def ready(self, url: str, ca: str) -> Probe: ...
     def predict(self, url: str, ca: str, token: str, payload: object) -> Probe: ...
+
+
+class Kubernetes(Protocol):
+    """The API server. Every read is live; nothing here is cached. Failures are `errors.BudgetError`s:
+    Unavailable where the server did not answer, PermissionDenied where RBAC refuses.
+    """
+
+    def deployment(self, namespace: str, name: str) -> Document | None: ...
+
+    def all_deployments(self) -> tuple[Document, ...]:
+        """Every BudgetDeployment of the cluster, those being deleted included."""
+
+    def add_finalizer(self, document: Document) -> Document:
+        """Add `api.FINALIZER`, guarded by the document's resourceVersion; the new live document.
+
+        Raises:
+            PreconditionFailed: the document is stale.
+            NotFound: it is gone.
+        """
+
+    def remove_finalizer(self, document: Document) -> None:
+        """Remove `api.FINALIZER`, guarded in the same way. An object that is gone is a success."""
+
+    def patch_status(self, document: Document, patch: Document) -> Document:
+        """Apply a JSON merge patch to /status (nulls remove), with the document's resourceVersion.
+
+        Raises:
+            PreconditionFailed: the document is stale.
+            NotFound: it is gone.
+        """
+
+    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None: ...
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Its files: `data` (as UTF-8) and `binaryData` together."""
+
+    def ensure_secret(
+        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
+    ) -> Mapping[str, bytes]:
+        """Create the Secret if it is absent (with an ownerReference to `owner`); what it holds afterwards."""
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        """Delete the Secret. One that is gone is a success."""
+
+    def event(
+        self, document: Document, kind: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        """Record an Event about the object. Never raises: an Event must not fail a pass."""
