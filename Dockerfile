@@ -1,0 +1,42 @@
+# Every image of the project. Targets: server, vm (registry, localcloud and operator stand beside them).
+# BASE is any Debian 12 with Python 3.11; where no image hub is reachable, one made from Debian's packages alone.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS base
+ENV LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+
+
+# The local stand-in for a Container-Optimized OS machine: its own Docker engine, metadata at 169.254.169.254.
+FROM base AS vm
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends docker.io iptables iproute2 dnsmasq-base curl ca-certificates tini \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+# Container-Optimized OS has none of these; what a startup script must not use shall not be there to be used.
+RUN rm -f /usr/bin/python3* /usr/local/bin/python* /usr/local/bin/pip* /usr/bin/perl* /usr/bin/awk /usr/bin/mawk \
+          /usr/bin/apt* /usr/bin/dpkg* /usr/sbin/service \
+ && mkdir -p /var/lib/google /var/lib/docker
+COPY --chmod=0755 localcloud/vm-image/vm-init /sbin/vm-init
+VOLUME ["/var", "/var/lib/docker"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/tini", "--", "/sbin/vm-init"]
+
+
+# What runs on the VM: process 1 is budget_server.vm. Custom images are built FROM this one.
+FROM base AS server
+RUN groupadd --gid 10001 predictor \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin predictor
+RUN python3 -m venv /opt/budget/venv
+ENV PATH=/opt/budget/venv/bin:$PATH
+COPY requirements/server.txt /opt/budget/requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes -r /opt/budget/requirements.txt
+COPY server/pyproject.toml /opt/budget/server/pyproject.toml
+COPY server/budget_server /opt/budget/server/budget_server
+# uv carries the build backend itself, so nothing is fetched here. Compiled once: the root is read-only on the VM.
+RUN uv pip install --python /opt/budget/venv/bin/python --no-deps --no-index --no-cache /opt/budget/server \
+ && python -m compileall -q /opt/budget/venv/lib \
+ && install -d -m 0755 /var/lib/budgetml
+VOLUME ["/var/lib/budgetml"]
+ENTRYPOINT ["/opt/budget/venv/bin/python", "-m", "budget_server.vm"]
