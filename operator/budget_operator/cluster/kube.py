@@ -1,0 +1,286 @@
+"""The API server, as `gateways.Kubernetes` and `lease.LeaseStore` want it. The only importer of `kubernetes`.
+
+Every call has a timeout (the client has none by default) and every failure leaves as an `errors.BudgetError`.
+Objects travel as plain documents: the custom resource has no generated class, and Leases and Events stay free
+of the client's date conversions. Watching lives in `watch`.
+"""
+
+import base64
+import logging
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import urllib3.exceptions
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from budget_operator.cluster.lease import LeaseRecord
+from budget_operator.core import api, errors, names
+from budget_operator.core.gateways import Document
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS, READ_SECONDS = 5, 20
+MERGE_PATCH = "application/merge-patch+json"
+EVENT_MESSAGE_LIMIT = 1024
+COMPONENT = "budget-operator"
+
+_RESOURCE = {"group": api.GROUP, "version": api.VERSION, "plural": api.PLURAL}
+_LEASES = {"group": "coordination.k8s.io", "version": "v1", "plural": "leases"}
+
+
+def connect(pool_size: int) -> client.ApiClient:
+    """A client from KUBECONFIG, or from the pod's ServiceAccount where that is not set.
+
+    Raises:
+        errors.Unavailable: neither gives a usable configuration.
+    """
+    configuration = client.Configuration()
+    try:
+        if os.environ.get("KUBECONFIG"):
+            config.load_kube_config(client_configuration=configuration)
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise errors.Unavailable(
+            f"no access to Kubernetes: set KUBECONFIG or run in a pod ({error})"
+        ) from error
+    configuration.connection_pool_maxsize = pool_size
+    return client.ApiClient(configuration)
+
+
+def translate(error: ApiException, what: str) -> errors.BudgetError:
+    """The operator's word for an HTTP error of the API server."""
+    detail = f"{what}: the Kubernetes API answered {error.status} {error.reason}"
+    if error.status == 404:
+        return errors.NotFound(detail)
+    if error.status == 409:
+        return errors.PreconditionFailed(detail)
+    if error.status in (401, 403):
+        return errors.PermissionDenied(f"{detail}; check the operator's ClusterRole and Role")
+    if error.status == 429:
+        return errors.RateLimited(detail)
+    if error.status in (400, 422):
+        return errors.BudgetError(f"{detail}: {str(error.body)[:500]}")
+    return errors.Unavailable(detail)
+
+
+def _call(what: str, function: Callable[..., Any], **arguments: Any) -> Any:
+    try:
+        return function(**arguments, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+    except ApiException as error:
+        raise translate(error, what) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise errors.Unavailable(f"{what}: the Kubernetes API does not answer") from error
+
+
+def _look_up(what: str, function: Callable[..., Any], **arguments: Any) -> Any | None:
+    try:
+        return _call(what, function, **arguments)
+    except errors.NotFound:
+        return None
+
+
+def _place(document: Document) -> dict[str, str]:
+    metadata = document["metadata"]
+    return {"namespace": metadata["namespace"], "name": metadata["name"]}
+
+
+def _decoded(data: Mapping[str, str] | None) -> dict[str, bytes]:
+    return {key: base64.b64decode(value) for key, value in (data or {}).items()}
+
+
+def owner_reference(document: Document) -> dict[str, Any]:
+    """What makes the garbage collector delete a dependent together with the BudgetDeployment."""
+    return {
+        "apiVersion": f"{api.GROUP}/{api.VERSION}",
+        "kind": api.KIND,
+        "name": document["metadata"]["name"],
+        "uid": document["metadata"]["uid"],
+        "controller": True,
+    }
+
+
+class Kube:
+    """One shared client; safe to use from all workers."""
+
+    def __init__(self, api_client: client.ApiClient) -> None:
+        self._objects = client.CustomObjectsApi(api_client)
+        self._core = client.CoreV1Api(api_client)
+
+    def deployment(self, namespace: str, name: str) -> Document | None:
+        what = f"get budgetdeployment {namespace}/{name}"
+        found: Document | None = _look_up(
+            what, self._objects.get_namespaced_custom_object, **_RESOURCE, namespace=namespace, name=name
+        )
+        return found
+
+    def all_deployments(self) -> tuple[Document, ...]:
+        listed = _call("list budgetdeployments", self._objects.list_cluster_custom_object, **_RESOURCE)
+        return tuple(listed["items"])
+
+    def add_finalizer(self, document: Document) -> Document:
+        present = list(document["metadata"].get("finalizers", ()))
+        return self._set_finalizers(document, [*present, api.FINALIZER])
+
+    def remove_finalizer(self, document: Document) -> None:
+        rest = [name for name in document["metadata"].get("finalizers", ()) if name != api.FINALIZER]
+        try:
+            self._set_finalizers(document, rest)
+        except errors.NotFound:
+            return
+
+    def _set_finalizers(self, document: Document, finalizers: list[str]) -> Document:
+        version = document["metadata"]["resourceVersion"]
+        patched: Document = _call(
+            "patch finalizers",
+            self._objects.patch_namespaced_custom_object,
+            **_RESOURCE,
+            **_place(document),
+            body={"metadata": {"resourceVersion": version, "finalizers": finalizers}},
+            _content_type=MERGE_PATCH,
+        )
+        return patched
+
+    def patch_status(self, document: Document, patch: Document) -> Document:
+        version = document["metadata"]["resourceVersion"]
+        patched: Document = _call(
+            "patch status",
+            self._objects.patch_namespaced_custom_object_status,
+            **_RESOURCE,
+            **_place(document),
+            body={"metadata": {"resourceVersion": version}, "status": patch},
+            _content_type=MERGE_PATCH,
+        )
+        return patched
+
+    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        found = _look_up(
+            f"get secret {namespace}/{name}",
+            self._core.read_namespaced_secret,
+            namespace=namespace,
+            name=name,
+        )
+        return None if found is None else _decoded(found.data)
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        found = _look_up(
+            f"get configmap {namespace}/{name}",
+            self._core.read_namespaced_config_map,
+            namespace=namespace,
+            name=name,
+        )
+        if found is None:
+            return None
+        text = {key: value.encode() for key, value in (found.data or {}).items()}
+        return {**text, **_decoded(found.binary_data)}
+
+    def ensure_secret(
+        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
+    ) -> Mapping[str, bytes]:
+        present = self.secret(namespace, name)
+        if present is not None:
+            return present
+        metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/managed-by": COMPONENT}}
+        if owner is not None:
+            metadata["ownerReferences"] = [owner_reference(owner)]
+        encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+        body = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": encoded}
+        what = f"create secret {namespace}/{name}"
+        created = _call(what, self._core.create_namespaced_secret, namespace=namespace, body=body)
+        return _decoded(created.data)
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        _look_up(
+            f"delete secret {namespace}/{name}",
+            self._core.delete_namespaced_secret,
+            namespace=namespace,
+            name=name,
+        )
+
+    def event(
+        self, document: Document, kind: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        try:
+            self._record(document, kind, reason, message[:EVENT_MESSAGE_LIMIT])
+        except errors.BudgetError as error:
+            log.warning("an event was not recorded: %s", error.message)
+
+    def _record(self, document: Document, kind: str, reason: str, message: str) -> None:
+        """Repeats of the same event raise its count, as the apiserver's other clients do it."""
+        place = _place(document)
+        event = names.digest(document["metadata"]["uid"], kind, reason, message, length=16)
+        name = f"{place['name']}.{event}"
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        seen = _look_up(
+            "get event", self._core.read_namespaced_event, namespace=place["namespace"], name=name
+        )
+        if seen is not None:
+            body: dict[str, Any] = {"count": (seen.count or 1) + 1, "lastTimestamp": now}
+            patch = self._core.patch_namespaced_event
+            _call("patch event", patch, namespace=place["namespace"], name=name, body=body)
+            return
+        body = {
+            "metadata": {"name": name, "namespace": place["namespace"]},
+            "involvedObject": {
+                "apiVersion": f"{api.GROUP}/{api.VERSION}",
+                "kind": api.KIND,
+                **place,
+                "uid": document["metadata"]["uid"],
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": COMPONENT},
+        }
+        _call("create event", self._core.create_namespaced_event, namespace=place["namespace"], body=body)
+
+
+class KubeLease:
+    """The operator's Lease in its own namespace."""
+
+    def __init__(self, api_client: client.ApiClient, namespace: str, name: str = COMPONENT) -> None:
+        self._objects = client.CustomObjectsApi(api_client)
+        self._place = {**_LEASES, "namespace": namespace}
+        self._name = name
+
+    def read_lease(self) -> LeaseRecord:
+        found = _look_up(
+            "get lease", self._objects.get_namespaced_custom_object, **self._place, name=self._name
+        )
+        return LeaseRecord() if found is None else _lease_record(found)
+
+    def write_lease(self, record: LeaseRecord) -> LeaseRecord:
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name},
+            "spec": {
+                "holderIdentity": record.holder,
+                "leaseDurationSeconds": record.duration_seconds,
+                "leaseTransitions": record.transitions,
+                "renewTime": record.renewed_at,
+            },
+        }
+        if not record.version:
+            create = self._objects.create_namespaced_custom_object
+            return _lease_record(_call("create lease", create, **self._place, body=body))
+        body["metadata"] = {"name": self._name, "resourceVersion": record.version}
+        replace = self._objects.replace_namespaced_custom_object
+        return _lease_record(_call("renew lease", replace, **self._place, name=self._name, body=body))
+
+
+def _lease_record(document: Document) -> LeaseRecord:
+    spec = document.get("spec", {})
+    return LeaseRecord(
+        holder=spec.get("holderIdentity", ""),
+        duration_seconds=spec.get("leaseDurationSeconds", 0),
+        transitions=spec.get("leaseTransitions", 0),
+        renewed_at=spec.get("renewTime", ""),
+        version=document["metadata"]["resourceVersion"],
+    )

@@ -1,0 +1,151 @@
+"""One active operator: a coordination.k8s.io Lease, held by renewing it.
+
+Expiry is judged on this process's monotonic clock from the moment a change of the Lease was seen, never by
+comparing wall clocks of two machines. Losing the Lease ends the process (`on_lost`): what still runs could
+double what the next holder does. `decide` is the pure part.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Protocol
+
+from budget_operator.core.errors import AlreadyExists, BudgetError, PreconditionFailed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """The Lease as stored. `version` is its resourceVersion; empty for one that does not exist."""
+
+    holder: str = ""
+    duration_seconds: int = 0
+    transitions: int = 0
+    renewed_at: str = ""
+    version: str = ""
+
+
+class LeaseStore(Protocol):
+    """Reads and writes the one Lease object; writes are guarded by `version`."""
+
+    def read_lease(self) -> LeaseRecord: ...
+
+    def write_lease(self, record: LeaseRecord) -> LeaseRecord: ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: how long a holder may stay silent, when it gives up itself, how often it tries."""
+
+    duration: int = 30
+    renew_deadline: float = 20.0
+    retry: float = 5.0
+
+
+class Step(Enum):
+    """What to do about the Lease now."""
+
+    ACQUIRE = "acquire"
+    RENEW = "renew"
+    STAND_BY = "stand by"
+
+
+def decide(record: LeaseRecord, identity: str, unchanged_for: float) -> Step:
+    """`unchanged_for`: seconds since this process last saw the record change."""
+    if record.holder == identity:
+        return Step.RENEW
+    if not record.holder or unchanged_for > record.duration_seconds:
+        return Step.ACQUIRE
+    return Step.STAND_BY
+
+
+class Lease:
+    """Acquires and renews in a thread of its own."""
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        identity: str,
+        on_lost: Callable[[], None],
+        timing: Timing = Timing(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._on_lost = on_lost
+        self._timing = timing
+        self._clock = clock
+        self._seen = LeaseRecord()
+        self._seen_at = clock()
+        self._renewed_at: float | None = None
+        self._stop = threading.Event()
+        self.held = threading.Event()
+
+    def run(self) -> None:
+        """Try until `stop`; calls `on_lost` when a held Lease could not be renewed in time."""
+        while not self._stop.is_set():
+            self.step()
+            self._stop.wait(self._timing.retry)
+        self._give_back()
+
+    def step(self) -> None:
+        """One try."""
+        try:
+            self._try()
+        except (AlreadyExists, PreconditionFailed):
+            log.info("another operator wrote the lease first")
+        except BudgetError as error:
+            log.warning("the lease could not be read or written: %s", error.message)
+        if self._renewed_at is not None and self._clock() - self._renewed_at > self._timing.renew_deadline:
+            self._lose(f"not renewed for {self._timing.renew_deadline:.0f} s")
+
+    def _try(self) -> None:
+        record = self._store.read_lease()
+        if record != self._seen:
+            self._seen, self._seen_at = record, self._clock()
+        step = decide(record, self._identity, self._clock() - self._seen_at)
+        if step is Step.STAND_BY:
+            if self.held.is_set():
+                self._lose(f"{record.holder} holds it now")
+            log.info("standing by: %s is active", record.holder)
+            return
+        started = self._clock()
+        self._seen = self._store.write_lease(self._mine(record, step))
+        self._seen_at = self._clock()
+        self._renewed_at = started
+        if not self.held.is_set():
+            log.info("this operator is active now")
+            self.held.set()
+
+    def _mine(self, record: LeaseRecord, step: Step) -> LeaseRecord:
+        return replace(
+            record,
+            holder=self._identity,
+            duration_seconds=self._timing.duration,
+            transitions=record.transitions + (step is Step.ACQUIRE),
+            renewed_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        )
+
+    def _lose(self, why: str) -> None:
+        log.error("the lease is lost: %s", why)
+        self.held.clear()
+        self._renewed_at = None
+        self._on_lost()
+
+    def stop(self) -> None:
+        """Let `run` end; a held Lease is given back so that the next operator need not wait."""
+        self._stop.set()
+
+    def _give_back(self) -> None:
+        if not self.held.is_set():
+            return
+        try:
+            self._store.write_lease(replace(self._seen, holder=""))
+        except BudgetError as error:
+            log.warning("the lease was not given back and expires by itself: %s", error.message)
+        self.held.clear()
