@@ -1,0 +1,98 @@
+"""The work queue: earliest due time wins, one worker per key, no lost wake-up."""
+
+import threading
+from collections import Counter
+
+from budget_operator.cluster.queue import WorkQueue
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_earliest_due_time_of_a_key_wins() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    queue.add("a", 30)
+    queue.add("a", 0)
+    queue.add("a", 60)
+    assert queue.take() == "a"
+    assert queue.depth() == 0
+
+
+def test_keys_come_in_the_order_of_their_due_times() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    queue.add("late", 5)
+    queue.add("early", 1)
+    clock.now = 10
+    assert [queue.take(), queue.take()] == ["early", "late"]
+
+
+def test_a_key_that_is_added_while_it_runs_runs_again() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    assert queue.take() == "a"
+    queue.add("a")
+    assert queue.depth() == 0, "a running key must not be handed out twice"
+    queue.done("a")
+    assert queue.take() == "a"
+
+
+def test_a_new_request_beats_the_pause_that_done_asks_for() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    queue.take()
+    queue.add("a", 0)
+    queue.done("a", again_after=3600)
+    assert queue.take() == "a"
+
+
+def test_close_ends_waiting_workers() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    taken: list[str | None] = []
+    worker = threading.Thread(target=lambda: taken.append(queue.take()))
+    worker.start()
+    queue.close()
+    worker.join(5)
+    assert taken == [None]
+
+
+def test_many_workers_never_work_on_one_key_at_once_and_lose_nothing() -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    running: Counter[int] = Counter()
+    overlaps: list[int] = []
+    lock = threading.Lock()
+    last_seen: dict[int, int] = {}
+    versions = dict.fromkeys(range(20), 0)
+
+    def work() -> None:
+        while (key := queue.take()) is not None:
+            with lock:
+                running[key] += 1
+                if running[key] > 1:
+                    overlaps.append(key)
+                last_seen[key] = versions[key]
+            with lock:
+                running[key] -= 1
+            queue.done(key)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for round_ in range(1, 201):
+        for key in versions:
+            with lock:
+                versions[key] = round_
+            queue.add(key)
+    while not (queue.drained(30) and queue.depth() == 0):
+        pass
+    queue.close()
+    for worker in workers:
+        worker.join(5)
+    assert overlaps == []
+    assert last_seen == versions

@@ -1,0 +1,63 @@
+"""The CRD is what the models say, and the file in crds/ is what the generator prints."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from budget_operator.core import api, crd
+
+COMMITTED = Path(__file__).parents[4] / "crds" / "budgetdeployments.yaml"
+
+
+def test_the_committed_file_is_current() -> None:
+    assert COMMITTED.read_text() == crd.render(), "run `make crds` and commit the result"
+
+
+def spec_schema() -> dict[str, Any]:
+    version = crd.definition()["spec"]["versions"][0]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema
+
+
+def test_nested_defaults_apply_on_their_own() -> None:
+    machine = spec_schema()["properties"]["machine"]
+    assert machine["default"] == {}
+    assert machine["properties"]["type"]["default"] == "e2-medium"
+
+
+def test_optional_fields_have_no_null_default() -> None:
+    assert "null" not in yaml.safe_dump(crd.definition())
+
+
+def test_a_keyword_that_is_not_understood_is_refused() -> None:
+    with pytest.raises(crd.UnsupportedSchemaError, match="prefixItems"):
+        crd.structural({"type": "array", "prefixItems": []}, {})
+
+
+def test_a_union_is_refused() -> None:
+    with pytest.raises(crd.UnsupportedSchemaError, match="union"):
+        crd.structural({"anyOf": [{"type": "string"}, {"type": "integer"}]}, {})
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"predictor": {}}, "spec.predictor"),
+        ({"predictor": {"inline": "x", "configMap": {"name": "y"}}}, "spec.predictor"),
+        ({"predictor": {"inline": "x"}, "machine": {"diskGiB": 1}}, "spec.machine.diskGiB"),
+        ({"predictor": {"inline": "x"}, "placement": {"zones": ["mars"]}}, "spec.placement.zones.0"),
+        ({"predictor": {"inline": "x"}, "budget": {"monthly": "15"}}, "spec.budget"),
+        ({}, "spec.predictor"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_the_name_of_its_field(document: dict[str, Any], field: str) -> None:
+    with pytest.raises(api.InvalidSpec) as caught:
+        api.parse_spec(document)
+    assert caught.value.message.startswith(field)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("30s", 30), ("5m", 300), ("24h", 86_400), ("2d", 172_800)])
+def test_durations(text: str, expected: int) -> None:
+    assert api.seconds(text) == expected
