@@ -1,0 +1,118 @@
+"""The login: passwords, the tokens of /token, the static token.
+
+One username and password per deployment. Tokens are HS256 signed with the deployment's own key, which is
+the same at every boot, so they outlive a preemption. Nothing here knows HTTP beyond the header's text.
+"""
+
+import hmac
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jose import jwk, jwt
+from passlib.hash import argon2
+
+from budget_server.errors import TooLarge, Unauthorized
+from budget_server.settings import MAX_PASSWORD_BYTES, Settings
+
+ALGORITHM = "HS256"
+LEEWAY = 60
+"""Seconds the VM's clock may be off."""
+# OWASP's smaller argon2id profile: the default takes 64 MiB a check, too much beside a model on a small VM.
+_HASHER = argon2.using(type="ID", memory_cost=19 * 1024, rounds=2, parallelism=1)
+_CLAIM_CHECKS_ARE_OURS = {
+    f"verify_{claim}": False for claim in ("aud", "iat", "exp", "nbf", "iss", "sub", "jti", "at_hash")
+}
+
+log = logging.getLogger("budget_server.auth")
+
+
+class Auth:
+    """Checks logins and tokens of one deployment."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
+        self._name = settings.name
+        self._username = settings.username
+        self._ttl = settings.token_ttl
+        self._token = settings.token.get_secret_value().encode()
+        self._password_hash = _HASHER.hash(settings.password.get_secret_value())
+        self._key = jwk.construct(settings.signing_key.get_secret_value(), ALGORITHM)
+        self._now = now
+        # One thread: bounds what a flood of logins can take, and keeps it off the event loop.
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="login")
+
+    def login(self, username: str, password: str) -> dict[str, Any]:
+        """The answer of /token; slow on purpose, so call it in `thread`."""
+        if len(password.encode("utf-8", "replace")) > MAX_PASSWORD_BYTES:
+            raise TooLarge(f"No password here is longer than {MAX_PASSWORD_BYTES} bytes.")
+        # Both are always compared, so that time does not tell which was wrong.
+        right_name = hmac.compare_digest(_bytes(username), _bytes(self._username))
+        right_password = _verified(password, self._password_hash)
+        if not (right_name and right_password):
+            raise Unauthorized("The username or password is wrong.")
+        return {"access_token": self.issue(), "token_type": "bearer", "expires_in": self._ttl}
+
+    def issue(self) -> str:
+        """A signed token for the user."""
+        now = int(self._now())
+        claims = {
+            "iss": self._name,
+            "aud": self._name,
+            "sub": self._username,
+            "iat": now,
+            "exp": now + self._ttl,
+        }
+        return str(jwt.encode(claims, self._key, algorithm=ALGORITHM))
+
+    def check(self, token: str | None) -> None:
+        """Refuse what is neither the static token nor one of ours that is still good."""
+        if not token:
+            raise Unauthorized("Send the header Authorization: Bearer TOKEN; POST /token gives one.")
+        if hmac.compare_digest(_header_bytes(token), self._token):
+            return
+        try:
+            self._check_claims(self._claims(token))
+        except Unauthorized as refusal:
+            log.warning("Token refused: %s", refusal)
+            raise
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token, self._key, algorithms=[ALGORITHM], options=_CLAIM_CHECKS_ARE_OURS
+            )
+        except Exception:  # strangers choose these bytes: whatever they trip over, it is not a token
+            raise Unauthorized("The token is not valid here.") from None
+        return claims
+
+    def _check_claims(self, claims: dict[str, Any]) -> None:
+        expires = claims.get("exp")
+        if isinstance(expires, bool) or not isinstance(expires, int | float):
+            raise Unauthorized("The token has no expiry.")
+        if not self._now() <= expires + LEEWAY:
+            raise Unauthorized("The token has expired; POST /token gives a new one.")
+        if claims.get("sub") != self._username:
+            raise Unauthorized("The token is for another user.")
+        # The key is the deployment's own; should two have been given one key, the names tell them apart.
+        if any(claims.get(claim, self._name) != self._name for claim in ("iss", "aud")):
+            raise Unauthorized("The token is for another deployment.")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _header_bytes(text: str) -> bytes:
+    """A header's text is latin-1 by HTTP's rules; the bytes the caller sent are what counts."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return _bytes(text)
+
+
+def _verified(password: str, password_hash: str) -> bool:
+    try:
+        return bool(_HASHER.verify(password, password_hash))
+    except (ValueError, TypeError):  # passlib refuses NUL characters and lone surrogates
+        return False

@@ -1,0 +1,76 @@
+"""gunicorn's settings.
+
+Used as `python -m gunicorn -c python:budget_server.gunicorn_conf budget_server.app:app --bind …`.
+
+Which socket is said on the command line, the numbers by the environment (`settings`). A model that cannot be
+loaded ends gunicorn: workers that fail over and over would only hide it.
+"""
+
+import logging
+import mmap
+import os
+import sys
+from typing import Any
+
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
+
+from budget_server.errors import LoadFailed, SettingsError
+from budget_server.predictor import report_failure
+from budget_server.settings import Settings
+
+try:
+    _settings = Settings.from_environment(os.environ)
+except SettingsError as error:
+    sys.exit(str(error))
+
+LOAD_FAILED = 3
+"""gunicorn's own exit code for a worker that could not boot."""
+
+worker_class = "uvicorn_worker.UvicornWorker"
+workers = _settings.workers
+# A load may take half an hour; who started us has its own deadline, and tells a hung server by its health.
+timeout = 0
+graceful_timeout = 25
+# Longer than the front door's, which then is always the one to close.
+keepalive = 75
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - heartbeat files, not data
+forwarded_allow_ips = "127.0.0.1"
+
+
+def on_starting(server: Any) -> None:
+    """Behind a unix socket the only client is the front door, which has no address to be known by."""
+    if all(isinstance(address, str) for address in server.cfg.address):
+        server.cfg.set("forwarded_allow_ips", "*")
+
+
+def pre_fork(_server: Any, worker: Any) -> None:
+    """One byte that worker and master share: whether the model was loaded."""
+    worker.loaded = mmap.mmap(-1, 1)
+
+
+def post_fork(_server: Any, worker: Any) -> None:
+    """Our log goes where gunicorn's goes, and the user's prints are seen when they happen."""
+    logger = logging.getLogger("budget_server")
+    logger.handlers = worker.log.error_log.handlers
+    logger.setLevel(worker.log.error_log.level)
+    logger.propagate = False
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def post_worker_init(worker: Any) -> None:
+    """The application tells when the model is loaded."""
+    worker.wsgi.on_loaded = lambda: worker.loaded.write_byte(1)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A worker that died in load without a word (out of memory, a crash in native code) would do so again."""
+    stopping = not server.LISTENERS
+    if stopping or worker.loaded[0]:
+        return
+    message = (
+        f"{_settings.entrypoint} could not be loaded: the process was killed meanwhile, "
+        "for want of memory or by a crash in native code."
+    )
+    report_failure(_settings.failure_file, LoadFailed(message, ""))
+    raise HaltServer(message, LOAD_FAILED)

@@ -1,0 +1,117 @@
+"""From what `predict` returned to an HTTP response: strict JSON, or what the user made.
+
+Models return numpy, pandas and torch values; these are known by their shape here, so that none of those
+libraries is needed. NaN and infinity have no JSON form and become null.
+"""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import math
+import pathlib
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Any
+
+from starlette.responses import Response
+
+from budget_server.errors import NotEncodable
+
+
+def encode(value: Any) -> Response:
+    """A response the caller can read, whatever sensible thing the model returned."""
+    if isinstance(value, Response):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Response(bytes(value), media_type="application/octet-stream")
+    try:
+        text = json.dumps(native(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise NotEncodable("predict returned a value that contains itself or is nested too deeply.") from None
+    # A lone surrogate is a legal Python string but not UTF-8; one odd character must not cost the answer.
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
+
+
+def native(value: Any, path: str = "") -> Any:
+    """The value in terms of dict, list, str, int, finite float, bool and None."""
+    for types, convert in _CONVERTERS:
+        if isinstance(value, types):
+            return convert(value, path)
+    if isinstance(value, type):
+        raise _refusal(value, path)
+    return _by_shape(value, path)
+
+
+def _mapping(value: Mapping[Any, Any], path: str) -> dict[str, Any]:
+    return {_key(key, path): native(item, _join(path, key)) for key, item in value.items()}
+
+
+def _items(value: Iterable[Any], path: str) -> list[Any]:
+    return [native(item, f"{path}[{index}]") for index, item in enumerate(value)]
+
+
+def _moment(value: Any, _path: str) -> str | None:
+    return value.isoformat() if value == value else None  # noqa: PLR0124 - pandas' NaT differs from itself
+
+
+_CONVERTERS: tuple[tuple[tuple[type, ...], Callable[[Any, str], Any]], ...] = (
+    ((type(None), bool), lambda value, _path: value),
+    ((enum.Enum,), lambda value, path: native(value.value, path)),
+    ((str,), lambda value, _path: str(value)),
+    ((int,), lambda value, _path: int(value)),
+    ((float,), lambda value, _path: float(value) if math.isfinite(value) else None),
+    ((Mapping,), _mapping),
+    ((list, tuple, Set, deque), _items),
+    ((uuid.UUID, pathlib.PurePath), lambda value, _path: str(value)),
+    ((datetime.date, datetime.time), _moment),
+    ((datetime.timedelta,), lambda value, path: native(value.total_seconds(), path)),
+    ((decimal.Decimal,), lambda value, path: native(float(value), path)),
+)
+"""In order: the first that fits decides (a bool is an int, an enum may be a str)."""
+
+
+def _by_shape(value: Any, path: str) -> Any:
+    """Dataclasses and pydantic models; and what is known without importing its library."""
+    if dataclasses.is_dataclass(value):
+        return _mapping({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, path)
+    if callable(getattr(value, "model_dump", None)):
+        return native(value.model_dump(), path)
+    if type(value).__name__ == "NAType":
+        return None
+    return _scientific(value, path)
+
+
+def _scientific(value: Any, path: str) -> Any:
+    """numpy arrays and scalars, pandas frames and series, tensors."""
+    if hasattr(value, "columns") and callable(getattr(value, "to_dict", None)):
+        return native(value.to_dict(orient="records"), path)
+    if hasattr(value, "dtype") and callable(getattr(value, "tolist", None)):
+        plain = value.tolist()
+        # numpy's long double gives itself back.
+        return native(float(plain) if type(plain) is type(value) else plain, path)
+    if hasattr(value, "dtype") and callable(getattr(value, "numpy", None)):
+        return native(value.numpy(), path)
+    raise _refusal(value, path)
+
+
+def _key(key: Any, path: str) -> str:
+    plain = native(key, _join(path, key))
+    if isinstance(plain, str):
+        return plain
+    if plain is None or isinstance(plain, bool | int | float):
+        return json.dumps(plain)
+    raise _refusal(key, path)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _refusal(value: Any, path: str) -> NotEncodable:
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    place = f"under the key {path[:200]!r}" if path else "as a whole"
+    return NotEncodable(f"predict returned a value that JSON cannot hold: {place} it is of type {name}.")
