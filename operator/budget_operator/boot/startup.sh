@@ -1,0 +1,220 @@
+#!/bin/bash
+# Startup script of every BudgetML VM, run by the machine at each boot: opens the host firewall, fetches the server's
+# image and runs it as the one container `budgetml`. What the container is to serve it reads from metadata by itself.
+#
+# Written for Container-Optimized OS: bash, coreutils, sed, curl, iptables and docker are all there is; the root is
+# read-only, nothing below /var can be executed, and neither /etc, /run nor firewall rules outlive a boot.
+#
+# It leaves two loops behind: `keep` is the only restarter of the container, `follow` waits for another image in the
+# metadata key `budget-config`. shutdown.sh ends both.
+set -u
+export LC_ALL=C HOME=/var/lib/budgetml
+
+readonly run=/run/budgetml
+readonly metadata=http://169.254.169.254/computeMetadata/v1/instance
+readonly longest_pause=60
+readonly settled_after=300
+
+log() { echo "budgetml-host: $*"; }
+now_us() { echo "${EPOCHREALTIME/./}"; }
+
+seconds_since() { # microseconds as of now_us -> seconds with two decimals
+  local hundredths=$((($(now_us) - $1) / 10000))
+  printf '%d.%02d' $((hundredths / 100)) $((hundredths % 100))
+}
+
+longer() { echo $(($1 * 2 < longest_pause ? $1 * 2 : longest_pause)); }
+
+image_in() { sed -n 's/.*"image":"\([^"]*\)".*/\1/p' "$1"; }
+
+get_metadata() { curl -fsS -m "$1" -H 'Metadata-Flavor: Google' "$metadata/$2" "${@:3}"; }
+
+json_text() { # what may stand between the quotes of a JSON string, at most 600 characters
+  local text=${1//[^[:print:]]/ }
+  text=${text:0:600}
+  text=${text//\\/\\\\}
+  printf '%s' "${text//\"/\\\"}"
+}
+
+put_guest_attribute() {
+  curl -fsS -m 10 -X PUT -H 'Metadata-Flavor: Google' --data "$2" "$metadata/guest-attributes/budgetml/$1" >/dev/null ||
+    log "cannot write the guest attribute budgetml/$1"
+}
+
+tell_failed_pull() {
+  local why
+  why=$(tail -n 3 "$run/pull")
+  log "cannot pull $1: $why"
+  touch "$run/pull-failed"
+  put_guest_attribute host "{\"reason\":\"ImagePullFailed\",\"message\":\"$(json_text "$1: $why")\"}"
+}
+
+tell_host_well() {
+  rm -f "$run/pull-failed"
+  put_guest_attribute host '{}'
+}
+
+open_ports() {
+  local port
+  for port in 80 443; do
+    iptables -w -C INPUT -p tcp --dport "$port" -j ACCEPT 2>/dev/null ||
+      iptables -w -A INPUT -p tcp --dport "$port" -j ACCEPT
+  done
+}
+
+wait_for_engine() {
+  until docker ps >/dev/null 2>&1; do sleep 0.2; done
+}
+
+read_wanted_image() { # until the metadata server tells one
+  local pause=1 image
+  until get_metadata 10 attributes/budget-config >"$run/config" && image=$(image_in "$run/config") && [[ -n $image ]]; do
+    log "no image in the metadata key budget-config; again in ${pause} s" >&2
+    sleep "$pause"
+    pause=$(longer "$pause")
+  done
+  echo "$image"
+}
+
+log_in_to_registry() {
+  local registry=${1%%/*}
+  [[ $registry == *.pkg.dev ]] || return 0
+  command -v docker-credential-gcr >/dev/null || return 0
+  docker-credential-gcr configure-docker --registries="$registry" >/dev/null
+}
+
+pull() { # one try; what went wrong is in $run/pull
+  log_in_to_registry "$1"
+  docker pull --quiet "$1" >"$run/pull" 2>&1
+}
+
+fetch_first_image() { # sets `image`; a registry that cannot be reached does not stop what this disk already holds
+  local pause=1
+  image=$(read_wanted_image)
+  until pull "$image"; do
+    if docker image inspect "$image" >/dev/null 2>&1; then
+      log "cannot pull $image, using the one on this disk: $(tail -n 1 "$run/pull")"
+      break
+    fi
+    tell_failed_pull "$image"
+    sleep "$pause"
+    pause=$(longer "$pause")
+    image=$(read_wanted_image)
+  done
+  tell_host_well
+}
+
+run_container() {
+  docker rm -f budgetml >/dev/null 2>&1
+  docker run -d --name budgetml --network host --init --read-only \
+    --tmpfs /tmp:mode=1777,size=256m --tmpfs /run:mode=0755,size=16m -v budgetml:/var/lib/budgetml \
+    --stop-timeout 27 --log-opt max-size=10m --log-opt max-file=3 \
+    --security-opt no-new-privileges --cap-drop ALL --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \
+    --cap-add CHOWN --cap-add KILL --cap-add DAC_OVERRIDE \
+    -e BUDGET_BOOT_ENGINE="$BUDGET_BOOT_ENGINE" -e BUDGET_BOOT_PULL="$BUDGET_BOOT_PULL" "$1" >/dev/null
+}
+
+wait_for_end() { # prints the exit code; an engine that is restarted meanwhile is not the container's end
+  until docker wait budgetml 2>/dev/null; do
+    wait_for_engine
+    docker inspect budgetml >/dev/null 2>&1 || return
+  done
+}
+
+pause_for() { # cut short by another image
+  local until=$((SECONDS + $1))
+  while ((SECONDS < until)) && [[ $(<"$run/image") == "$2" ]]; do sleep 1; done
+}
+
+keep() { # runs the image named in $run/image for as long as this machine is up
+  local pause=1 image started ended
+  until [[ -e $run/stopping ]]; do
+    image=$(<"$run/image")
+    started=$SECONDS
+    ended="not started"
+    if run_container "$image"; then
+      log "running $image"
+      docker image prune --all --force >/dev/null 2>&1
+      ended="exit code $(wait_for_end)"
+    fi
+    [[ ! -e $run/stopping ]] || break
+    ((SECONDS - started < settled_after)) || pause=1
+    [[ $(<"$run/image") == "$image" ]] || continue
+    log "the container ended ($ended); again in ${pause} s"
+    pause_for "$pause" "$image"
+    pause=$(longer "$pause")
+  done
+}
+
+replace_image() { # pulled before the old container is stopped, so that it serves meanwhile
+  if ! pull "$1"; then
+    tell_failed_pull "$1"
+    return 1
+  fi
+  log "replacing the container: $1"
+  echo "$1" >"$run/image"
+  docker stop -t 27 budgetml >/dev/null 2>&1
+}
+
+take_config() { # the configuration in $run/config is as wanted after this, or the failure is reported
+  local image
+  image=$(image_in "$run/config")
+  [[ -n $image ]] || return 1
+  [[ $image == "$(<"$run/image")" ]] || replace_image "$image" || return 1
+  [[ ! -e $run/pull-failed ]] || tell_host_well
+}
+
+follow() { # the metadata server answers when the value changes, or after a minute
+  local pause=1 etag=0
+  until [[ -e $run/stopping ]]; do
+    if get_metadata 75 "attributes/budget-config?wait_for_change=true&timeout_sec=60&last_etag=$etag" \
+      -D "$run/headers" >"$run/config" && take_config; then
+      etag=$(sed -n 's/^[Ee][Tt][Aa][Gg]: *\([^[:space:]]*\).*/\1/p' "$run/headers")
+      pause=1
+    else
+      sleep "$pause"
+      pause=$(longer "$pause")
+    fi
+  done
+}
+
+end_loops() { # of an earlier run of this script since the machine booted
+  local loop
+  for loop in keep follow; do
+    [[ ! -s $run/$loop.pid ]] || kill -- "-$(<"$run/$loop.pid")" 2>/dev/null
+  done
+}
+
+leave_loop() { # in a session of its own, on the serial console: the machine waits for this script, not for the loop
+  setsid bash "$run/startup.sh" "$1" </dev/null >>/dev/console 2>&1 &
+  echo $! >"$run/$1.pid"
+}
+
+boot() {
+  local started image
+  mkdir -p "$run" "$HOME"
+  cp "$0" "$run/startup.sh"
+  cd / || return # the machine removes the directory that it runs this script in
+  end_loops
+  open_ports
+  started=$(now_us)
+  wait_for_engine
+  BUDGET_BOOT_ENGINE=$(seconds_since "$started")
+  started=$(now_us)
+  fetch_first_image
+  BUDGET_BOOT_PULL=$(seconds_since "$started")
+  export BUDGET_BOOT_ENGINE BUDGET_BOOT_PULL
+  echo "$image" >"$run/image"
+  leave_loop keep
+  leave_loop follow
+  log "engine $BUDGET_BOOT_ENGINE s, pull $BUDGET_BOOT_PULL s"
+}
+
+# Sourced by tests, which call the functions above one by one.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  case ${1:-boot} in
+    keep) keep ;;
+    follow) follow ;;
+    *) boot ;;
+  esac
+fi
