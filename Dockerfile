@@ -40,3 +40,13 @@ RUN uv pip install --python /opt/budget/venv/bin/python --no-deps --no-index --n
  && install -d -m 0755 /var/lib/budgetml
 VOLUME ["/var/lib/budgetml"]
 ENTRYPOINT ["/opt/budget/venv/bin/python", "-m", "budget_server.vm"]
+
+
+# The registry that local VMs pull from, under the name registry.budget.internal.
+FROM base AS registry
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends docker-registry \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+COPY dev/registry.yml /etc/registry.yml
+VOLUME ["/var/lib/registry"]
+ENTRYPOINT ["docker-registry", "serve", "/etc/registry.yml"]

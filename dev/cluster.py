@@ -1,0 +1,234 @@
+"""A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, built from Go modules.
+
+Three processes on loopback with their data below the stack's home. No scheduler, no kubelet: pods stay Pending.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import ssl
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.errors import DevError
+from dev.paths import BIN, MAIN, ROOT, Home
+from dev.process import Process
+from dev.progress import until
+
+MODULE = ROOT / "dev" / "cluster"
+STAMP = BIN / ".control-plane"
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+FLAGS = ("-trimpath", "-tags=grpcnotrace", "-gcflags=all=-dwarf=false")
+NO_GO = (
+    "The command `go` is missing: the control plane is compiled from Go modules."
+    " Install Go 1.21 or later (it fetches the version it needs), or give a cluster: make up KUBECONFIG=…"
+)
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl with one kubeconfig."""
+
+    kubeconfig: Path
+
+    def __call__(self, *args: str | Path, stdin: str | None = None) -> str:
+        """Runs one command and gives its output."""
+        done = self.run(*args, stdin=stdin)
+        if done.returncode:
+            raise DevError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def run(self, *args: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs one command; the caller judges the outcome."""
+        argv = [program("kubectl"), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
+        return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+
+
+def program(name: str) -> str:
+    """The built program, or for kubectl with a given cluster the one in PATH."""
+    if (built := BIN / name).exists():
+        return str(built)
+    if found := shutil.which(name):
+        return found
+    raise DevError(f"{name} is neither built (make cluster) nor in PATH.")
+
+
+def build() -> bool:
+    """Compiles the control plane unless it is there; true if it was compiled."""
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
+    if _built():
+        return False
+    if not go:
+        raise DevError(NO_GO)
+    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOGC": "400"}
+    version = _go(env, go, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes").strip()
+    stamp = f"-s -w -X k8s.io/component-base/version.gitVersion={version}"
+    BIN.mkdir(parents=True, exist_ok=True)
+    _go(env, go, "build", *FLAGS, f"-ldflags={stamp}", f"-o={BIN}/", "tool")
+    (BIN / "server").replace(BIN / "etcd")  # etcd's main package is the root of the module …/server/v3
+    STAMP.write_text(_inputs())
+    return True
+
+
+def up(home: Home) -> None:
+    """Starts what does not run and waits until it answers."""
+    pki = home.cluster / "pki"
+    pki.mkdir(parents=True, exist_ok=True)
+    etcd, apiserver, controllers = processes(home)
+    if not (etcd.pid() and apiserver.pid()):
+        apiserver.stop()
+        etcd.stop()
+        etcd.start(_etcd_command(home))
+        _write_admin(home)
+        apiserver.start(_apiserver_command(home))
+    until(lambda: _ready(home), 120, lambda: _failure(apiserver, etcd))
+    controllers.start(_controllers_command(home))
+    kubectl = Kubectl(home.kubeconfig)
+    until(
+        lambda: kubectl.run("get", "serviceaccount", "default", "--namespace=default").returncode == 0,
+        60,
+        lambda: _failure(controllers),
+    )
+
+
+def down(home: Home) -> bool:
+    """Ends the control plane; its data stays."""
+    stopped = [process.stop() for process in reversed(processes(home))]
+    return any(stopped)
+
+
+def forget(home: Home) -> None:
+    """Removes the control plane's data: the next start is an empty cluster."""
+    shutil.rmtree(home.cluster, ignore_errors=True)
+    home.kubeconfig.unlink(missing_ok=True)
+
+
+def processes(home: Home) -> tuple[Process, Process, Process]:
+    """etcd, kube-apiserver, kube-controller-manager."""
+    return Process(home, "etcd"), Process(home, "kube-apiserver"), Process(home, "kube-controller-manager")
+
+
+def _built() -> bool:
+    with contextlib.suppress(OSError):
+        return STAMP.read_text() == _inputs() and all((BIN / name).exists() for name in PROGRAMS)
+    return False
+
+
+def _inputs() -> str:
+    digest = hashlib.sha256(repr(FLAGS).encode())
+    for name in ("go.mod", "go.sum"):
+        digest.update((MODULE / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _go(env: dict[str, str], *argv: str) -> str:
+    log = MAIN.log / "go-build.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as errors:
+        done = subprocess.run(
+            argv, cwd=MODULE, env=env, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+        )
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise DevError(f"The control plane cannot be compiled; {log} ends:\n{tail}")
+    return done.stdout
+
+
+def _etcd_command(home: Home) -> list[str | Path]:
+    client, peer = (f"http://127.0.0.1:{home.port(name)}" for name in ("etcd", "etcd-peer"))
+    return [
+        BIN / "etcd",
+        f"--data-dir={home.cluster / 'etcd'}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+        *(f"--listen-client-urls={client}", f"--advertise-client-urls={client}"),
+        *(
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+        ),
+    ]
+
+
+def _apiserver_command(home: Home) -> list[str | Path]:
+    pki = home.cluster / "pki"
+    key = pki / "apiserver.key"  # kube-apiserver makes its own pair before it reads the ServiceAccount keys
+    return [
+        BIN / "kube-apiserver",
+        f"--etcd-servers=http://127.0.0.1:{home.known_port('etcd')}",
+        f"--cert-dir={pki}",
+        *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"),
+        f"--secure-port={home.known_port('kube-apiserver')}",
+        "--endpoint-reconciler-type=none",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--authorization-mode=Node,RBAC",
+        f"--token-auth-file={_tokens(home)}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        *(f"--service-account-signing-key-file={key}", f"--service-account-key-file={key}"),
+    ]
+
+
+def _controllers_command(home: Home) -> list[str | Path]:
+    pki = home.cluster / "pki"
+    return [
+        BIN / "kube-controller-manager",
+        f"--kubeconfig={home.kubeconfig}",
+        "--leader-elect=false",
+        f"--service-account-private-key-file={pki / 'apiserver.key'}",
+        f"--root-ca-file={pki / 'apiserver.crt'}",
+        "--secure-port=0",
+    ]
+
+
+def _tokens(home: Home) -> Path:
+    return home.cluster / "tokens.csv"
+
+
+def _write_admin(home: Home) -> None:
+    """The administrator's token survives restarts; the port may not."""
+    tokens = _tokens(home)
+    if not tokens.exists():
+        write_private(tokens, f"{secrets.token_urlsafe(32)},admin,admin,system:masters\n")
+    server = f"https://127.0.0.1:{home.port('kube-apiserver')}"
+    authority = {"certificate-authority": str(home.cluster / "pki" / "apiserver.crt")}
+    write_kubeconfig(home.kubeconfig, {"server": server, **authority}, tokens.read_text().split(",")[0])
+
+
+def write_kubeconfig(path: Path, cluster: dict[str, str], token: str) -> None:
+    """A kubeconfig with one cluster and one token (JSON is YAML)."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "budgetml",
+        "clusters": [{"name": "budgetml", "cluster": cluster}],
+        "users": [{"name": "budgetml", "user": {"token": token}}],
+        "contexts": [{"name": "budgetml", "context": {"cluster": "budgetml", "user": "budgetml"}}],
+    }
+    write_private(path, json.dumps(config, indent=1))
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that only its owner may read, from its first byte."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _ready(home: Home) -> bool:
+    """False while there is no certificate yet, the port is closed, or it answers 500."""
+    with contextlib.suppress(OSError):
+        tls = ssl.create_default_context(cafile=home.cluster / "pki" / "apiserver.crt")
+        url = f"https://127.0.0.1:{home.known_port('kube-apiserver')}/readyz"
+        with urllib.request.urlopen(url, context=tls, timeout=5) as answer:
+            return bool(answer.status == 200)
+    return False
+
+
+def _failure(*suspects: Process) -> str:
+    logs = "\n".join(f"{process.log_file} ends:\n{process.log_tail(10)}" for process in suspects)
+    return f"The control plane does not become ready.\n{logs}"

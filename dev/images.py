@@ -1,0 +1,215 @@
+"""The images: a base where no hub is reachable, the Dockerfile's targets, the registry that VMs pull from.
+
+Each image carries the hash of its inputs as a label; what is unchanged is not built or pushed again.
+"""
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import shutil
+import subprocess
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from dev import dockerfile, engine
+from dev.docker import Docker
+from dev.errors import DevError
+from dev.paths import MAIN, REGISTRY_DATA, REGISTRY_HOST, ROOT, Home, version_of
+from dev.progress import until
+
+TARGETS = ("server", "vm", "registry")
+VM_IMAGE = "budgetml/vm:local"
+HUB_BASE = "python:3.11-slim-bookworm"
+OWN_BASE = "budgetml/base:local"
+INPUTS = "budgetml.inputs"
+STACK = "budgetml.stack"
+PULL_SILENCE = 15.0
+PULL_SECONDS = 300.0
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+def server_image() -> str:
+    """The server image as VMs name it."""
+    return f"{REGISTRY_HOST}/budgetml/server:{version_of('server')}"
+
+
+def build(docker: Docker) -> list[str]:
+    """Builds what changed; gives the names of the targets that were built."""
+    base = _base(docker)
+    base_id = docker("image", "inspect", "--format", "{{.Id}}", base)
+    with ThreadPoolExecutor(len(TARGETS)) as pool:
+        built = list(pool.map(lambda target: _build_target(docker, target, base, base_id), TARGETS))
+    return [target for target, changed in zip(TARGETS, built, strict=True) if changed]
+
+
+def publish(docker: Docker, home: Home) -> None:
+    """Runs the stack's network and registry and brings the server image into it."""
+    network(docker, home)
+    _registry(docker, home)
+    port = home.known_port("registry")
+    tag = version_of("server")
+    image_id = docker("image", "inspect", "--format", "{{.Id}}", "budgetml/server:local")
+    if _published(port, tag) == image_id:
+        return
+    pushed = f"127.0.0.1:{port}/budgetml/server:{tag}"
+    docker("tag", "budgetml/server:local", pushed)
+    docker("push", "--quiet", pushed)
+    docker("rmi", "--no-prune", pushed)
+
+
+def network(docker: Docker, home: Home) -> None:
+    """The stack's Docker network; the host has its gateway address as soon as it is there."""
+    if docker.has("network", home.network):
+        return
+    docker(
+        *("network", "create", f"--subnet={home.subnet}", f"--gateway={home.gateway}"),
+        *(f"--label={STACK}={home.network}", home.network),
+    )
+
+
+def remove(docker: Docker) -> None:
+    """Removes our images; only `make clean` does."""
+    images = docker("image", "ls", "--quiet", "--filter", f"label={INPUTS}").split()
+    if docker.has("image", OWN_BASE):
+        images.append(OWN_BASE)
+    if images:
+        docker("image", "rm", "--force", *dict.fromkeys(images))
+
+
+def _base(docker: Docker) -> str:
+    if docker.has("image", HUB_BASE) or (not docker.has("image", OWN_BASE) and _pull(docker)):
+        return HUB_BASE
+    if not docker.has("image", OWN_BASE):
+        _bootstrap(docker)
+    return OWN_BASE
+
+
+def _pull(docker: Docker) -> bool:
+    """Pulls the hub's base; gives up where the hub does not begin to answer within seconds."""
+    command = [docker.client, "pull", HUB_BASE]
+    with subprocess.Popen(command, env=docker.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as pull:
+        assert pull.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(pull.stdout, selectors.EVENT_READ)
+            began = bool(selector.select(PULL_SILENCE))
+        try:
+            pull.communicate(timeout=PULL_SECONDS if began else 0)
+        except subprocess.TimeoutExpired:
+            pull.kill()
+    return pull.returncode == 0
+
+
+def _bootstrap(docker: Docker) -> None:
+    """Debian's packages make the base where no hub is reachable. The machine's own apt sources land in it."""
+    release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
+    if release.get("VERSION_CODENAME") != "bookworm" or os.geteuid() != 0:
+        raise DevError(
+            f"The image {HUB_BASE} cannot be pulled, and only root on Debian 12 can make a base without it."
+            f" Make the hub reachable, or load the image: docker load."
+        )
+    if not shutil.which("mmdebstrap"):
+        engine.apt_install("mmdebstrap")
+    candidates = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
+    sources = [path for path in candidates if path.exists() and path.stat().st_size]
+    with (MAIN.log / "image-base.log").open("wb") as log:
+        made = subprocess.Popen(_mmdebstrap(sources), stdout=subprocess.PIPE, stderr=log)
+        imported = subprocess.run(
+            [docker.client, "import", "--change", 'CMD ["/bin/bash"]', "-", OWN_BASE],
+            env=docker.env,
+            stdin=made.stdout,
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+        if made.wait() or imported.returncode:
+            docker.run("image", "rm", OWN_BASE)
+            raise DevError(f"mmdebstrap could not make the base image: see {log.name}")
+
+
+def _mmdebstrap(sources: list[Path]) -> list[str]:
+    return [
+        *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"),
+        "--include=python3,python3-venv,ca-certificates,curl",
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        '--aptopt=Acquire::Languages "none"',
+        '--aptopt=APT::Install-Recommends "false"',
+        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc")),
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        "--dpkgopt=force-unsafe-io",
+        # a machine behind its own certificate authority builds images that trust it too
+        '--customize-hook=cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"',
+        *("bookworm", "-", *map(str, sources)),
+    ]
+
+
+def _build_target(docker: Docker, target: str, base: str, base_id: str) -> bool:
+    tag = f"budgetml/{target}:local"
+    inputs = dockerfile.fingerprint(ROOT, target, base_id)
+    label = docker.run("image", "inspect", "--format", f'{{{{index .Config.Labels "{INPUTS}"}}}}', tag)
+    if label.stdout.strip() == inputs:
+        return False
+    arguments = [
+        f"--build-arg=BASE={base}",
+        *(f"--build-arg={name}" for name in PROXIES if name in os.environ),
+    ]
+    command = [
+        docker.client,
+        "build",
+        f"--target={target}",
+        f"--tag={tag}",
+        f"--label={INPUTS}={inputs}",
+        *arguments,
+    ]
+    log = MAIN.log / f"image-{target}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        env = {**docker.env, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"}
+        done = subprocess.run([*command, str(ROOT)], env=env, stdout=output, stderr=output, check=False)
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+        raise DevError(f"The image {tag} cannot be built; {log} ends:\n{tail}")
+    return True
+
+
+def _registry(docker: Docker, home: Home) -> None:
+    """The stack's registry, replaced when its image changed; what it stores lies below `.local`."""
+    name = f"{home.network}-registry"
+    image_id = docker("image", "inspect", "--format", "{{.Id}}", "budgetml/registry:local")
+    state = docker.run(
+        "container", "inspect", "--format", "{{.State.Running}} {{.Image}}", name
+    ).stdout.split()
+    if state != ["true", image_id]:
+        docker.run("container", "rm", "--force", "--volumes", name)
+        REGISTRY_DATA.mkdir(parents=True, exist_ok=True)
+        docker(
+            *("run", "--detach", f"--name={name}", f"--label={STACK}={home.network}"),
+            *(f"--network={home.network}", f"--ip={home.registry_ip}", f"--network-alias={REGISTRY_HOST}"),
+            *(f"--publish=127.0.0.1:{home.port('registry')}:80", f"--user={os.getuid()}:{os.getgid()}"),
+            *(
+                f"--volume={REGISTRY_DATA}:/var/lib/registry",
+                "--log-opt=max-size=10m",
+                "budgetml/registry:local",
+            ),
+        )
+    port = home.known_port("registry")
+    until(
+        lambda: _get(port, "") is not None,
+        30,
+        lambda: f"The registry {name} does not answer: docker logs {name}",
+    )
+
+
+def _published(port: int, tag: str) -> str | None:
+    manifest = _get(port, f"budgetml/server/manifests/{tag}")
+    return str(manifest.get("config", {}).get("digest")) if manifest else None
+
+
+def _get(port: int, path: str) -> dict[str, dict[str, str]] | None:
+    accept = "application/vnd.docker.distribution.manifest.v2+json"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/{path}", headers={"Accept": accept})
+    with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=5) as answer:
+        return dict(json.loads(answer.read() or b"{}"))
+    return None

@@ -1,0 +1,125 @@
+"""Where everything lies: the checkout, `.local/`, and one `Home` per stack.
+
+A second stack (for tests) has a home of its own and shares engine, binaries and images with the main one.
+"""
+
+import contextlib
+import fcntl
+import socket
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCAL = ROOT / ".local"
+BIN = LOCAL / "bin"
+VENV_BIN = LOCAL / "venv" / "bin"
+ENGINE = LOCAL / "engine"
+REGISTRY_DATA = LOCAL / "registry"
+
+CLOUD_PORT = 8085
+REGISTRY_HOST = "registry.budget.internal"
+
+
+@dataclass(frozen=True)
+class Home:
+    """One stack: its folder, its Docker network and the addresses in it."""
+
+    root: Path
+    network: str
+    third_octet: int
+
+    @property
+    def subnet(self) -> str:
+        """The network's range; the local cloud hands out addresses from .10 up."""
+        return f"10.202.{self.third_octet}.0/24"
+
+    @property
+    def gateway(self) -> str:
+        """The host's address in the network: host and VMs both reach it."""
+        return f"10.202.{self.third_octet}.1"
+
+    @property
+    def registry_ip(self) -> str:
+        """The registry's fixed address, below those of the VMs."""
+        return f"10.202.{self.third_octet}.2"
+
+    @property
+    def cloud_url(self) -> str:
+        """The local cloud: Google's endpoint for everybody in this stack."""
+        return f"http://{self.gateway}:{CLOUD_PORT}"
+
+    @property
+    def run(self) -> Path:
+        """One pid file per process."""
+        return self.root / "run"
+
+    @property
+    def log(self) -> Path:
+        """One log per process."""
+        return self.root / "log"
+
+    @property
+    def cluster(self) -> Path:
+        """The control plane's data and keys."""
+        return self.root / "cluster"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.root / "kubeconfig"
+
+    @property
+    def operator_kubeconfig(self) -> Path:
+        """The operator's: a ServiceAccount token and nothing else."""
+        return self.root / "operator.kubeconfig"
+
+    def port(self, name: str) -> int:
+        """A free port on loopback, the same one each time as long as nobody else took it."""
+        remembered = self.root / "ports" / name
+        with contextlib.suppress(OSError, ValueError):
+            port = int(remembered.read_text())
+            if _free(port):
+                return port
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(f"{port}\n")
+        return port
+
+    def known_port(self, name: str) -> int:
+        """The port that `port` chose; its user may be listening by now."""
+        return int((self.root / "ports" / name).read_text())
+
+
+MAIN = Home(LOCAL, "budgetml", 50)
+E2E = Home(LOCAL / "e2e", "budgetml-e2e", 51)
+TEST_CLUSTER = Home(LOCAL / "test-cluster", "budgetml-test-cluster", 52)
+HOMES = (MAIN, E2E, TEST_CLUSTER)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def version_of(deployable: str) -> str:
+    """The version in a deployable's pyproject.toml."""
+    text = (ROOT / deployable / "pyproject.toml").read_text()
+    return str(tomllib.loads(text)["project"]["version"])
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time: two `make` runs may share the engine and the builds."""
+    LOCAL.mkdir(exist_ok=True)
+    with (LOCAL / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
