@@ -39,8 +39,8 @@ def connect(pool_size: int) -> client.ApiClient:
     """
     configuration = client.Configuration()
     try:
-        if os.environ.get("KUBECONFIG"):
-            config.load_kube_config(client_configuration=configuration)
+        if files := os.environ.get("KUBECONFIG"):
+            config.load_kube_config(config_file=files, client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException as error:

@@ -1,0 +1,96 @@
+"""A real API server accepts the CRD and refuses by its rules what cannot work."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+GOOD: dict[str, Any] = {
+    "apiVersion": "budgetml.dev/v1alpha1",
+    "kind": "BudgetDeployment",
+    "metadata": {"name": "sample", "namespace": "default"},
+    "spec": {"predictor": {"inline": "class Predictor: ..."}},
+}
+
+
+def dry_run(
+    control_plane: Any, spec: dict[str, Any], name: str = "sample"
+) -> subprocess.CompletedProcess[str]:
+    document = {**GOOD, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+    result: subprocess.CompletedProcess[str] = control_plane.kubectl(
+        "apply", "--dry-run=server", "-o", "json", "-f", "-", input=json.dumps(document), check=False
+    )
+    return result
+
+
+def test_defaults_are_filled_in_by_the_api_server(crd: Any) -> None:
+    result = dry_run(crd, GOOD["spec"])
+    assert result.returncode == 0, result.stderr
+    spec = json.loads(result.stdout)["spec"]
+    assert spec["machine"] == {"type": "e2-medium", "provisioning": "Spot", "diskGiB": 20}
+    assert spec["auth"] == {"tokenTTL": "24h"}
+    assert spec["predictor"]["entrypoint"] == "predictor:Predictor"
+
+
+INLINE = {"inline": "class Predictor: ..."}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"predictor": {**INLINE, "configMap": {"name": "x"}}}, "exactly one of"),
+        ({"predictor": {}}, "exactly one of"),
+        ({"predictor": {**INLINE, "entrypoint": "no colon"}}, "spec.predictor.entrypoint"),
+        ({"predictor": INLINE, "placement": {"zones": ["us-central1"]}}, "spec.placement.zones[0]"),
+        (
+            {"predictor": INLINE, "placement": {"zones": ["us-central1-a", "europe-west4-a"]}},
+            "one region",
+        ),
+        ({"predictor": INLINE, "placement": {"zones": []}}, "spec.placement.zones"),
+        ({"predictor": INLINE, "machine": {"diskGiB": 5}}, "spec.machine.diskGiB"),
+        ({"predictor": INLINE, "machine": {"provisioning": "Preemptible"}}, "spec.machine.provisioning"),
+        ({"predictor": INLINE, "auth": {"tokenTTL": "forever"}}, "spec.auth.tokenTTL"),
+        (
+            {"predictor": INLINE, "env": [{"name": "BUDGET_TOKEN", "value": "x"}]},
+            "must not start with BUDGET_",
+        ),
+        ({"predictor": INLINE, "env": [{"name": "A"}]}, "exactly one of value and valueFrom"),
+        (
+            {"predictor": INLINE, "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+            "Duplicate",
+        ),
+        ({"predictor": INLINE, "requirements": [""]}, "spec.requirements[0]"),
+        ({"predictor": INLINE, "server": {"workers": 0}}, "spec.server.workers"),
+        ({"predictor": INLINE, "readiness": {"payload": "text"}}, "spec.readiness.payload"),
+        ({"predictor": INLINE, "budget": {"monthly": "15"}}, 'unknown field "spec.budget"'),
+    ],
+)
+def test_the_api_server_refuses_what_cannot_work(crd: Any, spec: dict[str, Any], expected: str) -> None:
+    result = dry_run(crd, spec)
+    assert result.returncode != 0, f"accepted: {result.stdout}"
+    assert expected in result.stderr
+
+
+def test_a_name_that_no_label_can_hold_is_refused(crd: Any) -> None:
+    result = dry_run(crd, GOOD["spec"], name="with.dots")
+    assert result.returncode != 0
+    assert "metadata.name" in result.stderr
+
+
+def test_a_payload_keeps_what_no_schema_knows(crd: Any) -> None:
+    payload = {"text": "hi", "nested": {"list": [1, 2.5, None, True]}}
+    result = dry_run(crd, {"predictor": INLINE, "readiness": {"payload": payload}})
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["spec"]["readiness"]["payload"] == payload
+
+
+def test_the_columns_of_kubectl_get(crd: Any) -> None:
+    crd.kubectl("apply", "-f", "-", input=json.dumps(GOOD))
+    try:
+        header = crd.kubectl("get", "bd").stdout.splitlines()[0].split()
+        assert header == ["NAME", "READY", "STATE", "ENDPOINT", "ZONE", "PREEMPTED", "AGE"]
+        wide = crd.kubectl("get", "bd", "-o", "wide").stdout.splitlines()[0].split()
+        assert wide[-3:] == ["IP", "REVISION", "MESSAGE"]
+    finally:
+        crd.kubectl("delete", "bd", "sample")
