@@ -207,3 +207,17 @@ class Kubernetes(Protocol):
         self, document: Document, kind: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
         """Record an Event about the object. Never raises: an Event must not fail a pass."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside the process that a pass may touch."""
+
+    kube: Kubernetes
+    compute: Compute
+    storage: Storage
+    pubsub: PubSub
+    scheduler: Scheduler
+    functions: Functions
+    snapshots: Snapshots
+    prober: Prober

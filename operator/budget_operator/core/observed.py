@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from budget_operator.core.errors import BudgetError
+
 
 class InstanceStatus(StrEnum):
     """Compute Engine's instance states (discovery document `Instance.status`)."""
@@ -42,6 +44,7 @@ class Instance:
     label_fingerprint: str
     metadata: Mapping[str, str]
     metadata_fingerprint: str
+    disk_gib: int = 0  # size of the boot disk; 0 = not told
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,10 @@ class Firewall:
 class Inventory:
     """One snapshot of everything of this installation in the project.
 
-    `unknown` holds scopes ("zones/Z", "regions/R") that did not answer: nothing in them is created,
-    released or forgotten. `foreign` holds names of instances and addresses in the deployment's name space
-    that lack our labels.
+    Instances and addresses are those with the installation's label; bucket, topic, function, job and firewall
+    are looked up by name, whoever they belong to. `unknown` holds the scopes ("zones/Z", "regions/R") and the
+    words ("bucket", "topic", "function", "job", "firewall", "preemptions") that did not answer: nothing in
+    them is created, released or forgotten. `problems` has the error of each that gave one.
     """
 
     taken_at: datetime
@@ -153,6 +157,7 @@ class Inventory:
     function: Function | None = None
     job: Job | None = None
     firewall: Firewall | None = None
+    problems: Mapping[str, BudgetError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

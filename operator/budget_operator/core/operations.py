@@ -1,0 +1,41 @@
+"""What the end of a Compute Engine operation means in the operator's own errors.
+
+Polling is the compute gateway's; what follows an error is its class's `disposition`.
+"""
+
+from budget_operator.core import errors
+from budget_operator.core.observed import OperationState
+
+_BY_CODE: dict[str, type[errors.BudgetError]] = {
+    # Seen when a Spot VM is preempted while it is being created: the zone has no room for it.
+    "UNSUPPORTED_OPERATION": errors.CapacityExhausted,
+    "RESOURCE_POOL_EXHAUSTED": errors.CapacityExhausted,
+    "QUOTA_EXCEEDED": errors.QuotaExceeded,
+    "RESOURCE_NOT_READY": errors.ResourceNotReady,
+    "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": errors.ResourceNotReady,
+    "RESOURCE_OPERATION_RATE_EXCEEDED": errors.RateLimited,
+    "RATE_LIMIT_EXCEEDED": errors.RateLimited,
+    "PERMISSIONS_ERROR": errors.PermissionDenied,
+    "RESOURCE_NOT_FOUND": errors.NotFound,
+    "RESOURCE_ALREADY_EXISTS": errors.AlreadyExists,
+    "CONDITION_NOT_MET": errors.PreconditionFailed,
+    "INVALID_FIELD_VALUE": errors.InvalidSpec,
+    "INTERNAL_ERROR": errors.Unavailable,
+    "SERVICE_UNAVAILABLE": errors.Unavailable,
+}
+
+
+def error_class(code: str) -> type[errors.BudgetError] | None:
+    """The class of one of Compute Engine's upper-case error codes, or None if it has none of its own."""
+    if code.startswith("ZONE_RESOURCE_POOL_EXHAUSTED"):  # also …_WITH_DETAILS
+        return errors.CapacityExhausted
+    return _BY_CODE.get(code)
+
+
+def operation_error(state: OperationState) -> errors.BudgetError | None:
+    """The error an operation ended with, or None while it runs or if it succeeded."""
+    if not state.done or state.error_code is None:
+        return None
+    kind = error_class(state.error_code) or errors.OperationFailed
+    text = state.error_message or "Google gave no message"
+    return kind(f"operation {state.ref.name}: {state.error_code}: {text}")
