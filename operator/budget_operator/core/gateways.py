@@ -210,10 +210,9 @@ class Kubernetes(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
-    """Everything outside the process that a pass may touch."""
+class Cloud:
+    """Google Cloud as one pass sees it; `cloud.wiring` puts it together."""
 
-    kube: Kubernetes
     compute: Compute
     storage: Storage
     pubsub: PubSub
