@@ -1,4 +1,4 @@
-"""Lists names the way storage does: prefix, delimiter, pages. Pure; what the names stand for lives in `objects`."""
+"""Lists names the way storage does: prefix, delimiter, pages. Pure; `objects` knows what the names are."""
 
 from __future__ import annotations
 

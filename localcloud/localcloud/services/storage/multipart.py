@@ -1,7 +1,7 @@
 """Reads the two-part bodies of uploads (`multipart/related`).
 
-Python clients end lines with CRLF and quote the boundary plainly or not at all; gcloud ends them with a bare LF
-and puts the boundary in single quotes. Both are one grammar here: the first line end decides for the whole body.
+Python clients end lines with CRLF and quote the boundary plainly or not at all; gcloud ends them with a bare
+LF and puts the boundary in single quotes. Both are one grammar here: the first line end decides for all.
 """
 
 from __future__ import annotations

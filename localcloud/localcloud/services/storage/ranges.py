@@ -31,14 +31,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one request of a resumable upload says: the span it carries (none = a question) and the total, if known."""
+    """One request of a resumable upload: the span it carries (none = a question) and the total, if known."""
 
     span: Span | None
     total: int | None
 
 
 def requested(header: str | None, size: int) -> Span | None:
-    """Return the span a `Range` header asks for; None is the whole object, also for headers not understood."""
+    """Return the span a `Range` header asks for; None is the whole object, also if it is not understood."""
     found = _RANGE.fullmatch(header.strip()) if header else None
     if found is None or found.group(1) == found.group(2) == "":
         return None
