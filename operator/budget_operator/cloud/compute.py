@@ -1,0 +1,321 @@
+"""Compute Engine: instances, addresses, firewall rules, operations and guest attributes.
+
+Every mutation is one request with a request id, returns the operation's name and waits for nothing. What the
+messages mean is in `words`, what a failed operation means in `core.operations`.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from budget_operator.cloud import guest
+from budget_operator.cloud.connection import CALL, Connection
+from budget_operator.cloud.failures import translated
+from budget_operator.core.errors import InvalidSpec, NotFound, PreconditionFailed, Unavailable
+from budget_operator.core.gateways import InstanceRequest, Scan
+from budget_operator.core.observed import (
+    Address,
+    Firewall,
+    GuestReport,
+    Instance,
+    OperationRef,
+    OperationState,
+    Preemption,
+)
+
+if TYPE_CHECKING:
+    from google.cloud import compute_v1
+
+T = TypeVar("T")
+
+_MERGE_TRIES = 3
+_PREEMPTED = 'operationType="compute.instances.preempted"'
+_UNREACHABLE = frozenset({"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"})
+
+
+class ComputeGateway:
+    """`core.gateways.Compute` on the real clients."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._project = connection.project
+
+    @cached_property
+    def _instances(self) -> "compute_v1.InstancesClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.InstancesClient)
+
+    @cached_property
+    def _addresses(self) -> "compute_v1.AddressesClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.AddressesClient)
+
+    @cached_property
+    def _firewalls(self) -> "compute_v1.FirewallsClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.FirewallsClient)
+
+    # The clients' own operation objects poll Google's default host whatever the endpoint: polled here.
+    @cached_property
+    def _zone_operations(self) -> "compute_v1.ZoneOperationsClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.ZoneOperationsClient)
+
+    @cached_property
+    def _region_operations(self) -> "compute_v1.RegionOperationsClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.RegionOperationsClient)
+
+    @cached_property
+    def _global_operations(self) -> "compute_v1.GlobalOperationsClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.GlobalOperationsClient)
+
+    # --- looking ---
+
+    def instances(self, label: str, value: str) -> Scan[Instance]:
+        from budget_operator.cloud import words
+
+        with translated("list instances"):
+            pages = self._pages(self._instances, "AggregatedListInstancesRequest", _labelled(label, value))
+            return _scan(pages, lambda scoped, _: [words.instance(item) for item in scoped.instances])
+
+    def addresses(self, label: str, value: str) -> Scan[Address]:
+        from budget_operator.cloud import words
+
+        with translated("list addresses"):
+            pages = self._pages(self._addresses, "AggregatedListAddressesRequest", _labelled(label, value))
+            return _scan(pages, lambda scoped, _: [words.address(item) for item in scoped.addresses])
+
+    def preemptions(self, since: datetime) -> Scan[Preemption]:
+        from budget_operator.cloud import words
+
+        def recent(scoped: Any, scope: str) -> list[Preemption]:
+            found = [words.preemption(item, words.last(scope)) for item in scoped.operations]
+            return [item for item in found if item is not None and item.at >= since]
+
+        with translated("list preemptions"):
+            kind = "AggregatedListGlobalOperationsRequest"
+            return _scan(self._pages(self._global_operations, kind, _PREEMPTED), recent)
+
+    def _pages(self, client: Any, request_kind: str, filter_: str) -> Iterable[Any]:
+        from google.cloud import compute_v1
+
+        kind = getattr(compute_v1, request_kind)
+        request = kind(project=self._project, filter=filter_)
+        # Older API versions have to be asked for partial answers; those since 2026 always give them and
+        # dropped the parameter.
+        if "return_partial_success" in kind.meta.fields:
+            request.return_partial_success = True
+        pages: Iterable[Any] = client.aggregated_list(request=request, **CALL).pages
+        return pages
+
+    def instance(self, zone: str, name: str) -> Instance | None:
+        from budget_operator.cloud import words
+
+        found = self._look(f"get instance {name} in {zone}", self._instances.get, zone=zone, instance=name)
+        return None if found is None else words.instance(found)
+
+    def address(self, region: str, name: str) -> Address | None:
+        from budget_operator.cloud import words
+
+        doing = f"get address {name} in {region}"
+        found = self._look(doing, self._addresses.get, region=region, address=name)
+        return None if found is None else words.address(found)
+
+    def firewall(self, name: str) -> Firewall | None:
+        from budget_operator.cloud import words
+
+        found = self._look(f"get firewall rule {name}", self._firewalls.get, firewall=name)
+        return None if found is None else words.firewall(found)
+
+    def operation(self, ref: OperationRef) -> OperationState | None:
+        from budget_operator.cloud import words
+
+        doing = f"get operation {ref.name} in {ref.scope}"
+        kind, _, place = ref.scope.partition("/")
+        if kind == "zones":
+            found = self._look(doing, self._zone_operations.get, zone=place, operation=ref.name)
+        elif kind == "regions":
+            found = self._look(doing, self._region_operations.get, region=place, operation=ref.name)
+        else:
+            found = self._look(doing, self._global_operations.get, operation=ref.name)
+        return None if found is None else words.operation(found, ref.scope)
+
+    def guest_report(self, zone: str, name: str) -> GuestReport:
+        doing = f"get guest attributes of {name} in {zone}"
+        call = self._instances.get_guest_attributes
+        found = self._look(doing, call, zone=zone, instance=name, query_path="budgetml/")
+        if found is None:
+            return GuestReport()  # it has not said anything yet
+        items = found.query_value.items
+        return guest.report({item.key: item.value for item in items if item.namespace == "budgetml"})
+
+    def _look(self, doing: str, call: Callable[..., T], **where: str) -> T | None:
+        try:
+            with translated(doing):
+                return call(request={"project": self._project, **where}, **CALL)
+        except NotFound:
+            return None
+
+    # --- changing ---
+
+    def insert_instance(self, request: InstanceRequest, request_id: str) -> OperationRef:
+        from budget_operator.cloud import words
+
+        def attempt(body: "compute_v1.Instance", attempt_id: str) -> OperationRef:
+            doing = f"create instance {request.name} in {request.zone}"
+            more = {"zone": request.zone, "instance_resource": body}
+            call = self._instances.insert_unary
+            return self._change(doing, f"zones/{request.zone}", call, more, attempt_id)
+
+        wanted = words.new_instance(request)
+        try:
+            return attempt(wanted, request_id)
+        except InvalidSpec as error:
+            if "preemptionnotice" not in error.message.lower():
+                raise
+            # Some projects may not use the notice yet: a VM without it is better than none.
+            del wanted.scheduling.preemption_notice_duration
+            return attempt(wanted, _attempt_id(request_id, 1))
+
+    def start_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        return self._on_instance("start", self._instances.start_unary, zone, name, request_id)
+
+    def stop_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        return self._on_instance("stop", self._instances.stop_unary, zone, name, request_id)
+
+    def delete_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        return self._on_instance("delete", self._instances.delete_unary, zone, name, request_id)
+
+    def set_machine_type(self, zone: str, name: str, machine_type: str, request_id: str) -> OperationRef:
+        body = {"machine_type": f"zones/{zone}/machineTypes/{machine_type}"}
+        call = self._instances.set_machine_type_unary
+        more = {"instances_set_machine_type_request_resource": body}
+        return self._on_instance("set the machine type of", call, zone, name, request_id, more)
+
+    def set_metadata(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
+        def attempt(current: Instance, attempt_id: str) -> OperationRef:
+            merged = {**current.metadata, **changes}
+            body = {
+                "fingerprint": current.metadata_fingerprint,
+                "items": [{"key": key, "value": value} for key, value in sorted(merged.items())],
+            }
+            call = self._instances.set_metadata_unary
+            more = {"metadata_resource": body}
+            return self._on_instance("set the metadata of", call, zone, name, attempt_id, more)
+
+        return self._merged(zone, name, request_id, attempt)
+
+    def set_labels(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
+        def attempt(current: Instance, attempt_id: str) -> OperationRef:
+            body = {
+                "label_fingerprint": current.label_fingerprint,
+                "labels": {**current.labels, **changes},
+            }
+            call = self._instances.set_labels_unary
+            more = {"instances_set_labels_request_resource": body}
+            return self._on_instance("set the labels of", call, zone, name, attempt_id, more)
+
+        return self._merged(zone, name, request_id, attempt)
+
+    def _merged(
+        self, zone: str, name: str, request_id: str, attempt: Callable[[Instance, str], OperationRef]
+    ) -> OperationRef:
+        """Read, merge, write; somebody else's write in between means: read again and merge into theirs."""
+        for number in range(_MERGE_TRIES):
+            current = self.instance(zone, name)
+            if current is None:
+                raise NotFound(f"instance {name} in {zone} does not exist")
+            try:
+                return attempt(current, _attempt_id(request_id, number))
+            except PreconditionFailed as error:
+                stale = error
+        raise stale
+
+    def reserve_address(
+        self, region: str, name: str, labels: Mapping[str, str], request_id: str
+    ) -> OperationRef:
+        body = {"region": region, "address_resource": {"name": name, "labels": dict(labels)}}
+        call = self._addresses.insert_unary
+        return self._change(
+            f"reserve address {name} in {region}", f"regions/{region}", call, body, request_id
+        )
+
+    def release_address(self, region: str, name: str, request_id: str) -> OperationRef:
+        body = {"region": region, "address": name}
+        call = self._addresses.delete_unary
+        return self._change(
+            f"release address {name} in {region}", f"regions/{region}", call, body, request_id
+        )
+
+    def insert_firewall(
+        self, name: str, network: str, tag: str, description: str, request_id: str
+    ) -> OperationRef:
+        from budget_operator.cloud import words
+
+        body = {"firewall_resource": words.new_firewall(name, network, tag, description)}
+        call = self._firewalls.insert_unary
+        return self._change(f"create firewall rule {name}", "global", call, body, request_id)
+
+    def delete_firewall(self, name: str, request_id: str) -> OperationRef:
+        call = self._firewalls.delete_unary
+        return self._change(f"delete firewall rule {name}", "global", call, {"firewall": name}, request_id)
+
+    def _on_instance(
+        self,
+        verb: str,
+        call: Callable[..., Any],
+        zone: str,
+        name: str,
+        request_id: str,
+        more: Mapping[str, object] | None = None,
+    ) -> OperationRef:
+        body = {"zone": zone, "instance": name, **(more or {})}
+        return self._change(f"{verb} instance {name} in {zone}", f"zones/{zone}", call, body, request_id)
+
+    def _change(
+        self, doing: str, scope: str, call: Callable[..., Any], body: Mapping[str, object], request_id: str
+    ) -> OperationRef:
+        request = {"project": self._project, "request_id": request_id, **body}
+        with translated(doing):
+            started = call(request=request, **CALL)
+        return OperationRef(name=started.name, scope=scope)
+
+
+def _labelled(label: str, value: str) -> str:
+    return f"labels.{label}={value}"
+
+
+def _attempt_id(request_id: str, number: int) -> str:
+    """A new body needs a new request id; derived, so that a repeated pass repeats it too."""
+    return request_id if number == 0 else str(uuid.uuid5(uuid.UUID(request_id), str(number)))
+
+
+def _scan(pages: Iterable[Any], read: Callable[[Any, str], list[T]]) -> Scan[T]:
+    """All pages of an aggregated list, and the scopes it could not tell about."""
+    items: list[T] = []
+    unknown: set[str] = set()
+    for page in pages:
+        silent = {_scope(link) for link in page.unreachables}
+        for scope, scoped in page.items.items():
+            if scoped.warning.code in _UNREACHABLE:
+                silent.add(scope)
+            items.extend(read(scoped, scope))
+        if page.warning.code in _UNREACHABLE and not silent:
+            raise Unavailable(f"the list is incomplete and does not say where: {page.warning.message}")
+        unknown |= silent
+    return Scan(tuple(items), frozenset(unknown))
+
+
+def _scope(link: str) -> str:
+    """`https://…/projects/p/zones/z` -> `zones/z`."""
+    return "/".join(link.rstrip("/").split("/")[-2:])

@@ -1,0 +1,98 @@
+"""Reading what a VM says about itself. It may say anything: sizes are bounded, control characters leave,
+wrong types are ignored, and nothing here ever proves that a deployment is ready.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+
+from budget_operator.core.observed import GuestReport
+
+_DOCUMENT_LIMIT = 32 * 1024  # a guest attribute is at most this long anyway
+_WORD_LIMIT = 64
+_MESSAGE_LIMIT = 1024
+_LOG_LIMIT = 4096
+_CERTIFICATE_LIMIT = 16 * 1024
+_PHASES = frozenset({"boot", "artifact", "environment", "load", "serving", "failed"})
+_REVISION = re.compile(r"[0-9a-f]{1,64}")
+_BOOT_KEYS = frozenset({"engine", "pull", "artifact", "environment", "load", "frontDoor"})
+_LONGEST_BOOT_SECONDS = 30 * 24 * 3600.0
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----", re.ASCII
+)
+
+
+def report(attributes: Mapping[str, str]) -> GuestReport:
+    """The report in the keys `state`, `host` and `ca` of the namespace `budgetml`."""
+    state = _document(attributes.get("state", ""))
+    host = _document(attributes.get("host", ""))
+    failure = _mapping(state.get("failure"))
+    # The host script speaks only where no container of ours could: what it says comes first.
+    reason = _word(host.get("reason")) or _word(failure.get("reason"))
+    message = host.get("message") if _word(host.get("reason")) else failure.get("message")
+    phase = _word(state.get("phase"))
+    return GuestReport(
+        phase=phase if phase in _PHASES else "",
+        target=_revision(state.get("target")) or "",
+        active=_revision(state.get("active")),
+        boot=_seconds(state.get("boot")),
+        failure_reason=reason,
+        failure_message=_text(message, _MESSAGE_LIMIT),
+        failure_log=_tail(failure.get("log")),
+        failure_revision=_revision(failure.get("revision")) or "",
+        ca_certificate=certificate(attributes.get("ca", "")),
+    )
+
+
+def clean(text: str) -> str:
+    """Without control characters, except line ends and tabs (escape sequences change terminals)."""
+    return "".join(ch for ch in text if ch in "\n\t" or ch.isprintable())
+
+
+def certificate(text: str) -> str:
+    """The first PEM certificate in the text, or nothing."""
+    found = _CERTIFICATE.search(text[:_CERTIFICATE_LIMIT].replace("\r", ""))
+    return f"{found.group(0)}\n" if found else ""
+
+
+def _document(text: str) -> Mapping[str, object]:
+    if len(text) > _DOCUMENT_LIMIT:
+        return {}
+    try:
+        return _mapping(json.loads(text))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object, limit: int) -> str:
+    return clean(value[: 4 * limit])[:limit].strip() if isinstance(value, str) else ""
+
+
+def _tail(value: object) -> str:
+    return clean(value[-4 * _LOG_LIMIT :])[-_LOG_LIMIT:] if isinstance(value, str) else ""
+
+
+def _word(value: object) -> str:
+    text = _text(value, _WORD_LIMIT)
+    return text if text.isalnum() and text.isascii() else ""
+
+
+def _revision(value: object) -> str | None:
+    return value if isinstance(value, str) and _REVISION.fullmatch(value) else None
+
+
+def _seconds(value: object) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, number in _mapping(value).items():
+        if key not in _BOOT_KEYS or isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        if not isinstance(number, int) and not math.isfinite(number):
+            continue
+        if 0 <= number <= _LONGEST_BOOT_SECONDS:
+            found[key] = float(number)
+    return found

@@ -1,0 +1,74 @@
+"""Cloud Storage: the installation's one bucket and what lies in it.
+
+Writes carry no retries; deleting what is gone already is success.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from google.cloud.storage import Client
+
+from budget_operator.cloud.connection import CONNECT_SECONDS, READ_SECONDS, Connection
+from budget_operator.cloud.failures import translated
+from budget_operator.core.errors import NotFound
+from budget_operator.core.observed import Bucket
+
+# This client speaks `requests` itself and takes its pair of timeouts directly.
+_CALL: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+
+
+class StorageGateway:
+    """`core.gateways.Storage` on the real client."""
+
+    def __init__(self, connection: Connection, bucket: str) -> None:
+        self._connection = connection
+        self._name = bucket
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._connection.client(Client, project=self._connection.project)
+
+    def bucket(self) -> Bucket | None:
+        with translated(f"get bucket {self._name}"):
+            found = self._client.lookup_bucket(self._name, **_CALL)
+        return None if found is None else Bucket(name=found.name, labels=dict(found.labels))
+
+    def create_bucket(self, region: str, labels: Mapping[str, str]) -> None:
+        made = self._client.bucket(self._name)
+        made.labels = dict(labels)
+        made.iam_configuration.uniform_bucket_level_access_enabled = True
+        made.iam_configuration.public_access_prevention = "enforced"
+        with translated(f"create bucket {self._name} in {region}"):
+            self._client.create_bucket(made, location=region, **_CALL)
+
+    def delete_bucket(self) -> None:
+        """Empty the bucket, old versions included, and delete it."""
+        try:
+            with translated(f"empty bucket {self._name}"):
+                found = list(self._client.list_blobs(self._name, versions=True, **_CALL))
+            for blob in found:
+                self._delete(blob.name, blob.generation)
+            with translated(f"delete bucket {self._name}"):
+                self._client.bucket(self._name).delete(**_CALL)
+        except NotFound:
+            return
+
+    def objects(self, prefix: str) -> tuple[str, ...]:
+        with translated(f"list objects {prefix}* in bucket {self._name}"):
+            return tuple(blob.name for blob in self._client.list_blobs(self._name, prefix=prefix, **_CALL))
+
+    def upload(self, name: str, data: bytes, content_type: str) -> None:
+        with translated(f"upload {name} to bucket {self._name}"):
+            blob = self._client.bucket(self._name).blob(name)
+            blob.upload_from_string(data, content_type=content_type, **_CALL)
+
+    def delete_object(self, name: str) -> None:
+        self._delete(name, None)
+
+    def _delete(self, name: str, generation: int | None) -> None:
+        try:
+            with translated(f"delete object {name} in bucket {self._name}"):
+                self._client.bucket(self._name).delete_blob(name, generation=generation, **_CALL)
+        except NotFound:
+            return
