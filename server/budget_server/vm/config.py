@@ -1,0 +1,86 @@
+"""`budget-config` of the instance's metadata and the bundle's manifest, as frozen models.
+
+Both are written by the operator; how they travel is the business of `metadata` and `artifact`.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.alias_generators import to_camel
+
+from budget_server.vm.errors import ArtifactInvalid
+
+GOOGLE_STORAGE = "https://storage.googleapis.com"
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True)
+
+
+class BudgetConfig(_Document):
+    """The revision that this VM should serve, and where it lies."""
+
+    version: Literal[1] = 1
+    image: str
+    deployment: str
+    revision: str = Field(pattern=r"^[0-9a-f]{12}$")
+    bucket: str
+    bundle: str
+    bundle_sha256: str = Field(alias="bundleSha256")
+    sealed: str
+    sealed_sha256: str = Field(alias="sealedSha256")
+    api_endpoint: str = ""
+
+    @property
+    def storage(self) -> str:
+        return (self.api_endpoint or GOOGLE_STORAGE).rstrip("/")
+
+
+class Readiness(_Document):
+    payload: dict[str, JsonValue] | None = None
+    startup_seconds: float = Field(default=1800, gt=0)
+
+
+class Server(_Document):
+    workers: int = Field(default=1, ge=1)
+    threads: int = Field(default=4, ge=1)
+
+
+class Manifest(_Document):
+    """`manifest.json` of the bundle: everything about a revision that is not secret."""
+
+    version: Literal[1]
+    deployment: str
+    entrypoint: str
+    requirements: tuple[str, ...] = ()
+    readiness: Readiness = Readiness()
+    server: Server = Server()
+    token_ttl_seconds: int = Field(alias="tokenTTLSeconds", default=86400, gt=0)
+
+
+class Secrets(_Document):
+    """Login and environment of a revision; sealed in the bucket, never on this disk in the clear."""
+
+    username: str = Field(repr=False)
+    password: str = Field(repr=False)
+    token: str = Field(repr=False)
+    env: dict[str, str] = Field(default={}, repr=False)
+
+    def values(self) -> tuple[str, ...]:
+        """What must not appear in any log."""
+        return (self.password, self.token, *self.env.values())
+
+
+def parse_config(text: str) -> BudgetConfig:
+    """The model of `budget-config`, or an error that names the field."""
+    try:
+        return BudgetConfig.model_validate_json(text)
+    except ValidationError as error:
+        problem = first_problem(error)
+        raise ArtifactInvalid(f"The metadata entry budget-config cannot be read: {problem}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Field and cause of the first problem, without the input (it may be a secret)."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}"

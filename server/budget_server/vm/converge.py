@@ -1,0 +1,282 @@
+"""Brings this VM to serve what `budget-config` names, and keeps it so.
+
+`Converger` holds the little state there is and runs one attempt after another. Which one comes next is decided
+in `revisions`; the steps are in `artifact`, `environment`, `generations` and `frontdoor`. A newer entry in
+metadata or the end of the process ends an attempt at its next look. What fails here is told, and ends nothing
+else.
+"""
+
+import base64
+import binascii
+import os
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from budget_server.vm import revisions
+from budget_server.vm.artifact import Artifact, Artifacts
+from budget_server.vm.config import BudgetConfig, parse_config
+from budget_server.vm.environment import Environment, Environments
+from budget_server.vm.errors import (
+    ArtifactInvalid,
+    ArtifactUnreachable,
+    Interrupted,
+    LoadFailed,
+    RolloutError,
+)
+from budget_server.vm.frontdoor import FAILED, LOADING, FrontDoor
+from budget_server.vm.generations import Generation, Launch
+from budget_server.vm.intent import Intent
+from budget_server.vm.metadata import MetadataServer, MetadataUnavailable
+from budget_server.vm.process import Identity, log
+from budget_server.vm.report import Reporter
+from budget_server.vm.settings import Settings, image_paths
+
+TICK_SECONDS = 0.5
+
+
+class Converger:
+    """What serves here, and how that becomes what is wanted."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metadata: MetadataServer,
+        reporter: Reporter,
+        door: FrontDoor,
+        intent: Intent,
+    ) -> None:
+        self._settings = settings
+        self._metadata = metadata
+        self._reporter = reporter
+        self._door = door
+        self._intent = intent
+        self._identity = Identity.of(settings.predictor_user)
+        self._prepare_directories()
+        self._artifacts = Artifacts(settings.artifacts, metadata.access_token, self._pause, self._given_up)
+        self._environments = Environments(
+            settings.environments, settings.cache, image_paths(), self._identity
+        )
+        self._record = revisions.load(settings.revisions).after_boot()
+        self._taken: str | None = None
+        self._active: Generation | None = None
+        self._draining: dict[Generation, threading.Thread] = {}
+        self._numbers = 0
+        self._deaths = 0
+        self._not_before = 0.0
+        self._environment_of: dict[str, str] = {}
+        self._to_prune = False
+        self._booted = False
+
+    def run(self) -> None:
+        """Until told to stop."""
+        self._artifacts.sweep()
+        self._environments.sweep()
+        while not self._intent.stopping.is_set():
+            self._intent.changed.clear()
+            self._take_intent()
+            self._watch_active()
+            self._prune()
+            try:
+                wait = self._step()
+            except Interrupted:
+                continue
+            self._intent.changed.wait(wait)
+
+    def stop(self, seconds: float) -> None:
+        """End what serves, and what still drains."""
+        for generation in (*self._draining, *([self._active] if self._active else [])):
+            generation.terminate()
+        deadline = time.monotonic() + seconds
+        for generation in (*self._draining, *([self._active] if self._active else [])):
+            generation.stop(max(deadline - time.monotonic(), 0))
+
+    def _prepare_directories(self) -> None:
+        settings = self._settings
+        settings.artifacts.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._identity.remove(settings.scratch)
+        for path in (settings.environments, settings.cache, settings.home, settings.scratch):
+            self._identity.own(path)
+
+    def _step(self) -> float:
+        """Do what is due; the seconds until the next look."""
+        held = self._not_before - time.monotonic()
+        if held > 0:
+            return min(held, TICK_SECONDS)
+        choice = revisions.choose(self._record, self._active_revision, time.time())
+        if choice.serve:
+            self._attempt(choice.serve)
+            return 0
+        return TICK_SECONDS if choice.wait is None else min(choice.wait, TICK_SECONDS)
+
+    @property
+    def _active_revision(self) -> str | None:
+        return self._active.revision if self._active else None
+
+    def _take_intent(self) -> None:
+        text = self._intent.text
+        if text is None or text == self._taken:
+            return
+        self._taken = text
+        try:
+            config = parse_config(text)
+        except ArtifactInvalid as error:
+            log(error.message)
+            self._reporter.update(phase=self._resting_phase(), failure=revisions.Failure.of("", error))
+            return
+        self._not_before = 0
+        if config != self._record.accepted:
+            self._door.notice(LOADING)
+        self._keep(self._record.accept(config))
+        phase = "serving" if self._active_revision == config.revision else "boot"
+        self._reporter.update(
+            phase=phase, target=config.revision, failure=self._record.failure(config.revision)
+        )
+
+    def _given_up(self) -> bool:
+        """Whether the attempt under way is no longer wanted."""
+        return self._intent.stopping.is_set() or self._intent.text != self._taken
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._given_up():
+            self._intent.stopping.wait(0.1)
+
+    def _attempt(self, config: BudgetConfig) -> None:
+        log(f"revision {config.revision} is to be served")
+        try:
+            self._serve(config)
+        except RolloutError as error:
+            self._note_failure(config, error)
+        except Interrupted:
+            log(f"revision {config.revision} is given up")
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            failure = LoadFailed(f"{type(error).__name__}: {error}", traceback.format_exc())
+            self._note_failure(config, failure)
+
+    def _serve(self, config: BudgetConfig) -> None:
+        with self._phase("artifact"):
+            key = self._key()
+            artifact = self._artifacts.fetch(config, key)
+        with self._phase("environment"):
+            environment = self._environments.provide(artifact, self._base_env(), self._given_up)
+        self._environment_of[config.revision] = environment.name
+        with self._phase("load"):
+            generation = self._load(artifact, environment, key)
+        self._switch(generation, config)
+
+    def _load(self, artifact: Artifact, environment: Environment, key: bytes) -> Generation:
+        self._numbers += 1
+        launch = Launch(artifact, environment.python, key, self._base_env())
+        generation = Generation(self._numbers, launch, self._settings.run_dir, self._identity)
+        try:
+            generation.wait_ready(self._given_up_or_watching)
+        except BaseException:
+            generation.discard()
+            raise
+        return generation
+
+    def _given_up_or_watching(self) -> bool:
+        self._watch_active()
+        return self._given_up()
+
+    def _switch(self, generation: Generation, config: BudgetConfig) -> None:
+        self._door.switch(generation.socket)
+        before, self._active = self._active, generation
+        generation.settle()
+        if before:
+            self._draining[before] = before.retire()
+        self._booted = True
+        self._to_prune = True
+        self._keep(self._record.passes(config))
+        target = self._record.accepted
+        failure = self._record.failure(target.revision) if target else None
+        self._reporter.update(phase="serving", active=config.revision, failure=failure)
+        log(f"revision {config.revision} serves")
+
+    def _watch_active(self) -> None:
+        """Notice that the serving generation died; it is started again after a pause that grows."""
+        generation = self._active
+        if generation is None or generation.ended is None:
+            return
+        self._active = None
+        self._door.notice(LOADING)
+        self._door.switch(None)
+        self._deaths = revisions.deaths_in_a_row(self._deaths, generation.age)
+        pause = revisions.restart_pause(self._deaths)
+        self._not_before = time.monotonic() + pause
+        lived = f"{generation.age:.0f} s"
+        error = LoadFailed(
+            f"The server {generation.ended} after {lived}; started again in {pause:.0f} s", generation.tail()
+        )
+        log(error.message)
+        failure = revisions.Failure.of(generation.revision, error)
+        self._reporter.update(phase="load", active=None, failure=failure)
+        generation.discard()
+
+    def _note_failure(self, config: BudgetConfig, error: RolloutError) -> None:
+        log(f"revision {config.revision} failed: {error.reason}: {error.message}")
+        served = self._active is not None or self._record.stand_in(config.revision) is not None
+        self._keep(self._record.fail(config, error, served, time.time()))
+        if not self._active:
+            self._door.notice(FAILED)
+        failure = self._record.failure(config.revision)
+        self._reporter.update(phase=self._resting_phase(), failure=failure)
+
+    def _resting_phase(self) -> str:
+        return "serving" if self._active else "failed"
+
+    def _keep(self, record: revisions.Record) -> None:
+        self._record = record
+        try:
+            revisions.save(record, self._settings.revisions)
+        except OSError as error:  # a full disk is no reason to stop serving
+            log(f"The record of revisions was not written: {error}")
+
+    def _prune(self) -> None:
+        """Remove what no revision needs any more, once nothing drains that may still read it."""
+        self._draining = {each: thread for each, thread in self._draining.items() if thread.is_alive()}
+        if not self._to_prune or self._draining:
+            return
+        self._to_prune = False
+        kept = revisions.kept_revisions(self._record, self._active_revision)
+        self._artifacts.prune(kept)
+        known = self._environment_of = {
+            revision: name for revision, name in self._environment_of.items() if revision in kept
+        }
+        if kept <= known.keys():
+            self._environments.prune(frozenset(known.values()))
+
+    def _key(self) -> bytes:
+        try:
+            text = self._metadata.attribute("budget-key").value
+        except MetadataUnavailable as error:
+            raise ArtifactUnreachable(str(error)) from error
+        try:
+            key = base64.b64decode(text or "", validate=True)
+        except binascii.Error:
+            key = b""
+        if not key:
+            raise ArtifactInvalid("The metadata entry budget-key is missing or not base64")
+        return key
+
+    def _base_env(self) -> dict[str, str]:
+        own = {"HOME": str(self._settings.home), "TMPDIR": str(self._settings.scratch)}
+        return child_environment(os.environ) | own
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        self._reporter.update(phase=name)
+        started = time.monotonic()
+        yield
+        if not self._booted:
+            self._reporter.took(name, time.monotonic() - started)
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The container's environment without what is meant for process 1 alone."""
+    return {name: value for name, value in environ.items() if not name.startswith("BUDGET_")}

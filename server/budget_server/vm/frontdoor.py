@@ -1,0 +1,175 @@
+"""The front door: Caddy on 80 and 443, from boot to shutdown, never reloaded.
+
+Which generation answers stands in a small file that Caddy reads for every request, so a switch is one rename.
+While that file is missing, callers get 503 with the text of another one. Caddy's own authority signs for the
+instance's address; its root lives on the volume and survives reboots.
+"""
+
+import json
+import sysconfig
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from budget_server.vm.process import Child, describe_exit, log
+from budget_server.vm.revisions import deaths_in_a_row, restart_pause
+from budget_server.vm.settings import Settings
+
+ACCEPT_SECONDS = 2
+GRACE_SECONDS = 15
+RETRY_AFTER_SECONDS = 5
+
+LOADING = "The model is being loaded. Try again soon."
+FAILED = "The model could not be loaded; the deployment's status says why."
+
+
+def configuration(settings: Settings, address: str) -> dict[str, object]:
+    """Caddy's whole configuration."""
+    door = settings.door
+    return {
+        "admin": {"listen": f"unix/{door}/admin.sock", "config": {"persist": False}},
+        "logging": {"logs": {"default": {"level": "WARN", "encoder": {"format": "console"}}}},
+        "storage": {"module": "file_system", "root": str(settings.caddy_storage)},
+        "apps": {
+            "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
+            "tls": {
+                "certificates": {"automate": [address]},
+                "automation": {"policies": [{"subjects": [address], "issuers": [{"module": "internal"}]}]},
+            },
+            "http": {
+                "http_port": settings.http_port,
+                "https_port": settings.https_port,
+                "shutdown_delay": f"{ACCEPT_SECONDS}s",
+                "grace_period": f"{GRACE_SECONDS}s",
+                "servers": {
+                    "https": _https_server(door, settings.https_port, address),
+                    "http": _http_server(settings.http_port, settings.https_port),
+                },
+            },
+        },
+    }
+
+
+def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
+    unavailable = {
+        "handler": "static_response",
+        "status_code": "503",
+        "headers": {"Content-Type": ["application/json"], "Retry-After": [str(RETRY_AFTER_SECONDS)]},
+        "body": f"{{file.{door}/notice.json}}",
+    }
+    proxy = {
+        "handler": "reverse_proxy",
+        # `unix/` stands outside of the placeholder, else Caddy takes its content for host and port
+        "upstreams": [{"dial": f"unix/{{file.{door}/current}}"}],
+        "load_balancing": {"try_duration": "5s", "try_interval": "50ms"},
+        "transport": {"protocol": "http", "keep_alive": {"idle_timeout": "30s"}},
+    }
+    serving = {"file": {"root": str(door), "try_files": ["/current"]}}
+    unreachable = {"expression": "{http.error.status_code} in [502, 503, 504]"}
+    return {
+        "listen": [f":{port}"],
+        "automatic_https": {"disable_redirects": True},
+        # clients of a bare address send no server name
+        "tls_connection_policies": [{"default_sni": address, "fallback_sni": address}],
+        "routes": [{"match": [serving], "handle": [proxy]}, {"handle": [unavailable]}],
+        "errors": {"routes": [{"match": [unreachable], "handle": [unavailable]}]},
+    }
+
+
+def _http_server(port: int, https_port: int) -> dict[str, object]:
+    suffix = "" if https_port == 443 else f":{https_port}"
+    location = f"https://{{http.request.host}}{suffix}{{http.request.uri}}"
+    # 308 keeps the method: a POST must not become a GET
+    redirect = {"handler": "static_response", "status_code": "308", "headers": {"Location": [location]}}
+    return {
+        "listen": [f":{port}"],
+        "automatic_https": {"disable": True},
+        "routes": [{"handle": [redirect]}],
+    }
+
+
+class FrontDoor:
+    """Caddy, kept running, and the two files that it reads."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = dict(environ) | {"HOME": str(settings.caddy_storage)}
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+        settings.door.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.caddy_storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.notice(LOADING)
+        self.switch(None)
+
+    def start(self, address: str) -> None:
+        """Start Caddy for this address, and again whenever it dies."""
+        path = self._settings.door / "caddy.json"
+        path.write_text(json.dumps(configuration(self._settings, address)))
+        self._spawn(path)
+        threading.Thread(target=self._keep, args=(path,), name="front door", daemon=True).start()
+
+    def certificate_authority(self) -> str | None:
+        """The root of Caddy's authority in PEM, once Caddy answers; None if it is stopped before."""
+        transport = httpx.HTTPTransport(uds=str(self._settings.door / "admin.sock"))
+        with httpx.Client(transport=transport, base_url="http://127.0.0.1", timeout=5) as admin:
+            while not self._stopping.is_set():
+                try:
+                    answer = admin.get("/pki/ca/local")
+                    if answer.is_success:
+                        return str(answer.json()["root_certificate"])
+                except (httpx.HTTPError, ValueError, KeyError):
+                    pass
+                self._stopping.wait(0.02)
+        return None
+
+    def switch(self, socket: Path | None) -> None:
+        """From the next request on this socket answers; None: nothing does, callers get 503."""
+        current = self._settings.door / "current"
+        if socket is None:
+            current.unlink(missing_ok=True)
+        else:
+            _replace(current, str(socket))
+
+    def notice(self, detail: str) -> None:
+        """What callers are told while nothing serves."""
+        _replace(self._settings.door / "notice.json", json.dumps({"detail": detail}))
+
+    def stop(self, seconds: float) -> None:
+        """Keep accepting for a moment, then let running requests finish, then end; at most these seconds."""
+        self._stopping.set()
+        with self._lock:
+            child = self._child
+        if child:
+            child.terminate()
+            if not child.wait(seconds):
+                child.kill()
+
+    def _spawn(self, path: Path) -> Child | None:
+        caddy = Path(sysconfig.get_path("scripts"), "caddy")
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            self._child = Child([str(caddy), "run", "--config", str(path)], env=self._environ)
+            return self._child
+
+    def _keep(self, path: Path) -> None:
+        deaths, child, since = 0, self._child, time.monotonic()
+        while child:
+            child.wait(None)
+            if self._stopping.is_set():
+                return
+            deaths = deaths_in_a_row(deaths, time.monotonic() - since)
+            pause = restart_pause(deaths)
+            log(f"Caddy {describe_exit(child.exit_code)}; again in {pause:.0f} s")
+            self._stopping.wait(pause)
+            child, since = self._spawn(path), time.monotonic()
+
+
+def _replace(path: Path, content: str) -> None:
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text(content)
+    beside.replace(path)  # atomic: a reader sees the old or the new content

@@ -1,0 +1,93 @@
+"""Process 1: the wiring, the order of start and end, and `budget-config` as it changes.
+
+What is done about it is decided in `converge`.
+"""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from budget_server.vm.converge import Converger, child_environment
+from budget_server.vm.frontdoor import FrontDoor
+from budget_server.vm.intent import Intent
+from budget_server.vm.metadata import MetadataServer, MetadataUnavailable
+from budget_server.vm.process import log
+from budget_server.vm.report import Reporter
+from budget_server.vm.settings import Settings
+
+#: Of the 27 s that the container is given: the front door ends first, then what stands behind it.
+DOOR_SECONDS, WORK_SECONDS, SERVER_SECONDS, REPORT_SECONDS = 18.0, 2.0, 4.0, 1.0
+_STOP, _CRASH = b"s", b"c"
+
+
+def main() -> int:
+    """Run until SIGTERM, or until something here breaks: then the host starts the container again."""
+    wait_for_end, end = _ending()
+    settings = Settings.from_environ()
+    metadata = MetadataServer(settings.metadata_host)
+    intent = Intent(metadata)
+    reporter = Reporter(metadata.publish)
+    reporter.update(boot=dict(settings.host_seconds))
+    reporter.start()
+    door = FrontDoor(settings, child_environment(os.environ))
+    opening = (door, metadata, reporter, intent.stopping)
+    threading.Thread(target=open_door, args=opening, name="open door", daemon=True).start()
+    converger = Converger(settings, metadata, reporter, door, intent)
+    intent.start()
+    working = threading.Thread(target=_work, args=(converger, end), name="converge", daemon=True)
+    working.start()
+    code = wait_for_end()
+    log("stopping")
+    intent.stop()
+    door.stop(DOOR_SECONDS)
+    working.join(WORK_SECONDS)
+    converger.stop(SERVER_SECONDS)
+    reporter.close(REPORT_SECONDS)
+    # at once: some threads still wait for the metadata server
+    os._exit(code)
+
+
+def open_door(
+    door: FrontDoor, metadata: MetadataServer, reporter: Reporter, stopping: threading.Event
+) -> None:
+    """Start the front door as soon as the address is known, and tell the operator whom to trust."""
+    started = time.monotonic()
+    address = None
+    while address is None:
+        if stopping.is_set():
+            return
+        try:
+            address = metadata.external_ip()
+        except MetadataUnavailable as error:
+            log(str(error))
+            stopping.wait(2)
+    door.start(address)
+    root = door.certificate_authority()
+    if root:
+        reporter.took("frontDoor", time.monotonic() - started)
+        reporter.certificate_authority(root)
+        log(f"the front door answers for {address}")
+
+
+def _work(converger: Converger, end: Callable[[bytes], object]) -> None:
+    try:
+        converger.run()
+    except BaseException:
+        traceback.print_exc()
+        end(_CRASH)
+        raise
+
+
+def _ending() -> tuple[Callable[[], int], Callable[[bytes], object]]:
+    """How to wait for the end, and how to call for it: by a pipe, since a signal handler may take no lock."""
+    reading, writing = os.pipe()
+
+    def end(why: bytes) -> None:
+        os.write(writing, why)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end(_STOP))
+    return lambda: int(os.read(reading, 1) != _STOP), end
