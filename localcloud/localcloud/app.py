@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -42,18 +42,18 @@ def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend
         store=store,
         journal=Journal(settings.home / "journal.db"),
         faults=Faults(store),
-        vms=vms or _backend(settings),
+        vms=vms or _backend(settings, store),
     )
 
 
-def _backend(settings: Settings) -> VmBackend:
+def _backend(settings: Settings, store: Store) -> VmBackend:
     if settings.backend == "docker":
         from localcloud.vm.docker import DockerBackend
 
         return DockerBackend(settings)
     from localcloud.vm.simulated import SimulatedBackend
 
-    return SimulatedBackend()
+    return SimulatedBackend(store)
 
 
 def create_app(context: Context) -> Starlette:
@@ -79,7 +79,7 @@ def _routes(context: Context) -> list[BaseRoute]:
     ]
 
 
-def _lifespan(context: Context):  # type: ignore[no-untyped-def]
+def _lifespan(context: Context) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = 100

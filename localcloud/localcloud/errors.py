@@ -1,7 +1,8 @@
 """Errors as Google's APIs answer them.
 
 One class carries both renderings: the legacy form (Compute, Storage) with `errors[]`, and the
-`google.rpc.Status` form (Pub/Sub, Scheduler, Functions) with `status`. Which one is used depends on the path and is decided in `app`.
+`google.rpc.Status` form (Pub/Sub, Scheduler, Functions) with `status`. Which one is used depends on the path
+and is decided in `app`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Work that outlives the request that asked for it, and a restart of the server.
 
-A task is a document; it is removed when its handler has returned. Tasks of one lane (usually one resource) run one after
-the other, lanes run beside each other. What a task does, and the operation a client sees, belong to the services.
+A task is a document; it is removed when its handler has returned. Tasks of one lane (usually one resource)
+run one after the other, lanes run beside each other. What a task does, and the operation a client sees,
+belong to the services.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Interrupted(Exception):
 class Tasks:
     """The durable tasks of one service. Register handlers by verb, then add it to `registry.background`.
 
-    Handlers must be idempotent: after a restart an unfinished one is run again from its beginning. An exception other
-    than `Interrupted` is logged and given to `failed`, and the task is over.
+    Handlers must be idempotent: after a restart an unfinished one is run again from its beginning. An
+    exception other than `Interrupted` is logged and given to `failed`, and the task is over.
     """
 
     def __init__(self, service: str, store: Store, clock: Clock) -> None:
@@ -37,7 +38,7 @@ class Tasks:
         self._store = store
         self._clock = clock
         self._handlers: dict[str, Handler] = {}
-        self._failed: Callable[[Json, Exception], None] = lambda args, error: None
+        self._failed: Callable[[Json, Exception], None] = _only_logged
         self._lanes: dict[str, deque[str]] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -53,7 +54,7 @@ class Tasks:
         self._failed = failed
 
     def add(self, lane: str, verb: str, args: Json) -> None:
-        """Persist and begin. Inside a transaction the task waits for its end, and a roll-back takes it back."""
+        """Persist and begin. Inside a transaction the task waits for its end; a roll-back takes it back."""
         with self._store.transaction():
             key = f"{next(self._numbers):012d}"
             self._store.insert(self._kind, key, {"lane": lane, "verb": verb, "args": args})
@@ -122,3 +123,7 @@ class Tasks:
             log.exception("task %s failed", task)
             self._failed(task["args"], error)
         self._store.delete(self._kind, key)
+
+
+def _only_logged(_args: Json, _error: Exception) -> None:
+    """The default of `on_failure`."""

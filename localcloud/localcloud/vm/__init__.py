@@ -52,7 +52,7 @@ class VmBackend(Protocol):
         """Boot from the kept disk. `spec.ip` may differ from the last boot's. Running already: no effect."""
 
     def stop(self, name: str, timeout_s: float) -> None:
-        """Soft-off, then power off after `timeout_s`. Returns once it is off. Stopped or absent: no effect."""
+        """Soft-off, power off after `timeout_s`. Returns once it is off. Stopped or absent: no effect."""
 
     def delete(self, name: str) -> None:
         """Remove the VM and its disk, running or not. Absent: no effect."""

@@ -1,55 +1,58 @@
-"""VMs without a process: they start and stop at once. For tests of everything but the guest."""
+"""VMs without a process: they start and stop at once. For tests of everything but the guest.
+
+What runs is kept in the store: like real machines, simulated ones do not notice that localcloud restarts.
+"""
 
 from __future__ import annotations
 
-import threading
-
+from localcloud.store import Json, Store
 from localcloud.vm import VmError, VmSpec, VmState
+
+_KIND = "vm.simulated"
 
 
 class SimulatedBackend:
     """Remembers which VMs run. `crash` is the guest powering itself off."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._states: dict[str, VmState] = {}
-        self._console: dict[str, list[str]] = {}
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def create(self, spec: VmSpec) -> None:
-        with self._lock:
-            self._states.setdefault(spec.name, VmState.STOPPED)
-            self._console.setdefault(spec.name, [])
+        with self._store.transaction():
+            if self._store.get(_KIND, spec.name) is None:
+                self._store.insert(_KIND, spec.name, {"state": VmState.STOPPED, "console": ""})
 
     def start(self, spec: VmSpec) -> None:
-        with self._lock:
-            if spec.name not in self._states:
+        with self._store.transaction():
+            vm = self._store.get(_KIND, spec.name)
+            if vm is None:
                 raise VmError(f"VM {spec.name} was never created")
-            if self._states[spec.name] is not VmState.RUNNING:
-                self._states[spec.name] = VmState.RUNNING
-                self._console[spec.name].append(f"{spec.name}: booted with address {spec.ip}")
+            if vm["state"] != VmState.RUNNING:
+                self._become(spec.name, vm, VmState.RUNNING, f"booted with address {spec.ip}")
 
     def stop(self, name: str, timeout_s: float) -> None:
-        with self._lock:
-            if self._states.get(name) is VmState.RUNNING:
-                self._states[name] = VmState.STOPPED
-                self._console[name].append(f"{name}: off within {timeout_s:g} s")
+        with self._store.transaction():
+            vm = self._store.get(_KIND, name)
+            if vm is not None and vm["state"] == VmState.RUNNING:
+                self._become(name, vm, VmState.STOPPED, f"off within {timeout_s:g} s")
 
     def delete(self, name: str) -> None:
-        with self._lock:
-            self._states.pop(name, None)
-            self._console.pop(name, None)
+        self._store.delete(_KIND, name)
 
     def state(self, name: str) -> VmState:
-        with self._lock:
-            return self._states.get(name, VmState.ABSENT)
+        vm = self._store.get(_KIND, name)
+        return VmState.ABSENT if vm is None else VmState(vm["state"])
 
     def serial_output(self, name: str) -> str:
-        with self._lock:
-            return "".join(f"{line}\n" for line in self._console.get(name, []))
+        vm = self._store.get(_KIND, name)
+        return "" if vm is None else str(vm["console"])
 
     def crash(self, name: str) -> None:
         """The guest powers itself off."""
-        with self._lock:
-            if name in self._states:
-                self._states[name] = VmState.STOPPED
-                self._console[name].append(f"{name}: powered itself off")
+        with self._store.transaction():
+            vm = self._store.get(_KIND, name)
+            if vm is not None:
+                self._become(name, vm, VmState.STOPPED, "powered itself off")
+
+    def _become(self, name: str, vm: Json, state: VmState, line: str) -> None:
+        self._store.put(_KIND, name, {"state": state, "console": f"{vm['console']}{name}: {line}\n"})

@@ -1,0 +1,117 @@
+"""The control API below `/_localcloud/v1`: look at the local cloud from outside, and make bad things happen.
+
+The verbs (`preempt`, `tick`), logs and lines of `ls` come from the services, through the registry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.routing import BaseRoute
+
+from localcloud.context import Context
+from localcloud.errors import invalid, not_found
+from localcloud.faults import CallFault
+from localcloud.store import Json
+from localcloud.web import Call, route
+
+ROOT = "/_localcloud/v1"
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    control = Control(context)
+    return [
+        route("GET", f"{ROOT}/health", control.health),
+        route("GET", f"{ROOT}/resources", control.resources),
+        route("GET", f"{ROOT}/journal", control.journal),
+        route("GET", f"{ROOT}/logs/{{name:path}}", control.logs),
+        route("GET", f"{ROOT}/faults", control.faults),
+        route("POST", f"{ROOT}/faults", control.add_fault),
+        route("DELETE", f"{ROOT}/faults", control.clear_faults),
+        route("POST", f"{ROOT}/stock-outs", control.stock_out),
+        route("DELETE", f"{ROOT}/stock-outs", control.restock),
+        route("POST", f"{ROOT}/{{verb}}/{{name:path}}", control.act),
+    ]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Fault(_Strict):
+    path: str = Field(min_length=1)
+    method: str = ""
+    code: int = Field(default=503, ge=0, le=599)
+    reason: str = "backendError"
+    count: int = Field(default=1, ge=1)
+    when: str = Field(default="before", pattern="^(before|after)$")
+    latency: float = Field(default=0.0, ge=0)
+
+
+class _StockOut(_Strict):
+    zone: str = Field(min_length=1)
+    machine_type: str = Field(default="", alias="machineType")
+
+
+class Control:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def health(self, _: Call) -> Json:
+        return {"status": "ok"}
+
+    def resources(self, _: Call) -> Json:
+        lines = [asdict(line) for lister in self._context.registry.listers for line in lister()]
+        return {"resources": sorted(lines, key=lambda line: (line["kind"], line["name"], line["location"]))}
+
+    def journal(self, call: Call) -> Json:
+        after, limit = call.query.get("after", "0"), call.query.get("limit", "1000")
+        if not (after.isdigit() and limit.isdigit()):
+            raise invalid("after and limit must be whole numbers")
+        return {
+            "entries": [entry.as_json() for entry in self._context.journal.entries(int(after), int(limit))]
+        }
+
+    def logs(self, call: Call) -> Json:
+        for log in self._context.registry.logs:
+            text = log(call.params["name"])
+            if text is not None:
+                return {"text": text}
+        raise not_found(call.params["name"])
+
+    def faults(self, _: Call) -> Json:
+        return self._context.faults.all()
+
+    def add_fault(self, call: Call) -> Json:
+        asked: Any = _parse(_Fault, call)
+        return {"id": self._context.faults.add(CallFault(**asked.model_dump()))}
+
+    def clear_faults(self, _: Call) -> Json:
+        self._context.faults.clear()
+        return {}
+
+    def stock_out(self, call: Call) -> Json:
+        asked: Any = _parse(_StockOut, call)
+        self._context.faults.stock_out(asked.zone, asked.machine_type)
+        return {}
+
+    def restock(self, call: Call) -> Json:
+        asked: Any = _parse(_StockOut, call)
+        if not self._context.faults.restock(asked.zone, asked.machine_type):
+            raise not_found(f"stock-out of {asked.machine_type or 'everything'} in {asked.zone}")
+        return {}
+
+    def act(self, call: Call) -> Json:
+        verb = self._context.registry.verbs.get(call.params["verb"])
+        if verb is None:
+            raise not_found(f"{ROOT}/{call.params['verb']}")
+        return verb(call.params["name"])
+
+
+def _parse(model: type[BaseModel], call: Call) -> BaseModel:
+    try:
+        return model.model_validate(call.json())
+    except ValidationError as error:
+        raise invalid(str(error)) from error

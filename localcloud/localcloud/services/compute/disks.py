@@ -1,0 +1,133 @@
+"""Boot disks as resources: made with their instance, gone with it if `autoDelete` says so, and otherwise left
+behind.
+
+The bytes belong to the VM backend and go with the VM; a disk that stayed behind is what one would be billed
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from localcloud.clock import rfc3339
+from localcloud.context import Context, Resource
+from localcloud.errors import already_exists, in_use, not_found
+from localcloud.operations import Tasks
+from localcloud.services.compute import paths
+from localcloud.services.compute.catalog import ZONES, check_zone, listing
+from localcloud.services.compute.filters import grouped, page
+from localcloud.services.compute.operations import Operations
+from localcloud.store import Json
+from localcloud.web import Call
+
+DISK = "compute.disk"
+
+
+class Disks:
+    def __init__(self, context: Context, operations: Operations, tasks: Tasks) -> None:
+        self._context = context
+        self._store = context.store
+        self._operations = operations
+        self._tasks = tasks
+        tasks.on("disk-delete", self._deleted)
+        context.registry.listers.append(self._lines)
+
+    def attach(self, instance: str, asked: Json) -> str:
+        """Make the boot disk that an instance's first `disks` entry asks for; returns its path."""
+        parameters = asked.get("initializeParams", {})
+        place = instance.rsplit("/instances/", 1)[0]
+        name = paths.check_name(parameters.get("diskName") or paths.last(instance))
+        key = f"{place}/disks/{name}"
+        if self._store.get(DISK, key) is not None:
+            raise already_exists(key)
+        now = rfc3339(self._context.clock.now())
+        labels = paths.check_labels(parameters.get("labels", {}))
+        kind = paths.last(parameters.get("diskType", "pd-standard"))
+        disk: Json = {
+            "kind": "compute#disk",
+            "id": paths.new_id(),
+            "creationTimestamp": now,
+            "lastAttachTimestamp": now,
+            "name": name,
+            "sizeGb": str(parameters.get("diskSizeGb") or 10),
+            "zone": paths.url(self._context.settings, place),
+            "status": "READY",
+            "selfLink": paths.url(self._context.settings, key),
+            "sourceImage": parameters["sourceImage"],
+            "type": paths.url(self._context.settings, f"{place}/diskTypes/{kind}"),
+            "users": [paths.url(self._context.settings, instance)],
+            "labelFingerprint": paths.fingerprint(labels),
+            "physicalBlockSizeBytes": "4096",
+        }
+        if labels:
+            disk["labels"] = labels
+        self._store.insert(DISK, key, disk)
+        return key
+
+    def detach(self, key: str, keep: bool) -> None:
+        """The instance is gone."""
+        disk = self._store.get(DISK, key)
+        if disk is not None and keep:
+            disk.pop("users", None)
+            disk["lastDetachTimestamp"] = rfc3339(self._context.clock.now())
+            self._store.put(DISK, key, disk)
+        else:
+            self._store.delete(DISK, key)
+
+    def boot(self, instance: Json) -> Json:
+        """The boot disk of an instance's resource."""
+        return self._require(paths.key_of(instance["disks"][0]["source"]))
+
+    def get(self, call: Call) -> Json:
+        return self._require(_key(call))
+
+    def list(self, call: Call) -> Json:
+        project, zone = call.params["project"], check_zone(call.params["project"], call.params["zone"])
+        documents = self._store.list(DISK, f"projects/{project}/zones/{zone}/")
+        return listing(self._context.settings.base_url, call, "compute#diskList", documents)
+
+    def aggregated(self, call: Call) -> Json:
+        chosen = page(self._store.list(DISK, f"projects/{call.params['project']}/"), call.query)
+        answer: Json = {
+            "kind": "compute#diskAggregatedList",
+            "id": call.raw_path.removeprefix(paths.PREFIX),
+            "selfLink": self._context.settings.base_url + call.raw_path,
+            "items": grouped(chosen.items, [f"zones/{zone}" for zone in ZONES], "disks", paths.scope_of),
+        }
+        if chosen.next_token:
+            answer["nextPageToken"] = chosen.next_token
+        return answer
+
+    def delete(self, call: Call) -> Json:
+        return self._operations.once(call, lambda: self._delete(_key(call)))
+
+    def _delete(self, key: str) -> Json:
+        disk = self._require(key)
+        if disk.get("users"):
+            raise in_use(key, paths.key_of(disk["users"][0]))
+        operation = self._operations.new(key, "delete", disk["id"])
+        self._tasks.add(key, "disk-delete", {"operation": paths.key_of(operation["selfLink"]), "key": key})
+        return operation
+
+    def _deleted(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        self._tasks.sleep(self._context.settings.durations.operation)
+        with self._store.transaction():
+            self._store.delete(DISK, args["key"])
+            self._operations.done(args["operation"])
+
+    def _require(self, key: str) -> Json:
+        disk = self._store.get(DISK, key)
+        if disk is None:
+            raise not_found(key)
+        return disk
+
+    def _lines(self) -> Iterator[Resource]:
+        for key, disk in self._store.list(DISK):
+            state = "IN_USE" if disk.get("users") else disk["status"]
+            yield Resource("disk", disk["name"], paths.last(paths.scope_of(key)), state)
+
+
+def _key(call: Call) -> str:
+    part = call.params
+    return f"projects/{part['project']}/zones/{part['zone']}/disks/{part['disk']}"

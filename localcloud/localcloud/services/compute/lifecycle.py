@@ -1,0 +1,269 @@
+"""What happens to instances over time: boot, stop, delete, preemption, and a guest that powers itself off.
+
+`Requests` in `instances` change an instance's status in the transaction of the request (PROVISIONING,
+STOPPING); here worker threads do the rest over the VM backend. All of one instance's tasks run in one lane,
+so they never overlap; a boot that finds its status changed was overtaken by a stop, a delete or a preemption.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from localcloud.clock import rfc3339
+from localcloud.context import Context
+from localcloud.operations import Tasks
+from localcloud.services.compute import paths
+from localcloud.services.compute.addresses import Addresses
+from localcloud.services.compute.creation import show_address
+from localcloud.services.compute.disks import Disks
+from localcloud.services.compute.guest import GuestAttributes
+from localcloud.services.compute.operations import Operations
+from localcloud.services.compute.records import Record, Records
+from localcloud.store import Json
+from localcloud.vm import VmSpec, VmState
+
+ALIVE = ("PROVISIONING", "STAGING", "RUNNING")
+_SOLD_OUT = (
+    "The zone '{}' does not have enough resources available to fulfill the request. "
+    "Try a different zone, or try again later."
+)
+
+
+class _Overtaken(Exception):
+    """Somebody stopped, deleted or preempted the instance while it was booting."""
+
+
+class Parts:
+    """What an instance is made of, each with its owner."""
+
+    def __init__(self, records: Records, addresses: Addresses, disks: Disks, guest: GuestAttributes) -> None:
+        self.records = records
+        self.addresses = addresses
+        self.disks = disks
+        self.guest = guest
+
+
+class Lifecycle:
+    """Task handlers; `args` are `{"operation": <its path or "">, "key": <the instance's path>}`."""
+
+    def __init__(self, context: Context, operations: Operations, tasks: Tasks, parts: Parts) -> None:
+        self._context = context
+        self._store = context.store
+        self._vms = context.vms
+        self._durations = context.settings.durations
+        self._operations = operations
+        self._tasks = tasks
+        self._parts = parts
+        for verb, handler in {
+            "instance-insert": self._insert,
+            "instance-start": self._start,
+            "instance-stop": self._stop,
+            "instance-delete": self._delete,
+            "instance-reset": self._reset,
+            "instance-preempt": self._preempt,
+            "instance-guest-off": self._guest_off,
+            "operation-finish": self._finish,
+            "operation-refuse": self._refuse,
+        }.items():
+            tasks.on(verb, handler)
+        tasks.on_failure(self._broken)
+
+    # -- boot
+
+    def _insert(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        if not self._boot(args):
+            self._remove(args["key"])
+
+    def _start(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        if not self._boot(args):
+            self._off(args["key"])
+
+    def _boot(self, args: Json) -> bool:
+        """False if the instance could not be had and is to be put back to where it was."""
+        key = args["key"]
+        try:
+            self._tasks.sleep(self._durations.provisioning)
+            record = self._move(key, ("PROVISIONING", "STAGING"), "STAGING")
+            zone = paths.last(record.body["zone"])
+            if self._context.faults.is_sold_out(zone, paths.last(record.body["machineType"])):
+                place = f"projects/{paths.project_of(key)}/zones/{zone}"
+                message = _SOLD_OUT.format(place)
+                self._operations.fail(args["operation"], "ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)
+                return False
+            self._tasks.sleep(self._durations.staging)
+            spec = self.spec(record)
+            self._vms.create(spec)
+            self._vms.start(spec)
+            self._move(key, ("STAGING",), "RUNNING")
+        except _Overtaken:
+            message = f"The operation on '{key}' was overtaken by a stop, a preemption or a deletion."
+            self._operations.fail(args["operation"], "UNSUPPORTED_OPERATION", message, 400)
+            return True
+        self._operations.done(args["operation"])
+        return True
+
+    def _move(self, key: str, before: Sequence[str], after: str) -> Record:
+        with self._store.transaction():
+            record = self._parts.records.get(key)
+            if record is None or record.status not in before:
+                raise _Overtaken
+            record.body["status"] = after
+            if after == "RUNNING":
+                record.body["cpuPlatform"] = "Intel Broadwell"
+                record.body["lastStartTimestamp"] = rfc3339(self._context.clock.now())
+            self._parts.records.put(key, record)
+            return record
+
+    def spec(self, record: Record) -> VmSpec:
+        disk = self._parts.disks.boot(record.body)
+        return VmSpec(
+            name=record.vm,
+            zone=paths.last(record.body["zone"]),
+            ip=record.ip,
+            metadata=self._context.settings.address,
+            disk_gib=int(disk["sizeGb"]),
+            image=disk["sourceImage"],
+            labels=record.body.get("labels", {}),
+        )
+
+    # -- the way down
+
+    def _stop(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        self._power_off(args["key"])
+        self._operations.done(args["operation"])
+
+    def _power_off(self, key: str) -> None:
+        record = self._parts.records.get(key)
+        if record is not None:
+            self._vms.stop(record.vm, self._grace(record))
+            self._off(key)
+
+    def _grace(self, record: Record) -> float:
+        return self._durations.stop_spot if record.is_spot else self._durations.stop_standard
+
+    def _off(self, key: str) -> None:
+        """The instance is TERMINATED: the disk and a static address are kept, an ephemeral address is not."""
+        with self._store.transaction():
+            record = self._parts.records.get(key)
+            if record is None:
+                return
+            record.body["status"] = "TERMINATED"
+            record.body["lastStopTimestamp"] = rfc3339(self._context.clock.now())
+            if not record.static:
+                record.ip = ""
+                show_address(record.body, "")
+            self._parts.records.put(key, record)
+
+    def _delete(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        record = self._parts.records.get(args["key"])
+        if record is not None:
+            self._vms.stop(record.vm, self._grace(record))
+            self._remove(args["key"])
+        self._operations.done(args["operation"])
+
+    def _remove(self, key: str) -> None:
+        record = self._parts.records.get(key)
+        if record is None:
+            return
+        self._vms.delete(record.vm)
+        with self._store.transaction():
+            if record.static:
+                self._parts.addresses.detach(record.static)
+            for disk in record.body["disks"]:
+                self._parts.disks.detach(paths.key_of(disk["source"]), keep=not disk["autoDelete"])
+            self._parts.guest.forget(key)
+            self._parts.records.delete(key)
+
+    def _preempt(self, args: Json) -> None:
+        """The guest reads `preempted` since the request; the notice, if any, passes before the soft-off."""
+        key = args["key"]
+        record = self._parts.records.get(key)
+        if record is None:
+            return
+        self._tasks.sleep(_seconds(record.body["scheduling"].get("preemptionNoticeDuration", {})))
+        with self._store.transaction():
+            record = self._parts.records.get(key)
+            if record is None or record.status == "TERMINATED":
+                return
+            record.body["status"] = "STOPPING"
+            self._parts.records.put(key, record)
+        self._power_off(key)
+        if record.body["scheduling"].get("instanceTerminationAction") == "DELETE":
+            self._remove(key)
+
+    def _guest_off(self, args: Json) -> None:
+        record = self._parts.records.get(args["key"])
+        if record is None or record.status != "RUNNING" or self._vms.state(record.vm) is VmState.RUNNING:
+            return
+        message = "Instance terminated by guest OS shutdown."
+        target_id = record.body["id"]
+        with self._store.transaction():
+            self._operations.system_event(args["key"], "compute.instances.guestTerminate", target_id, message)
+            self._off(args["key"])
+
+    def _reset(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        record = self._parts.records.get(args["key"])
+        if record is not None and record.status == "RUNNING":
+            self._vms.stop(record.vm, 0)
+            self._vms.start(self.spec(record))
+        self._operations.done(args["operation"])
+
+    # -- operations without work of their own
+
+    def _finish(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        self._tasks.sleep(self._durations.operation)
+        self._operations.done(args["operation"])
+
+    def _refuse(self, args: Json) -> None:
+        message = f"The resource '{args['key']}' is not ready"
+        self._operations.fail(args["operation"], "RESOURCE_NOT_READY", message, 400)
+
+    def _broken(self, args: Json, error: Exception) -> None:
+        """The backend failed. What never ran is put back to where it was; the operation says why."""
+        if args["operation"]:
+            self._operations.fail(
+                args["operation"], "INTERNAL_ERROR", f"{type(error).__name__}: {error}", 500
+            )
+        record = self._parts.records.get(args["key"])
+        if record is not None and record.status in ("PROVISIONING", "STAGING", "STOPPING"):
+            self._off(args["key"])
+
+
+def _seconds(duration: Json) -> float:
+    return float(duration.get("seconds", 0)) + float(duration.get("nanos", 0)) / 1e9
+
+
+class Watcher:
+    """Looks whether the VMs that should run still do: a guest may power itself off at any time."""
+
+    def __init__(self, context: Context, tasks: Tasks, records: Records) -> None:
+        self._context = context
+        self._tasks = tasks
+        self._records = records
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="compute watcher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._context.clock.wait(self._context.settings.durations.watch, self._stopping):
+            self.look()
+
+    def look(self) -> None:
+        for key, record in self._records.all():
+            if record.status != "RUNNING" or self._tasks.busy(key):
+                continue
+            if self._context.vms.state(record.vm) is not VmState.RUNNING:
+                self._tasks.add(key, "instance-guest-off", {"operation": "", "key": key})
