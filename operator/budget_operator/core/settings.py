@@ -19,11 +19,12 @@ COS_IMAGE = "projects/cos-cloud/global/images/family/cos-stable"
 DEFAULT_NETWORK = "global/networks/default"
 CHECKOUT_FUNCTION_SOURCE = Path(__file__).resolve().parents[3] / "restart_function"
 GCLOUD_LOGS = (
-    "gcloud logging read --project={project} --freshness=1h --format='value(jsonPayload.message,textPayload)' "
-    '\'resource.type="gce_instance" labels."compute.googleapis.com/resource_name"="{name}"\''
+    "gcloud logging read --project={project} --freshness=1h"
+    " --format='value(jsonPayload.message,textPayload)'"
+    ' \'resource.type="gce_instance" labels."compute.googleapis.com/resource_name"="{name}"\''
 )
 
-_PROJECT = re.compile(r"[a-z][-a-z0-9]{2,28}[a-z0-9]")
+_PROJECT = re.compile(r"[a-z][-.:a-z0-9]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 _ZONE = re.compile(api.ZONE.strip("^$"))
 _INSTALLATION = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

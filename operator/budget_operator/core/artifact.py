@@ -1,0 +1,175 @@
+"""From files, requirements and settings to what the VM fetches: a deterministic bundle, sealed credentials
+and the revision that names them. Pure: nothing is read, written or executed here.
+
+The user's code is only parsed (`sources`). Where files and secrets come from is in `inputs`; what the VM does
+with the result is the server's.
+"""
+
+import hashlib
+import hmac
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from budget_operator.core.api import Spec, seconds
+
+KEY_BYTES = 32
+SEAL_PURPOSE = b"budgetml/seal/v1"
+NONCE_PURPOSE = b"budgetml/nonce/v1"
+REVISION_LENGTH = 12
+CODE_PREFIX = "code/"
+FUNCTION_PREFIX = "function/"
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Login:
+    """Username, password and static token of one endpoint."""
+
+    username: str
+    password: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything a revision is made of."""
+
+    files: Mapping[str, bytes]
+    requirements: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    login: Login
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One object of the bucket."""
+
+    name: str
+    data: bytes = field(repr=False)
+    content_type: str
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of the data."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A revision and its two objects."""
+
+    revision: str
+    bundle: Blob
+    sealed: Blob
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """What has to lie in the bucket."""
+        return (self.bundle, self.sealed)
+
+
+def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: bytes) -> Artifact:
+    """Bundle and seal one revision; the same input gives the same bytes, whoever builds it.
+
+    `deployment` is "<namespace>/<name>". Objects lie below `code/<cloud_name>/<revision>/`.
+    """
+    manifest = _manifest(spec, deployment, source.requirements)
+    secrets = _canonical(
+        {
+            "username": source.login.username,
+            "password": source.login.password,
+            "token": source.login.token,
+            "env": dict(source.env),
+        }
+    )
+    revision = _revision(manifest, source.files, secrets, key)
+    prefix = f"{objects_prefix(cloud_name)}{revision}/"
+    entries = {f"code/{name}": data for name, data in source.files.items()}
+    return Artifact(
+        revision,
+        Blob(f"{prefix}bundle.zip", archive({"manifest.json": manifest, **entries}), "application/zip"),
+        Blob(
+            f"{prefix}secrets.sealed",
+            _seal(secrets, key, f"{cloud_name}/{revision}".encode()),
+            "application/octet-stream",
+        ),
+    )
+
+
+def objects_prefix(cloud_name: str) -> str:
+    """Where all revisions of one deployment lie."""
+    return f"{CODE_PREFIX}{cloud_name}/"
+
+
+def function_blob(files: Mapping[str, bytes]) -> Blob:
+    """The keep-alive function's source, named by its content."""
+    data = archive(files)
+    return Blob(f"{FUNCTION_PREFIX}{hashlib.sha256(data).hexdigest()}.zip", data, "application/zip")
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A zip whose bytes depend on names and contents only.
+
+    Stored, not compressed: zlib's output differs between builds of Python, and the digest travels apart.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
+            entry.create_system = 3
+            entry.external_attr = 0o100644 << 16
+            bundle.writestr(entry, files[name])
+    return buffer.getvalue()
+
+
+def _manifest(spec: Spec, deployment: str, requirements: tuple[str, ...]) -> bytes:
+    payload = spec.readiness.payload
+    return _canonical(
+        {
+            "version": 1,
+            "deployment": deployment,
+            "entrypoint": spec.predictor.entrypoint,
+            "requirements": list(requirements),
+            "readiness": {
+                "payload": None if payload is None else dict(payload),
+                "startupSeconds": spec.readiness.startup_seconds,
+            },
+            "server": {"workers": spec.server.workers, "threads": spec.server.threads},
+            "tokenTTLSeconds": seconds(spec.auth.token_ttl),
+        }
+    )
+
+
+def _revision(manifest: bytes, files: Mapping[str, bytes], secrets: bytes, key: bytes) -> str:
+    """A keyed digest: it stands in the status, and must not allow to test guesses of a password."""
+    content = _canonical(
+        {
+            "manifest": manifest.decode(),
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "secrets": secrets.decode(),
+        }
+    )
+    return hmac.new(key, content, hashlib.sha256).hexdigest()[:REVISION_LENGTH]
+
+
+def _seal(plain: bytes, key: bytes, context: bytes) -> bytes:
+    """Authenticated encryption, bound to deployment and revision.
+
+    The nonce is a keyed digest of the plain text and its context: two passes give the same bytes, and two
+    different texts never share a nonce.
+    """
+    sealing = HKDF(algorithm=SHA256(), length=32, salt=None, info=SEAL_PURPOSE).derive(key)
+    naming = HKDF(algorithm=SHA256(), length=32, salt=None, info=NONCE_PURPOSE).derive(key)
+    nonce = hmac.new(naming, context + b"\0" + plain, hashlib.sha256).digest()[:12]
+    return nonce + AESGCM(sealing).encrypt(nonce, plain, context)
+
+
+def _canonical(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,155 @@
+"""What a spec refers to, read from Kubernetes: code, environment, login and the deployment's key.
+
+Everything missing is a `ReferenceMissing` that names the field, so that the deployment waits for it; what is
+there but unusable is an `InvalidSpec`. No message ever holds a value.
+"""
+
+import base64
+import binascii
+import secrets
+from collections.abc import Mapping
+
+from budget_operator.core.api import RESERVED_ENV, EnvVar, Spec
+from budget_operator.core.artifact import KEY_BYTES, Login, Source
+from budget_operator.core.errors import InvalidSpec, ReferenceMissing
+from budget_operator.core.gateways import Document, Kubernetes
+from budget_operator.core.names import METADATA_KEY, Owner
+from budget_operator.core.observed import Instance
+from budget_operator.core.sources import check_code, check_file_names, module_file, requirement_lines
+
+KEY_ENTRY = "key"
+LOGIN_KEYS = ("username", "password", "token")
+LOGIN_SUFFIX = "-login"
+DEFAULT_USERNAME = "budget"
+_RANDOM_BYTES = 24
+_NAME_LIMIT = 253
+
+
+def read_source(kube: Kubernetes, document: Document, spec: Spec) -> Source:
+    """Read and check everything a revision is made of; makes the login Secret if the spec names none.
+
+    Raises:
+        ReferenceMissing: a ConfigMap, Secret or key is not there.
+        InvalidSpec: something is there but cannot work.
+    """
+    namespace = document["metadata"]["namespace"]
+    requirements = requirement_lines(spec.requirements)
+    files = _files(kube, namespace, spec)
+    check_code(spec, files)
+    env = {
+        variable.name: _value(kube, namespace, f"spec.env[{index}]", variable)
+        for index, variable in enumerate(spec.env)
+    }
+    return Source(files, requirements, env, _login(kube, document, spec))
+
+
+def login_secret(name: str, spec: Spec) -> str:
+    """Name of the Secret with the endpoint's login."""
+    return spec.auth.secret_name or f"{name[: _NAME_LIMIT - len(LOGIN_SUFFIX)].rstrip('-.')}{LOGIN_SUFFIX}"
+
+
+def key_secret(owner: Owner) -> str:
+    """Name of the Secret, in the operator's namespace, with the deployment's key."""
+    return f"{owner.cloud_name}-key"
+
+
+def ensure_key(kube: Kubernetes, namespace: str, owner: Owner, instance: Instance | None) -> bytes:
+    """The deployment's key: the Secret's; else the instance's, if the Secret was lost; else a new one."""
+    name = key_secret(owner)
+    held = kube.secret(namespace, name)
+    if held is None:
+        key = _adopted(instance) or secrets.token_bytes(KEY_BYTES)
+        held = kube.ensure_secret(namespace, name, {KEY_ENTRY: key}, None)
+    key = held.get(KEY_ENTRY, b"")
+    if len(key) != KEY_BYTES:
+        raise InvalidSpec(
+            f"Secret {namespace}/{name} does not hold {KEY_BYTES} bytes under {KEY_ENTRY!r}; delete it and "
+            f"the operator makes it again"
+        )
+    return key
+
+
+def encoded_key(key: bytes) -> str:
+    """The key as it stands in the instance's metadata."""
+    return base64.b64encode(key).decode()
+
+
+def _adopted(instance: Instance | None) -> bytes | None:
+    if instance is None:
+        return None
+    try:
+        key = base64.b64decode(instance.metadata.get(METADATA_KEY, ""), validate=True)
+    except binascii.Error:
+        return None
+    return key if len(key) == KEY_BYTES else None
+
+
+def _files(kube: Kubernetes, namespace: str, spec: Spec) -> Mapping[str, bytes]:
+    if spec.predictor.inline is not None:
+        return {module_file(spec.predictor.entrypoint): spec.predictor.inline.encode()}
+    assert spec.predictor.config_map is not None  # api.parse_spec: exactly one of the two
+    name = spec.predictor.config_map.name
+    found = kube.config_map(namespace, name)
+    if found is None:
+        raise ReferenceMissing(f"spec.predictor.configMap.name: there is no ConfigMap {namespace}/{name}")
+    check_file_names("spec.predictor.configMap", found)
+    return found
+
+
+def _value(kube: Kubernetes, namespace: str, field: str, variable: EnvVar) -> str:
+    if variable.name.startswith(RESERVED_ENV):
+        raise InvalidSpec(f"{field}.name: names that start with {RESERVED_ENV} belong to the server")
+    if (variable.value is None) == (variable.value_from is None):
+        raise InvalidSpec(f"{field}: exactly one of value and valueFrom must be set")
+    if variable.value_from is None:
+        return _usable(field, variable.value or "")
+    reference = variable.value_from.secret_key_ref
+    where = f"{field}.valueFrom.secretKeyRef"
+    found = kube.secret(namespace, reference.name)
+    if found is None:
+        raise ReferenceMissing(f"{where}.name: there is no Secret {namespace}/{reference.name}")
+    if reference.key not in found:
+        raise ReferenceMissing(f"{where}.key: Secret {namespace}/{reference.name} has no key {reference.key}")
+    return _usable(where, _text(where, found[reference.key]))
+
+
+def _login(kube: Kubernetes, document: Document, spec: Spec) -> Login:
+    namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
+    secret = login_secret(name, spec)
+    if spec.auth.secret_name is None:
+        found: Mapping[str, bytes] | None = kube.secret(namespace, secret) or kube.ensure_secret(
+            namespace, secret, _new_login(), document
+        )
+    else:
+        found = kube.secret(namespace, secret)
+    if found is None:
+        raise ReferenceMissing(f"spec.auth.secretName: there is no Secret {namespace}/{secret}")
+    values = []
+    for key in LOGIN_KEYS:
+        if not found.get(key):
+            raise ReferenceMissing(
+                f"spec.auth.secretName: Secret {namespace}/{secret} needs a non-empty key {key}"
+            )
+        values.append(_usable(f"spec.auth.secretName, key {key}", _text(f"Secret {secret}", found[key])))
+    return Login(*values)
+
+
+def _new_login() -> Mapping[str, bytes]:
+    return {
+        "username": DEFAULT_USERNAME.encode(),
+        "password": secrets.token_urlsafe(_RANDOM_BYTES).encode(),
+        "token": secrets.token_urlsafe(_RANDOM_BYTES).encode(),
+    }
+
+
+def _text(field: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise InvalidSpec(f"{field}: the value is not UTF-8 text") from None
+
+
+def _usable(field: str, value: str) -> str:
+    if "\0" in value:
+        raise InvalidSpec(f"{field}: the value holds a NUL, which no environment variable can")
+    return value

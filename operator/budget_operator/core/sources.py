@@ -1,0 +1,116 @@
+"""Checks of what the user wrote, before anything is paid for: does the Python parse, is the entrypoint's
+class there, would pip parse the requirement lines, are the files' names usable.
+
+Code is parsed, never executed. Every refusal is an `InvalidSpec` that names the field.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from budget_operator.core.api import Spec
+from budget_operator.core.errors import InvalidSpec
+
+_FILE_NAME = re.compile(r"[-._A-Za-z0-9]{1,253}")
+_COMMENT = re.compile(r"(^|\s)#.*$")
+
+
+def module_file(entrypoint: str) -> str:
+    """`pkg.model:Predictor` -> `pkg/model.py`."""
+    return entrypoint.partition(":")[0].replace(".", "/") + ".py"
+
+
+def check_code(spec: Spec, files: Mapping[str, bytes]) -> None:
+    """Every Python file parses and the entrypoint's module binds the class's name.
+
+    Raises:
+        InvalidSpec: naming the field, the file and the line.
+    """
+    field = "spec.predictor.inline" if spec.predictor.config_map is None else "spec.predictor.configMap"
+    trees = {name: _parse(field, name, data) for name, data in files.items() if name.endswith(".py")}
+    module = module_file(spec.predictor.entrypoint)
+    class_name = spec.predictor.entrypoint.partition(":")[2]
+    if module not in trees:
+        present = ", ".join(sorted(files)) or "none"
+        raise InvalidSpec(
+            f"spec.predictor.entrypoint: there is no file {module} in {field} (files: {present[:500]})"
+        )
+    bound = set(_bound_names(trees[module].body))
+    if class_name not in bound and "*" not in bound:
+        raise InvalidSpec(f"spec.predictor.entrypoint: {module} defines no {class_name}")
+
+
+def check_file_names(field: str, names: Iterable[str]) -> None:
+    """A ConfigMap's keys become files in one directory."""
+    for name in names:
+        if not _FILE_NAME.fullmatch(name) or name.startswith("..") or name == ".":
+            raise InvalidSpec(f"{field}: the key {name!r} is not usable as a file name")
+
+
+def requirement_lines(lines: Iterable[str]) -> tuple[str, ...]:
+    """The lines without comments, each one that pip would parse.
+
+    Raises:
+        InvalidSpec: naming the line. Options are refused by name.
+    """
+    found = []
+    for index, line in enumerate(lines):
+        text = _COMMENT.sub("", line).strip()
+        if text:
+            found.append(_requirement(f"spec.requirements[{index}]", text))
+    return tuple(found)
+
+
+def _requirement(field: str, text: str) -> str:
+    if "\n" in text or "\r" in text or text.endswith("\\"):
+        raise InvalidSpec(f"{field}: one requirement per entry, without line breaks")
+    option = re.search(r"(?:^|\s)(--?[A-Za-z][-A-Za-z]*)", text)
+    if option:
+        raise InvalidSpec(
+            f"{field}: the pip option {option.group(1)} is not supported; "
+            f"give plain requirements such as scikit-learn==1.7.2"
+        )
+    try:
+        Requirement(text)
+    except InvalidRequirement as error:
+        cause = str(error).splitlines()[0]
+        raise InvalidSpec(
+            f"{field}: {text[:200]!r} is not a requirement that pip understands: {cause}"
+        ) from error
+    return text
+
+
+def _parse(field: str, name: str, data: bytes) -> ast.Module:
+    try:
+        return ast.parse(data, filename=name)
+    except SyntaxError as error:
+        where = f", line {error.lineno}" if error.lineno else ""
+        raise InvalidSpec(f"{field}: {name}{where} does not compile: {error.msg}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InvalidSpec(f"{field}: {name} does not compile: {error or type(error).__name__}") from error
+
+
+def _bound_names(body: Iterable[ast.stmt]) -> Iterator[str]:
+    """Names that running these statements could bind in the module; `*` for a star import."""
+    for statement in body:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield statement.name
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in statement.names)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in targets:
+                yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+        else:
+            yield from _bound_names(_inner(statement))
+
+
+def _inner(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """The statements inside an if, try, with, for, while or match, at any depth of these."""
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, ast.stmt):
+            yield child
+        elif isinstance(child, ast.ExceptHandler | ast.match_case):
+            yield from child.body
