@@ -107,10 +107,10 @@ fetch_first_image() { # sets `image`; a registry that cannot be reached does not
 run_container() {
   docker rm -f budgetml >/dev/null 2>&1
   docker run -d --name budgetml --network host --init --read-only \
-    --tmpfs /tmp:mode=1777,size=256m --tmpfs /run:mode=0755,size=16m -v budgetml:/var/lib/budgetml \
+    --tmpfs /tmp:mode=1777,size=256m -v budgetml:/var/lib/budgetml \
     --stop-timeout 27 --log-opt max-size=10m --log-opt max-file=3 \
     --security-opt no-new-privileges --cap-drop ALL --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \
-    --cap-add CHOWN --cap-add KILL --cap-add DAC_OVERRIDE \
+    --cap-add CHOWN --cap-add KILL \
     -e BUDGET_BOOT_ENGINE="$BUDGET_BOOT_ENGINE" -e BUDGET_BOOT_PULL="$BUDGET_BOOT_PULL" "$1" >/dev/null
 }
 
@@ -164,15 +164,21 @@ take_config() { # the configuration in $run/config is as wanted after this, or t
   [[ ! -e $run/pull-failed ]] || tell_host_well
 }
 
-follow() { # the metadata server answers when the value changes, or after a minute
-  local pause=1 etag=0
+follow() { # the metadata server answers when the value changes, or after a minute; earlier to try a failed pull again
+  local pause=1 etag=0 patience=60
   until [[ -e $run/stopping ]]; do
-    if get_metadata 75 "attributes/budget-config?wait_for_change=true&timeout_sec=60&last_etag=$etag" \
-      -D "$run/headers" >"$run/config" && take_config; then
-      etag=$(sed -n 's/^[Ee][Tt][Aa][Gg]: *\([^[:space:]]*\).*/\1/p' "$run/headers")
-      pause=1
-    else
+    if ! get_metadata $((patience + 15)) \
+      "attributes/budget-config?wait_for_change=true&timeout_sec=$patience&last_etag=$etag" \
+      -D "$run/headers" >"$run/config"; then
       sleep "$pause"
+      pause=$(longer "$pause")
+      continue
+    fi
+    etag=$(sed -n 's/^[Ee][Tt][Aa][Gg]: *\([^[:space:]]*\).*/\1/p' "$run/headers")
+    if take_config; then
+      pause=1 patience=60
+    else
+      patience=$pause
       pause=$(longer "$pause")
     fi
   done

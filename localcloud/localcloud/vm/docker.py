@@ -1,0 +1,170 @@
+"""VMs as containers of the image `vm`, each with a Docker engine of its own inside.
+
+Owns the container behind a VM: its fixed address, its disk (two anonymous volumes, which `docker rm -v`
+takes along), its console (standard output) and the label by which everything can be found and swept. What
+happens inside at a boot is in `localcloud/vm-image/vm-init`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+
+from localcloud.settings import Settings
+from localcloud.vm import VmError, VmSpec, VmState
+
+LABEL = "localcloud"
+_NO_RIGHT_FOR_CAPS = "unable to apply caps"
+
+
+class DockerBackend:
+    """One container per VM, named `<network>-<VM>`; network and image are settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._network = settings.network
+        self._image = settings.vm_image
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._privileged = True
+
+    def create(self, spec: VmSpec) -> None:
+        with _explained(f"VM {spec.name} cannot be made"):
+            if self._find(spec.name) is None:
+                self._make(spec)
+
+    def start(self, spec: VmSpec) -> None:
+        with _explained(f"VM {spec.name} cannot be started"):
+            container = self._find(spec.name)
+            if container is None:
+                raise VmError(f"VM {spec.name} was never created")
+            if container.attrs["State"]["Running"]:
+                return
+            self._give_address(container, spec.ip)
+            try:
+                container.start()
+            except APIError as error:
+                if not (container.attrs["HostConfig"]["Privileged"] and _NO_RIGHT_FOR_CAPS in str(error)):
+                    raise
+                # The engine itself lacks a capability. So this was the first boot and the disk is empty.
+                self._privileged = False
+                container.remove(force=True, v=True)
+                self._make(spec)
+                self.start(spec)
+
+    def stop(self, name: str, timeout_s: float) -> None:
+        with _explained(f"VM {name} cannot be stopped"):
+            container = self._find(name)
+            if container is not None:
+                container.stop(timeout=round(timeout_s))
+
+    def delete(self, name: str) -> None:
+        with _explained(f"VM {name} cannot be deleted"):
+            container = self._find(name)
+            if container is not None:
+                _remove(container)
+
+    def state(self, name: str) -> VmState:
+        with _explained(f"VM {name} cannot be observed"):
+            container = self._find(name)
+        if container is None:
+            return VmState.ABSENT
+        return VmState.RUNNING if container.attrs["State"]["Running"] else VmState.STOPPED
+
+    def serial_output(self, name: str) -> str:
+        with _explained(f"The console of VM {name} cannot be read"):
+            container = self._find(name)
+            output: bytes = container.logs() if container is not None else b""
+        return output.decode(errors="replace")
+
+    def sweep(self) -> None:
+        """Remove every VM of this network with its disk, also those that nobody remembers."""
+        with _explained("The VMs cannot be removed"):
+            for container in self._docker().containers.list(
+                all=True, filters={"label": f"{LABEL}={self._network}"}, ignore_removed=True
+            ):
+                _remove(container)
+
+    def _docker(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                # as long as a standard VM's soft-off; the threads of many VMs share the connections
+                self._client = docker.from_env(timeout=150, max_pool_size=64)
+            return self._client
+
+    def _container_name(self, name: str) -> str:
+        return f"{self._network}-{name}"
+
+    def _find(self, name: str) -> Container | None:
+        try:
+            return self._docker().containers.get(self._container_name(name))
+        except NotFound:
+            return None
+
+    def _make(self, spec: VmSpec) -> None:
+        api = self._docker().api
+        endpoint = api.create_endpoint_config(ipv4_address=spec.ip)
+        api.create_container(
+            self._image,
+            name=self._container_name(spec.name),
+            hostname=spec.name[:63],
+            labels=spec.labels | {LABEL: self._network, f"{LABEL}.vm": spec.name, f"{LABEL}.zone": spec.zone},
+            environment={"METADATA": spec.metadata},
+            host_config=self._host_config(),
+            networking_config=api.create_networking_config({self._network: endpoint}),
+        )
+
+    def _host_config(self) -> dict[str, Any]:
+        log = {"type": "json-file", "config": {"max-size": "20m", "max-file": "2"}}
+        api = self._docker().api
+        if self._privileged:
+            config: dict[str, Any] = api.create_host_config(privileged=True, log_config=log)
+            return config
+        config = api.create_host_config(
+            cap_add=["ALL"],
+            cap_drop=["SYS_RESOURCE"],
+            security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+            device_cgroup_rules=["a *:* rwm"],
+            log_config=log,
+        )
+        # what the command line calls systempaths=unconfined
+        return config | {"MaskedPaths": [], "ReadonlyPaths": []}
+
+    def _give_address(self, container: Container, ip: str) -> None:
+        """A stopped container keeps its address, unless the instance got another or the network is new."""
+        network = self._docker().networks.get(self._network)
+        endpoint = container.attrs["NetworkSettings"]["Networks"].get(self._network)
+        if endpoint is not None:
+            configured = (endpoint.get("IPAMConfig") or {}).get("IPv4Address")
+            if configured == ip and endpoint.get("NetworkID") in ("", network.id):
+                return
+            self._docker().api.disconnect_container_from_network(container.id, self._network, force=True)
+        network.connect(container, ipv4_address=ip)
+
+
+def _remove(container: Container) -> None:
+    try:
+        container.remove(force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409:  # somebody else is removing it
+            raise
+        with contextlib.suppress(NotFound):
+            container.wait(condition="removed")
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """The engine's errors, and those of the connection to it, as the backend's own."""
+    try:
+        yield
+    except APIError as error:
+        raise VmError(f"{what}: {error.explanation or error}") from error
+    except (DockerException, OSError) as error:
+        raise VmError(f"{what}, the Docker engine does not answer: {error}") from error
