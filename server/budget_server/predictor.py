@@ -97,6 +97,8 @@ def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """What happened, as a value: SystemExit or StopIteration through a future would end the worker."""
     try:
         return function(), None
+    except StopIteration as error:  # no coroutine may raise it
+        return None, RuntimeError("raised StopIteration").with_traceback(error.__traceback__)
     except BaseException as error:
         return None, error
 

@@ -103,7 +103,7 @@ def _key(key: Any, path: str) -> str:
         return plain
     if plain is None or isinstance(plain, bool | int | float):
         return json.dumps(plain)
-    raise _refusal(key, path)
+    raise _refusal(key, _join(path, key))
 
 
 def _join(path: str, key: Any) -> str:
