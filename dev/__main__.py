@@ -3,18 +3,24 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from dev import cluster, engine, images, paths
+from dev import checks, cluster, demo, engine, environment, images, locks, stack
 from dev.errors import DevError
+from dev.paths import MAIN, locked
+from dev.process import Process
 from dev.progress import step
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 engine_app = typer.Typer(no_args_is_help=True, help="The Docker engine alone.")
-app.add_typer(engine_app, name="engine")
 cluster_app = typer.Typer(no_args_is_help=True, help="The Kubernetes control plane alone.")
+app.add_typer(engine_app, name="engine")
 app.add_typer(cluster_app, name="cluster")
+
+Kubeconfig = Annotated[Path | None, typer.Option(help="Use this cluster instead of an own control plane.")]
 
 
 @contextmanager
@@ -27,52 +33,107 @@ def told() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
+@app.command()
+def up(kubeconfig: Kubeconfig = None) -> None:
+    """Bring the whole stack up and leave it running."""
+    with told():
+        stack.up(MAIN, kubeconfig)
+    print(f"\nUp. For this shell:  . {environment.path(MAIN).relative_to(Path.cwd())}")
+
+
+@app.command()
+def down() -> None:
+    """End everything that runs and leave nothing behind."""
+    with told():
+        stack.down_all()
+
+
+@app.command()
+def status() -> None:
+    """What runs, with pids and addresses."""
+    names = ("dockerd", "etcd", "kube-apiserver", "kube-controller-manager", "localcloud", "operator")
+    for name in names:
+        pid = Process(MAIN, name).pid()
+        print(f"{name:<26}{'running' if pid else '-':<10}{pid or ''}")
+    with told():
+        docker = engine.find()
+    print(f"{'Docker engine':<26}{docker.host if docker else '-'}")
+    print(f"{'local cloud':<26}{MAIN.cloud_url if stack.localcloud(MAIN).pid() else '-'}")
+
+
+@app.command("demo")
+def play_demo() -> None:
+    """Play the whole story and say how long everything took."""
+    with told():
+        raise typer.Exit(0 if demo.play() else 1)
+
+
+@app.command("images")
+def build_images() -> None:
+    """Build the images that changed."""
+    with told(), locked("engine"):
+        docker = engine.up()
+    with told(), locked("images"), step("images") as current:
+        current.note = ", ".join(images.build(docker)) or "unchanged"
+
+
+@app.command("test")
+def run_checks(only: Annotated[list[str] | None, typer.Argument(help="Names of checks.")] = None) -> None:
+    """Run every check, or the named ones, and say how each ended."""
+    with told():
+        raise typer.Exit(0 if checks.run(only or []) else 1)
+
+
+@app.command("lock")
+def compile_locks() -> None:
+    """Compile the hash-pinned locks from the pyproject files."""
+    with told():
+        locks.compile_all()
+
+
+@app.command("clean")
+def clean() -> None:
+    """End everything and remove images and all of `.local` but the tools that run this."""
+    with told():
+        stack.clean()
+
+
 @engine_app.command("up")
 def engine_up() -> None:
     """Find a Docker engine, or start a private one."""
-    with told(), step("Docker engine") as current:
+    with told(), locked("engine"), step("Docker engine") as current:
         current.note = engine.up().host
 
 
 @engine_app.command("down")
 def engine_down() -> None:
     """End the private engine and what it changed on the machine."""
-    with told(), step("Docker engine ended") as current:
+    with told(), locked("engine"), step("Docker engine ended") as current:
         current.note = "private" if engine.down() else "there was none of ours"
 
 
 @cluster_app.command("build")
 def cluster_build() -> None:
     """Compile etcd, kube-apiserver, kube-controller-manager and kubectl."""
-    with told(), paths.locked("go"), step("control plane built") as current:
+    with told(), locked("go"), step("control plane built") as current:
         current.note = "compiled" if cluster.build() else "unchanged"
 
 
 @cluster_app.command("up")
 def cluster_up() -> None:
     """Start the control plane."""
-    with told():
-        cluster_build()
-        with step("control plane") as current:
-            cluster.up(paths.MAIN)
-            current.note = str(paths.MAIN.kubeconfig)
+    cluster_build()
+    with told(), step("control plane") as current:
+        cluster.up(MAIN)
+        current.note = str(MAIN.kubeconfig)
 
 
 @cluster_app.command("down")
 def cluster_down() -> None:
     """End the control plane and forget its data."""
     with told(), step("control plane ended"):
-        cluster.down(paths.MAIN)
-        cluster.forget(paths.MAIN)
-
-
-@app.command("images")
-def build_images() -> None:
-    """Build the images that changed."""
-    with told(), paths.locked("build"):
-        docker = engine.up()
-        with step("images") as current:
-            current.note = ", ".join(images.build(docker)) or "unchanged"
+        cluster.down(MAIN)
+        cluster.forget(MAIN)
 
 
 if __name__ == "__main__":

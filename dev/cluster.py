@@ -1,6 +1,6 @@
 """A real Kubernetes control plane: etcd, kube-apiserver, kube-controller-manager, built from Go modules.
 
-Three processes on loopback with their data below the stack's home. No scheduler, no kubelet: pods stay Pending.
+Three processes on loopback with data below the stack's home. No scheduler, no kubelet: pods stay Pending.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import subprocess
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dev.errors import DevError
 from dev.paths import BIN, MAIN, ROOT, Home
@@ -36,17 +37,24 @@ class Kubectl:
 
     kubeconfig: Path
 
-    def __call__(self, *args: str | Path, stdin: str | None = None) -> str:
-        """Runs one command and gives its output."""
-        done = self.run(*args, stdin=stdin)
-        if done.returncode:
-            raise DevError(f"kubectl {' '.join(map(str, args))}: {done.stderr.strip()}")
-        return done.stdout
-
-    def run(self, *args: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs one command; the caller judges the outcome."""
+    def __call__(
+        self,
+        *args: str | Path,
+        input: str | None = None,  # noqa: A002 (subprocess calls it so)
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs one command; a failure raises what kubectl said, unless the caller judges it."""
         argv = [program("kubectl"), f"--kubeconfig={self.kubeconfig}", *map(str, args)]
-        return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, input=input, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise DevError(
+                f"kubectl {' '.join(map(str, args))}: {done.stderr.strip() or done.stdout.strip()}"
+            )
+        return done
+
+    def json(self, *args: str | Path) -> Any:
+        """One command's output as JSON."""
+        return json.loads(self(*args, "--output=json").stdout)
 
 
 def program(name: str) -> str:
@@ -61,7 +69,7 @@ def program(name: str) -> str:
 def build() -> bool:
     """Compiles the control plane unless it is there; true if it was compiled."""
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
-    if _built():
+    if is_built():
         return False
     if not go:
         raise DevError(NO_GO)
@@ -90,7 +98,7 @@ def up(home: Home) -> None:
     controllers.start(_controllers_command(home))
     kubectl = Kubectl(home.kubeconfig)
     until(
-        lambda: kubectl.run("get", "serviceaccount", "default", "--namespace=default").returncode == 0,
+        lambda: not kubectl("get", "serviceaccount", "default", "-n=default", check=False).returncode,
         60,
         lambda: _failure(controllers),
     )
@@ -106,14 +114,16 @@ def forget(home: Home) -> None:
     """Removes the control plane's data: the next start is an empty cluster."""
     shutil.rmtree(home.cluster, ignore_errors=True)
     home.kubeconfig.unlink(missing_ok=True)
+    home.operator_kubeconfig.unlink(missing_ok=True)
 
 
-def processes(home: Home) -> tuple[Process, Process, Process]:
+def processes(home: Home) -> tuple[Process, ...]:
     """etcd, kube-apiserver, kube-controller-manager."""
     return Process(home, "etcd"), Process(home, "kube-apiserver"), Process(home, "kube-controller-manager")
 
 
-def _built() -> bool:
+def is_built() -> bool:
+    """Whether what go.mod pins lies in `.local/bin`."""
     with contextlib.suppress(OSError):
         return STAMP.read_text() == _inputs() and all((BIN / name).exists() for name in PROGRAMS)
     return False

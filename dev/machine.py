@@ -55,7 +55,7 @@ def take() -> Snapshot:
 
 
 def remember(path: Path) -> None:
-    """Writes the snapshot, unless one of this boot is there: its engine was never undone, so it is the truth."""
+    """Writes the snapshot, unless one of this boot is there: its engine was never undone, it is the truth."""
     present = take()
     if (earlier := recall(path)) and earlier.boot == present.boot:
         return

@@ -116,6 +116,13 @@ def marked(mark: str) -> list[int]:
     return [pid for pid, found in marks().items() if found == mark]
 
 
+def processes_of(home: Home) -> list[Process]:
+    """Whatever lives of this stack, also what a pid file no longer tells of; the engine belongs to all stacks."""
+    prefix = f"{home.root}:"
+    names = {mark.removeprefix(prefix) for mark in marks().values() if mark.startswith(prefix)}
+    return [Process(home, name) for name in sorted(names - {"dockerd"})]
+
+
 def mark_of(pid: int) -> str | None:
     """A zombie's environment is empty, so the dead have no mark."""
     try:

@@ -1,0 +1,73 @@
+# Every target is one line of `python -m dev`, run from a virtual environment below .local.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .local/venv
+DEV := $(VENV)/bin/python -m dev
+READY := $(VENV)/.ready
+LOCKED := requirements/bootstrap.txt requirements/dev.txt \
+          operator/pyproject.toml server/pyproject.toml localcloud/pyproject.toml
+# Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
+GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
+
+.PHONY: help venv up down status demo test lint types imports unit contract cluster e2e images crds lock clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	  printf '%-16s %s\n' "$$target" "$$text"; done
+
+venv: $(READY) ## make the virtual environment with all tools in .local/venv
+
+$(READY): $(LOCKED) dev/venv.sh
+	@dev/venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+up: $(READY) ## start the whole stack and leave it running (KUBECONFIG=… to use your own cluster)
+	@$(DEV) up $(GIVEN)
+
+down: $(READY) ## end everything that runs here and leave nothing behind
+	@$(DEV) down
+
+status: $(READY) ## show what runs
+	@$(DEV) status
+
+demo: $(READY) ## play the whole story: deploy, predict, lose the VM, serve again, delete
+	@$(DEV) demo
+
+test: $(READY) ## run every check
+	@$(DEV) test
+
+lint: $(READY) ## check style and formatting
+	@$(DEV) test lint
+
+types: $(READY) ## check types
+	@$(DEV) test types
+
+imports: $(READY) ## check which package may import which
+	@$(DEV) test imports
+
+unit: $(READY) ## run the tests of pure decisions
+	@$(DEV) test unit
+
+contract: $(READY) ## run foreign clients against the local cloud
+	@$(DEV) test contract
+
+cluster: $(READY) ## run the tests on a real control plane
+	@$(DEV) test cluster
+
+e2e: $(READY) ## run the tests on the whole stack
+	@$(DEV) test e2e
+
+images: $(READY) ## build the images that changed
+	@$(DEV) images
+
+crds: $(READY) ## write the CRD from the models
+	@$(VENV)/bin/budget-operator crd > crds/budgetdeployments.yaml.new
+	@mv crds/budgetdeployments.yaml.new crds/budgetdeployments.yaml
+
+lock: $(READY) ## compile the hash-pinned locks again
+	@$(DEV) lock
+
+clean: ## end everything and remove all of .local
+	@test ! -x $(VENV)/bin/python || $(DEV) clean
+	@rm -rf .local
