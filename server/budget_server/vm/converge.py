@@ -1,6 +1,6 @@
 """Brings this VM to serve what `budget-config` names, and keeps it so.
 
-`Converger` holds the little state there is and runs one attempt after another. Which one comes next is decided
+`Converger` holds the little state there is and runs one attempt after another. Which comes next is decided
 in `revisions`; the steps are in `artifact`, `environment`, `generations` and `frontdoor`. A newer entry in
 metadata or the end of the process ends an attempt at its next look. What fails here is told, and ends nothing
 else.
