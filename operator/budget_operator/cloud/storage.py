@@ -3,6 +3,7 @@
 Writes carry no retries; deleting what is gone already is success.
 """
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,8 @@ class StorageGateway:
 
     @cached_property
     def _client(self) -> Any:
+        # Or it looks the bucket up by itself, in a thread of its own, only to label traces nobody takes.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         return self._connection.client(Client, project=self._connection.project)
 
     def bucket(self) -> Bucket | None:

@@ -1,0 +1,303 @@
+"""Requests of the compute gateway, as they leave the real client."""
+
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from budget_operator.cloud.compute import ComputeGateway
+from budget_operator.core import errors
+from budget_operator.core.gateways import InstanceRequest
+from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, OperationState
+
+P = "/compute/v1/projects/p1"
+VM = f"{P}/zones/z1-a/instances/vm"
+ID = "11111111-2222-3333-4444-555555555555"
+OPERATION = (200, {"name": "operation-1", "status": "RUNNING"})
+
+
+def instance(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "vm",
+        "id": "42",
+        "zone": "https://www.googleapis.com/compute/v1/projects/p1/zones/z1-a",
+        "machineType": "zones/z1-a/machineTypes/e2-medium",
+        "status": "RUNNING",
+        "labels": {"a": "1"},
+        "labelFingerprint": "bGFiZWw=",
+        "metadata": {"fingerprint": "bWV0YQ==", "items": [{"key": "k", "value": "v"}]},
+        "scheduling": {"provisioningModel": "SPOT"},
+        "networkInterfaces": [{"accessConfigs": [{"natIP": "10.0.0.9"}]}],
+        **more,
+    }
+
+
+def request(**changes: Any) -> InstanceRequest:
+    fields: dict[str, Any] = {
+        "name": "vm",
+        "zone": "z1-a",
+        "machine_type": "e2-medium",
+        "provisioning_model": "SPOT",
+        "disk_gib": 20,
+        "source_image": "projects/cos-cloud/global/images/family/cos-stable",
+        "network": "global/networks/default",
+        "network_tag": "budget-x",
+        "address": "10.0.0.9",
+        "service_account": "vm@p1.iam.gserviceaccount.com",
+        "labels": {"a": "1"},
+        "metadata": {"k": "v"},
+    }
+    return InstanceRequest(**{**fields, **changes})
+
+
+@pytest.fixture
+def compute(google: Any) -> ComputeGateway:
+    return ComputeGateway(google.connection)
+
+
+def test_instance(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"GET {VM}", (200, instance()))
+    found = compute.instance("z1-a", "vm")
+    assert found is not None
+    assert (found.zone, found.machine_type, found.external_ip) == ("z1-a", "e2-medium", "10.0.0.9")
+    assert (found.status, found.provisioning_model) == (InstanceStatus.RUNNING, "SPOT")
+    assert (dict(found.metadata), found.metadata_fingerprint) == ({"k": "v"}, "bWV0YQ==")
+
+
+def test_a_state_we_do_not_know_is_one_nobody_acts_on(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"GET {VM}", (200, instance(status="TELEPORTING")))
+    found = compute.instance("z1-a", "vm")
+    assert found is not None
+    assert found.status is InstanceStatus.REPAIRING
+
+
+def test_look_ups_of_nothing_are_none(compute: ComputeGateway) -> None:
+    assert compute.instance("z1-a", "vm") is None
+    assert compute.address("r1", "ip") is None
+    assert compute.firewall("fw") is None
+    assert compute.operation(OperationRef("o", "zones/z1-a")) is None
+    assert compute.guest_report("z1-a", "vm") == GuestReport()
+
+
+def test_a_look_up_that_failed_is_not_none(google: Any, compute: ComputeGateway, google_error: Any) -> None:
+    google.answer(f"GET {VM}", google_error(503, "backendError", "try later"))
+    with pytest.raises(errors.Unavailable):
+        compute.instance("z1-a", "vm")
+    assert len(google.requests) == 1, "the queue backs off, not the client"
+
+
+def test_lists_tell_which_scopes_were_silent(google: Any, compute: ComputeGateway) -> None:
+    pages = [
+        {
+            "nextPageToken": "2",
+            "items": {
+                "zones/z1-a": {"instances": [instance()]},
+                "zones/z1-b": {"warning": {"code": "NO_RESULTS_ON_PAGE"}},
+                "zones/z1-c": {"warning": {"code": "UNREACHABLE"}},
+            },
+        },
+        {
+            "items": {"zones/z2-a": {"instances": [instance(name="other")]}},
+            "unreachables": ["https://www.googleapis.com/compute/v1/projects/p1/zones/z3-a"],
+            "warning": {"code": "PARTIAL_SUCCESS"},
+        },
+    ]
+    google.answer(f"GET {P}/aggregated/instances", *[(200, page) for page in pages])
+    scan = compute.instances("budgetml-installation", "h1")
+    assert [item.name for item in scan.items] == ["vm", "other"]
+    assert scan.unknown == {"zones/z1-c", "zones/z3-a"}
+    assert google.requests[0].query["filter"] == "labels.budgetml-installation=h1"
+
+
+def test_a_list_incomplete_nobody_knows_where_is_no_list(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"GET {P}/aggregated/addresses", (200, {"items": {}, "warning": {"code": "UNREACHABLE"}}))
+    with pytest.raises(errors.Unavailable):
+        compute.addresses("a", "b")
+
+
+def test_preemptions(google: Any, compute: ComputeGateway) -> None:
+    def preempted(name: str, at: str) -> dict[str, Any]:
+        link = f"https://www.googleapis.com{P}/zones/z1-a/instances/{name}"
+        return {"name": f"systemevent-{name}", "targetLink": link, "insertTime": at, "status": "DONE"}
+
+    operations = [
+        preempted("new", "2026-11-24T01:00:00.000-08:00"),
+        preempted("old", "2026-11-24T00:59:00.000-08:00"),
+        preempted("odd", "yesterday"),
+    ]
+    google.answer(
+        f"GET {P}/aggregated/operations", (200, {"items": {"zones/z1-a": {"operations": operations}}})
+    )
+    scan = compute.preemptions(datetime(2026, 11, 24, 9, tzinfo=UTC))
+    assert [(item.instance, item.zone, item.at.hour) for item in scan.items] == [("new", "z1-a", 9)]
+    assert google.requests[0].query["filter"] == 'operationType="compute.instances.preempted"'
+
+
+@pytest.mark.parametrize("scope", ["zones/z1-a", "regions/r1", "global"])
+def test_operations_are_polled_where_they_were_started(
+    google: Any, compute: ComputeGateway, scope: str
+) -> None:
+    failed = {"errors": [{"code": "QUOTA_EXCEEDED", "message": "CPUS"}, {"code": "OTHER"}]}
+    google.answer(
+        f"GET {P}/{scope}/operations/o",
+        (200, {"name": "o", "status": "RUNNING"}),
+        (200, {"name": "o", "status": "DONE", "error": failed}),
+        (200, {"name": "o", "status": "DONE"}),
+    )
+    ref = OperationRef("o", scope)
+    assert compute.operation(ref) == OperationState(ref, False)
+    assert compute.operation(ref) == OperationState(ref, True, "QUOTA_EXCEEDED", "CPUS")
+    assert compute.operation(ref) == OperationState(ref, True)
+
+
+def test_guest_report(google: Any, compute: ComputeGateway) -> None:
+    items = [
+        {"namespace": "budgetml", "key": "state", "value": '{"phase":"serving"}'},
+        {"namespace": "elsewhere", "key": "state", "value": '{"phase":"failed"}'},
+    ]
+    google.answer(f"GET {VM}/getGuestAttributes", (200, {"queryValue": {"items": items}}))
+    assert compute.guest_report("z1-a", "vm") == GuestReport(phase="serving")
+    assert google.requests[0].query["queryPath"] == "budgetml/"
+
+
+def test_insert_a_spot_instance(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"POST {P}/zones/z1-a/instances", OPERATION)
+    assert compute.insert_instance(request(), ID) == OperationRef("operation-1", "zones/z1-a")
+    sent = google.requests[0]
+    assert sent.query["requestId"] == ID
+    assert sent.body["scheduling"] == {
+        "provisioningModel": "SPOT",
+        "instanceTerminationAction": "STOP",
+        "automaticRestart": False,
+        "onHostMaintenance": "TERMINATE",
+        "preemptionNoticeDuration": {"seconds": "120"},
+    }
+    (disk,) = sent.body["disks"]
+    assert disk["autoDelete"] is True
+    assert disk["boot"] is True
+    assert disk["initializeParams"]["diskSizeGb"] == "20"
+    (access,) = sent.body["networkInterfaces"][0]["accessConfigs"]
+    assert (access["type"], access["natIP"]) == ("ONE_TO_ONE_NAT", "10.0.0.9")
+    assert sent.body["metadata"]["items"] == [{"key": "k", "value": "v"}]
+    assert sent.body["tags"] == {"items": ["budget-x"]}
+    assert sent.body["serviceAccounts"][0]["email"] == "vm@p1.iam.gserviceaccount.com"
+
+
+def test_insert_a_standard_instance_without_an_account(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"POST {P}/zones/z1-a/instances", OPERATION)
+    compute.insert_instance(request(provisioning_model="STANDARD", service_account=""), ID)
+    body = google.requests[0].body
+    assert body["scheduling"] == {
+        "provisioningModel": "STANDARD",
+        "automaticRestart": True,
+        "onHostMaintenance": "MIGRATE",
+    }
+    assert "serviceAccounts" not in body
+
+
+def test_a_project_that_refuses_the_notice_gets_a_vm_without(
+    google: Any, compute: ComputeGateway, google_error: Any
+) -> None:
+    refusal = google_error(400, "invalid", "Invalid value for field 'scheduling.preemptionNoticeDuration'")
+    google.answer(f"POST {P}/zones/z1-a/instances", refusal, OPERATION)
+    compute.insert_instance(request(), ID)
+    first, second = google.requests
+    assert "preemptionNoticeDuration" not in second.body["scheduling"]
+    assert second.query["requestId"] != first.query["requestId"]
+
+
+def test_another_invalid_value_is_not_tried_again(
+    google: Any, compute: ComputeGateway, google_error: Any
+) -> None:
+    google.answer(f"POST {P}/zones/z1-a/instances", google_error(400, "invalid", "machineType e9"))
+    with pytest.raises(errors.InvalidSpec, match="machineType e9"):
+        compute.insert_instance(request(), ID)
+    assert len(google.requests) == 1
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_start_and_stop(google: Any, compute: ComputeGateway, verb: str) -> None:
+    google.answer(f"POST {VM}/{verb}", OPERATION)
+    assert getattr(compute, f"{verb}_instance")("z1-a", "vm", ID).name == "operation-1"
+    assert google.requests[0].query["requestId"] == ID
+
+
+def test_mutations_are_not_repeated(google: Any, compute: ComputeGateway, google_error: Any) -> None:
+    google.answer(f"POST {VM}/start", google_error(503, "backendError", "try later"))
+    with pytest.raises(errors.Unavailable):
+        compute.start_instance("z1-a", "vm", ID)
+    assert len(google.requests) == 1
+
+
+def test_set_metadata_merges_into_what_another_wrote_meanwhile(
+    google: Any, compute: ComputeGateway, google_error: Any
+) -> None:
+    newer = {"fingerprint": "bmV3", "items": [{"key": "theirs", "value": "1"}, {"key": "k", "value": "v"}]}
+    google.answer(f"GET {VM}", (200, instance()), (200, instance(metadata=newer)))
+    google.answer(f"POST {VM}/setMetadata", google_error(412, "conditionNotMet", "stale"), OPERATION)
+    compute.set_metadata("z1-a", "vm", {"k": "w"}, ID)
+    first, second = [sent for sent in google.requests if sent.method == "POST"]
+    assert first.body["fingerprint"] == "bWV0YQ=="
+    assert second.body["fingerprint"] == "bmV3"
+    assert second.body["items"] == [{"key": "k", "value": "w"}, {"key": "theirs", "value": "1"}]
+    assert first.query["requestId"] == ID
+    assert second.query["requestId"] != ID
+
+
+def test_set_labels_gives_up_after_three_tries(
+    google: Any, compute: ComputeGateway, google_error: Any
+) -> None:
+    google.answer(f"GET {VM}", (200, instance()))
+    google.answer(f"POST {VM}/setLabels", google_error(412, "conditionNotMet", "stale"))
+    with pytest.raises(errors.PreconditionFailed):
+        compute.set_labels("z1-a", "vm", {"b": "2"}, ID)
+    posts = [sent for sent in google.requests if sent.method == "POST"]
+    assert len(posts) == 3
+    assert posts[0].body == {"labelFingerprint": "bGFiZWw=", "labels": {"a": "1", "b": "2"}}
+
+
+def test_set_labels_of_nothing(compute: ComputeGateway) -> None:
+    with pytest.raises(errors.NotFound):
+        compute.set_labels("z1-a", "vm", {"b": "2"}, ID)
+
+
+def test_addresses_and_firewalls(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"POST {P}/regions/r1/addresses", OPERATION)
+    google.answer(f"DELETE {P}/regions/r1/addresses/ip", OPERATION)
+    google.answer(f"POST {P}/global/firewalls", OPERATION)
+    google.answer(f"DELETE {P}/global/firewalls/fw", OPERATION)
+    assert compute.reserve_address("r1", "ip", {"a": "1"}, ID).scope == "regions/r1"
+    assert compute.release_address("r1", "ip", ID).scope == "regions/r1"
+    assert compute.insert_firewall("fw", "global/networks/default", "tag", "{}", ID).scope == "global"
+    assert compute.delete_firewall("fw", ID).scope == "global"
+    assert all(sent.query["requestId"] == ID for sent in google.requests)
+    assert google.requests[0].body == {"name": "ip", "labels": {"a": "1"}}
+    assert google.requests[2].body["allowed"] == [{"IPProtocol": "tcp", "ports": ["80", "443"]}]
+
+
+def test_firewall_as_seen(google: Any, compute: ComputeGateway) -> None:
+    rule = {
+        "name": "fw",
+        "description": "{}",
+        "targetTags": ["tag"],
+        "allowed": [{"IPProtocol": "udp", "ports": ["53"]}, {"IPProtocol": "tcp", "ports": ["80", "443"]}],
+    }
+    google.answer(f"GET {P}/global/firewalls/fw", (200, rule))
+    found = compute.firewall("fw")
+    assert found is not None
+    assert (found.target_tags, found.tcp_ports) == (("tag",), ("80", "443"))
+
+
+def test_threads_may_share_the_gateway(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"GET {VM}", (200, instance()))
+    found: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(compute.instance("z1-a", "vm"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert all(found)

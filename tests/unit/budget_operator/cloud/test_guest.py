@@ -1,0 +1,94 @@
+"""The VM's own words: what is sound is read, everything else is as if it had not been said."""
+
+import json
+
+import pytest
+
+from budget_operator.cloud.guest import clean, report
+from budget_operator.core.observed import GuestReport
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB+/==\n-----END CERTIFICATE-----\n"
+STATE = {
+    "phase": "failed",
+    "target": "abcdef012345",
+    "active": "0123456789ab",
+    "boot": {"engine": 1, "pull": 2.5},
+    "failure": {
+        "revision": "abcdef012345",
+        "reason": "LoadFailed",
+        "message": "ValueError: no",
+        "log": "line 1\nline 2",
+    },
+    "at": 1.0,
+}
+
+
+def test_a_sound_report() -> None:
+    assert report({"state": json.dumps(STATE), "host": "{}", "ca": PEM}) == GuestReport(
+        phase="failed",
+        target="abcdef012345",
+        active="0123456789ab",
+        boot={"engine": 1.0, "pull": 2.5},
+        failure_reason="LoadFailed",
+        failure_message="ValueError: no",
+        failure_log="line 1\nline 2",
+        failure_revision="abcdef012345",
+        ca_certificate=PEM,
+    )
+
+
+def test_the_host_speaks_where_no_container_runs() -> None:
+    found = report({"host": '{"reason":"ImagePullFailed","message":"denied"}'})
+    assert (found.failure_reason, found.failure_message) == ("ImagePullFailed", "denied")
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["", "null", "[]", "{", "1", '"x"', "[" * 20000, '{"phase":"' + "x" * 40000 + '"}', '{"phase":"root"}'],
+)
+def test_documents_that_are_none(state: str) -> None:
+    assert report({"state": state}) == GuestReport()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"phase": 1},
+        {"target": ["a"]},
+        {"active": "../../etc"},
+        {"boot": [1]},
+        {"boot": {"engine": "1", "pull": True, "load": -1, "artifact": 1e400, "other": 1}},
+        {"failure": "no"},
+        {"failure": {"reason": {"a": 1}, "message": 7, "log": None, "revision": "zz"}},
+    ],
+)
+def test_wrong_types_are_ignored(field: dict[str, object]) -> None:
+    assert report({"state": json.dumps(field)}) == GuestReport()
+
+
+def test_an_integer_beyond_all_floats_is_ignored() -> None:
+    assert report({"state": '{"boot":{"load":1' + "0" * 400 + "}}"}).boot == {}
+
+
+def test_sizes_are_bounded_and_the_log_keeps_its_end() -> None:
+    failure = {"reason": "LoadFailed", "message": "m" * 9000, "log": "a" * 9000 + "end"}
+    found = report({"state": json.dumps({"failure": failure})})
+    assert len(found.failure_message) == 1024
+    assert len(found.failure_log) == 4096
+    assert found.failure_log.endswith("end")
+
+
+def test_control_characters_leave() -> None:
+    assert clean("a\x1b[31mred\x00\u202e\r\n\tb") == "a[31mred\n\tb"
+
+
+@pytest.mark.parametrize(
+    "ca", ["", "hello", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----", "x" * 99999]
+)
+def test_only_a_certificate_is_a_certificate(ca: str) -> None:
+    assert report({"ca": ca}).ca_certificate == ""
+
+
+def test_a_private_key_is_not_passed_on_with_the_certificate() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    assert report({"ca": key + PEM + key}).ca_certificate == PEM

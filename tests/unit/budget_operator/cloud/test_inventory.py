@@ -1,0 +1,175 @@
+"""One picture for all deployments: fresh enough, never older than a change, never with holes."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from budget_operator.cloud.inventory import PREEMPTION_WINDOW, Gateways, Inventories
+from budget_operator.core.errors import Unavailable
+from budget_operator.core.gateways import Scan
+from budget_operator.core.names import Shared
+from budget_operator.core.observed import Topic
+
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+class World:
+    """All five gateways in one, counting calls; `on_list` runs inside the first list."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.now = START
+        self.on_list: Any = lambda: None
+        self.topic_found: Topic | None = None
+
+    def instances(self, label: str, value: str) -> Scan[Any]:
+        self.calls.append(("instances", label, value))
+        self.on_list()
+        return Scan((), frozenset({"zones/a"}))
+
+    def addresses(self, label: str, value: str) -> Scan[Any]:
+        self.calls.append(("addresses", label, value))
+        return Scan((), frozenset({"regions/r"}))
+
+    def preemptions(self, since: datetime) -> Scan[Any]:
+        self.calls.append(("preemptions", since))
+        return Scan(())
+
+    def __getattr__(self, name: str) -> Any:
+        def look(*args: str) -> Any:
+            self.calls.append((name, *args))
+            return self.topic_found if name == "topic" else None
+
+        return look
+
+    @property
+    def lists(self) -> int:
+        return sum(call[0] == "instances" for call in self.calls)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def inventories(world: World) -> Inventories:
+    services: Any = SimpleNamespace(**dict.fromkeys(("c", "s", "p", "j", "f"), world))
+    gateways = Gateways(services.c, services.s, services.p, services.j, services.f)
+    return Inventories(gateways, "default", lambda: world.now, timedelta(seconds=5))
+
+
+def test_a_fixed_number_of_calls(world: World, inventories: Inventories) -> None:
+    world.topic_found = Topic("t", {})
+    taken = inventories.snapshot()
+    shared = Shared("default")
+    assert world.calls == [
+        ("instances", "budgetml-installation", shared.hash),
+        ("addresses", "budgetml-installation", shared.hash),
+        ("preemptions", START - PREEMPTION_WINDOW),
+        ("bucket",),
+        ("topic", shared.keep_alive),
+        ("function", shared.keep_alive),
+        ("job", shared.keep_alive),
+        ("firewall", shared.firewall),
+    ]
+    assert taken.unknown == {"zones/a", "regions/r"}
+    assert taken.topic == Topic("t", {})
+    assert taken.job is None
+
+
+def test_shared_until_it_is_too_old(world: World, inventories: Inventories) -> None:
+    first = inventories.snapshot()
+    world.now += timedelta(seconds=4)
+    assert inventories.snapshot() is first
+    world.now += timedelta(seconds=1)
+    assert inventories.snapshot() is not first
+    assert world.lists == 2
+
+
+def test_newer_than(world: World, inventories: Inventories) -> None:
+    first = inventories.snapshot()
+    world.now += timedelta(seconds=1)
+    assert inventories.snapshot(newer_than=START) is first
+    assert inventories.snapshot(newer_than=world.now).taken_at == world.now
+
+
+def test_forget(world: World, inventories: Inventories) -> None:
+    first = inventories.snapshot()
+    inventories.forget()
+    assert inventories.snapshot() is not first
+
+
+def test_a_picture_begun_before_a_change_is_not_kept(world: World, inventories: Inventories) -> None:
+    world.on_list = inventories.forget
+    inventories.snapshot()
+    world.on_list = lambda: None
+    inventories.snapshot()
+    assert world.lists == 2
+
+
+def test_a_failing_look_up_fails_the_picture(world: World, inventories: Inventories) -> None:
+    def fail() -> None:
+        raise Unavailable("no")
+
+    world.on_list = fail
+    with pytest.raises(Unavailable):
+        inventories.snapshot()
+    world.on_list = lambda: None
+    assert inventories.snapshot().taken_at == START, "the next one looks again"
+
+
+def gather(inventories: Inventories, count: int) -> tuple[list[threading.Thread], list[Any]]:
+    found: list[Any] = []
+
+    def ask() -> None:
+        try:
+            found.append(inventories.snapshot())
+        except Unavailable as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, found
+
+
+def test_waiting_deployments_share_one_picture(world: World, inventories: Inventories) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        inside.set()
+        assert go.wait(10)
+
+    world.on_list = block
+    threads, found = gather(inventories, 6)
+    assert inside.wait(10)
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(found) == 6
+    assert len({id(item) for item in found}) == 1
+    assert world.lists == 1
+
+
+def test_waiting_deployments_share_one_failure(world: World, inventories: Inventories) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def block_and_fail() -> None:
+        inside.set()
+        assert go.wait(10)
+        raise Unavailable("timed out")
+
+    world.on_list = block_and_fail
+    first, found = gather(inventories, 1)
+    assert inside.wait(10)
+    rest, more = gather(inventories, 8)
+    go.set()
+    for thread in first + rest:
+        thread.join(10)
+    assert len(found + more) == 9
+    assert all(isinstance(item, Unavailable) for item in found + more)
+    assert world.lists < 9, "not one time-out after another"

@@ -1,0 +1,193 @@
+"""Probes against real sockets: what they prove, and what they say when they fail."""
+
+import datetime
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from budget_operator.cloud.probe import HttpProber
+
+PROBER = HttpProber()
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+def authority(tmp_path: Path, host: str = "127.0.0.1") -> tuple[str, Path]:
+    """A self-signed authority that is also the server's certificate; PEM and key file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - datetime.timedelta(hours=1))
+        .not_valid_after(NOW + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    both = tmp_path / f"{host}.pem"
+    both.write_text(pem + private)
+    return pem, both
+
+
+class Server:
+    def __init__(self, key_file: Path | None = None) -> None:
+        self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.status = 200
+        self.body: bytes = b'{"status":"ready","revision":"abc123"}'
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                request = (self.command, self.path, dict(self.headers), self.rfile.read(length))
+                server.seen.append(request)
+                self.send_response(server.status)
+                self.end_headers()
+                self.wfile.write(server.body)
+
+            do_GET = do_POST = answer  # noqa: N815
+
+            def log_message(self, *args: object) -> None:
+                return
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if key_file is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(key_file)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.url = f"{'https' if key_file else 'http'}://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def plain() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Server, str]]:
+    pem, file = authority(tmp_path)
+    server = Server(file)
+    yield server, pem
+    server.close()
+
+
+def test_ready_over_a_private_authority(secure: tuple[Server, str]) -> None:
+    server, pem = secure
+    probe = PROBER.ready(server.url, pem)
+    assert (probe.ok, probe.certificate_ok, probe.revision) == (True, True, "abc123")
+    assert server.seen[0][:2] == ("GET", "/healthz/ready")
+
+
+@pytest.mark.parametrize("ca", ["", "another"])
+def test_an_authority_that_is_not_trusted(secure: tuple[Server, str], tmp_path: Path, ca: str) -> None:
+    server, _ = secure
+    other = authority(tmp_path, "127.0.0.2")[0] if ca else ""
+    probe = PROBER.ready(server.url, other)
+    assert not probe.ok
+    assert not probe.certificate_ok
+    assert "the certificate is not valid" in probe.message
+    assert server.seen == []
+
+
+def test_a_certificate_for_another_address(tmp_path: Path) -> None:
+    pem, file = authority(tmp_path, "127.0.0.3")
+    server = Server(file)
+    try:
+        assert "the certificate is not valid: IP address mismatch" in PROBER.ready(server.url, pem).message
+    finally:
+        server.close()
+
+
+def test_an_authority_that_is_none() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    probe = PROBER.ready("https://127.0.0.1:1", pem)
+    assert "not readable" in probe.message
+
+
+def test_predict_sends_the_token_and_the_payload(plain: Server) -> None:
+    probe = PROBER.predict(plain.url, "", "t0ken", {"text": "hi"})
+    assert probe.ok
+    assert probe.revision is None, "what a model answers is no statement about the revision"
+    method, path, headers, body = plain.seen[0]
+    assert (method, path, headers["Authorization"]) == ("POST", "/predict_dict", "Bearer t0ken")
+    assert json.loads(body) == {"payload": {"text": "hi"}}
+    assert not probe.certificate_ok
+
+
+def test_a_status_is_quoted(plain: Server) -> None:
+    plain.status, plain.body = 503, b"loading \x1b[31m" + b"x" * 1000
+    probe = PROBER.ready(plain.url, "")
+    assert not probe.ok
+    assert probe.message.startswith("GET /healthz/ready: status 503: loading [31mxxx")
+    assert len(probe.message) < 260
+
+
+def test_a_redirect_is_no_success(plain: Server) -> None:
+    plain.status = 302
+    assert not PROBER.ready(plain.url, "").ok
+
+
+def test_a_flood_is_cut(plain: Server) -> None:
+    plain.body = b"[" * (8 * 1024 * 1024)
+    probe = PROBER.ready(plain.url, "")
+    assert (probe.ok, probe.revision) == (True, None)
+
+
+def test_proxies_of_the_environment_are_not_used(plain: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    assert PROBER.ready(plain.url, "").ok
+
+
+def test_refused() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert PROBER.ready(f"http://127.0.0.1:{port}", "").message == "GET /healthz/ready: connection refused"
+
+
+def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budget_operator.cloud.probe._READY_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        probe = PROBER.ready(f"http://127.0.0.1:{silent.getsockname()[1]}", "")
+    assert probe.message.startswith("GET /healthz/ready: no answer within")
+
+
+def test_a_name_that_is_none() -> None:
+    probe = PROBER.ready("http://budget.invalid", "")
+    assert not probe.ok
+    assert probe.message.startswith("GET /healthz/ready: ")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"revision":1}', b"\xff\xfe"])
+def test_an_answer_without_a_revision(plain: Server, body: Any) -> None:
+    plain.body = body
+    assert PROBER.ready(plain.url, "").revision is None
