@@ -1,0 +1,242 @@
+"""The keep-alive's decisions, and that it ends well whatever it is sent."""
+
+import base64
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def main() -> Any:
+    """The module as it is deployed: a file of its own, no package, no environment."""
+    path = ROOT / "restart_function" / "main.py"
+    spec = importlib.util.spec_from_file_location("restart_function_main", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def machine(main: Any) -> Any:
+    def make(name: str, status: str = "TERMINATED", **changes: str) -> Any:
+        fields = {"zone": "z", "wanted": "running", "schedule": "s1", "incarnation": "1"}
+        return main.Machine(name=name, status=status, **{**fields, **changes})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("status", "action"),
+    [
+        ("TERMINATED", "START"),
+        ("STOPPED", "START"),
+        ("STOPPING", "WAIT"),
+        ("PROVISIONING", "SKIP"),
+        ("STAGING", "SKIP"),
+        ("RUNNING", "SKIP"),
+        ("SUSPENDED", "SKIP"),
+        ("REPAIRING", "SKIP"),
+        ("DEPROVISIONING", "SKIP"),
+        ("SOMETHING_NEW", "SKIP"),
+    ],
+)
+def test_what_is_done_in_each_state(main: Any, machine: Any, status: str, action: str) -> None:
+    assert main.choose([machine("a", status)], "s1") == [(machine("a", status), main.Action[action])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "schedule", "action"),
+    [
+        ({"wanted": "stopped"}, "s1", "SKIP"),
+        ({"wanted": ""}, "s1", "SKIP"),
+        ({"schedule": "s2"}, "s1", "SKIP"),
+        ({"schedule": "s2"}, "", "START"),
+        ({"schedule": ""}, "s1", "SKIP"),
+        ({"wanted": "stopped"}, "", "SKIP"),
+    ],
+)
+def test_only_what_is_wanted_and_due(
+    main: Any, machine: Any, changes: dict[str, str], schedule: str, action: str
+) -> None:
+    ((_, chosen),) = main.choose([machine("a", **changes)], schedule)
+    assert chosen is main.Action[action]
+
+
+def test_those_to_wait_for_come_last(main: Any, machine: Any) -> None:
+    chosen = main.choose([machine("a", "STOPPING"), machine("c"), machine("b", "RUNNING")], "s1")
+    assert [item.name for item, _ in chosen] == ["b", "c", "a"]
+
+
+def encoded(content: object) -> str:
+    return base64.b64encode(json.dumps(content).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "schedule"),
+    [
+        ({"message": {"data": encoded({"schedule": "abc123"})}}, "abc123"),
+        ({"message": {"data": encoded({})}}, ""),
+        ({"message": {"data": encoded(None)}}, ""),
+        ({"message": {"data": encoded({"schedule": 7})}}, ""),
+        ({"message": {"data": encoded({"schedule": "labels.a=b OR x"})}}, ""),
+        ({"message": {"data": encoded({"schedule": "x" * 64})}}, ""),
+        ({"message": {"data": base64.b64encode(b"\xff\xfe").decode()}}, ""),
+        ({"message": {"data": base64.b64encode(b"[" * 20000).decode()}}, ""),
+        ({"message": {"data": "not base64!"}}, ""),
+        ({"message": {"data": ""}}, ""),
+        ({"message": {"data": None}}, ""),
+        ({"message": {"data": 5}}, ""),
+        ({"message": {}}, ""),
+        ({"message": None}, ""),
+        ({"message": []}, ""),
+        ({}, ""),
+        (None, ""),
+        ("text", ""),
+        (b"bytes", ""),
+        ([], ""),
+    ],
+)
+def test_odd_messages_mean_every_schedule(main: Any, data: object, schedule: str) -> None:
+    assert main.read_tick("7", data) == main.Tick(schedule, "7")
+
+
+@pytest.mark.parametrize("event_id", [None, "", 7])
+def test_a_tick_without_a_name_gets_one(main: Any, event_id: object) -> None:
+    first, second = main.read_tick(event_id, None), main.read_tick(event_id, None)
+    assert first.id != second.id
+
+
+def test_request_ids(main: Any, machine: Any) -> None:
+    tick = main.Tick("s1", "77")
+    same = main.request_id(tick, machine("a"))
+    assert same == main.request_id(tick, machine("a")), "the same tick delivered twice starts once"
+    assert same != main.request_id(main.Tick("s1", "78"), machine("a"))
+    assert same != main.request_id(tick, machine("b"))
+    assert same != main.request_id(tick, machine("a", incarnation="2")), "stopped again since: a new start"
+
+
+class Cloud:
+    """Lists what the script says, one entry per call; the last repeats."""
+
+    def __init__(self, *lists: Any, failing: tuple[str, ...] = ()) -> None:
+        self.lists = list(lists)
+        self.failing = failing
+        self.started: list[str] = []
+
+    def machines(self) -> Any:
+        return self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+
+    def start(self, machine: Any, identity: str) -> str:
+        if machine.name in self.failing:
+            raise RuntimeError("ZONE_RESOURCE_POOL_EXHAUSTED: sold out")
+        self.started.append(machine.name)
+        return f"operation-{machine.name}"
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def run(main: Any, cloud: Cloud) -> Time:
+    time = Time()
+    main.keep_alive(cloud, main.Tick("s1", "1"), time.clock, time.sleep)
+    return time
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_one_failure_holds_nobody_back(main: Any, machine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud = Cloud([machine("a"), machine("b"), machine("c"), machine("d", "RUNNING")], failing=("b",))
+    run(main, cloud)
+    assert cloud.started == ["a", "c"]
+    said = lines(capsys)
+    assert sorted(line["instance"] for line in said) == ["a", "b", "c", "d"], "one line per VM"
+    (error,) = [line for line in said if line["severity"] == "ERROR"]
+    assert "sold out" in error["message"]
+
+
+def test_a_stopping_vm_is_waited_for_after_the_others_were_started(main: Any, machine: Any) -> None:
+    stopping = [machine("a", "STOPPING"), machine("b")]
+    cloud = Cloud(stopping, stopping, stopping, [machine("a"), machine("b", "STAGING")])
+    time = run(main, cloud)
+    assert cloud.started == ["b", "a"]
+    assert time.now == 3 * main.POLL_SECONDS
+
+
+def test_a_vm_that_stops_for_too_long_is_left_to_the_next_tick(
+    main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = Cloud([machine("a", "STOPPING")])
+    time = run(main, cloud)
+    assert cloud.started == []
+    assert time.now == pytest.approx(main.STOPPING_SECONDS)
+    assert "the next tick" in lines(capsys)[0]["message"]
+
+
+@pytest.mark.parametrize("then", ["stopped", "gone", "started by another"])
+def test_a_wait_ends_when_the_vm_need_not_be_started(main: Any, machine: Any, then: str) -> None:
+    later = {
+        "stopped": [machine("a", wanted="stopped")],
+        "gone": [],
+        "started by another": [machine("a", "STAGING")],
+    }[then]
+    cloud = Cloud([machine("a", "STOPPING")], later)
+    time = run(main, cloud)
+    assert cloud.started == []
+    assert time.now == main.POLL_SECONDS
+
+
+class Event:
+    """As much of a CloudEvent as the function uses."""
+
+    def __init__(self, data: object) -> None:
+        self.data = data
+
+    def get(self, key: str) -> str | None:
+        return "1" if key == "id" else None
+
+
+def test_without_its_settings_it_says_so_and_ends_well(
+    main: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BUDGET_PROJECT", raising=False)
+    main.restart(Event(None))
+    assert "KeyError: 'BUDGET_PROJECT'" in lines(capsys)[-1]["message"]
+
+
+def test_a_list_that_fails_ends_well(
+    main: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(main, "_cloud", lambda: SimpleNamespace(machines=fail))
+    main.restart(Event({"message": {"data": encoded({"schedule": "s1"})}}))
+    assert "no route" in lines(capsys)[-1]["message"]
+
+
+def test_restart_starts_what_is_due(main: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud([machine("a"), machine("b", schedule="s2")])
+    monkeypatch.setattr(main, "_cloud", lambda: cloud)
+    main.restart(Event({"message": {"data": encoded({"schedule": "s1"})}}))
+    assert cloud.started == ["a"]
