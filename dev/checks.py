@@ -64,7 +64,7 @@ def run(only: list[str]) -> bool:
 
 @contextmanager
 def _prepared(name: str) -> Iterator[None]:
-    """Builds what a check stands on where its seconds are seen; the engine is ended if it was started here."""
+    """Builds what a check stands on where its seconds are seen; ends the engine if it was started here."""
     if name in {"cluster", "e2e"}:
         with locked("go"), step("control plane built"):
             cluster.build()

@@ -1,4 +1,4 @@
-"""The locks: one hash-pinned file per deployable and one for development, compiled by uv from the pyproject files.
+"""The locks: one hash-pinned file per deployable and one for development, compiled by uv.
 
 Index addresses are left out, so that a lock means the same behind every mirror.
 """

@@ -117,7 +117,7 @@ def marked(mark: str) -> list[int]:
 
 
 def processes_of(home: Home) -> list[Process]:
-    """Whatever lives of this stack, also what a pid file no longer tells of; the engine belongs to all stacks."""
+    """Whatever lives of this stack, also what no pid file tells of; the engine belongs to all stacks."""
     prefix = f"{home.root}:"
     names = {mark.removeprefix(prefix) for mark in marks().values() if mark.startswith(prefix)}
     return [Process(home, name) for name in sorted(names - {"dockerd"})]

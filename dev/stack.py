@@ -111,7 +111,7 @@ def down_all() -> None:
 
 
 def clean() -> None:
-    """Ends everything and removes our images from an engine that stays; `.local` may be deleted afterwards."""
+    """Ends everything and removes our images from an engine that stays; `.local` may be deleted then."""
     for home in HOMES:
         down(home)
     if (docker := _engine_for_removal()) and not docker.private:
@@ -120,7 +120,7 @@ def clean() -> None:
 
 
 def apply_crd(kubectl: Kubectl) -> None:
-    """The custom resource, ready to be used: for a second after it is established the API server answers 429."""
+    """The custom resource, ready to be used: for a second after Established the API server answers 429."""
     kubectl("apply", "--kustomize", ROOT / "crds")
     kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{CRD}")
     until(
