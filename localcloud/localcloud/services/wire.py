@@ -130,7 +130,7 @@ def paged(name: str, entries: Sequence[tuple[str, Json]], query: Mapping[str, st
 
 def _read_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise invalid(f"The page token {token!r} is invalid") from error
 

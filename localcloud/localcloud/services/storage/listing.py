@@ -78,6 +78,6 @@ def _write_token(last: str) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise BadPageTokenError(f"page token {token!r} is not one of ours") from error
