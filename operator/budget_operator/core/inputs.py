@@ -53,25 +53,36 @@ def key_secret(owner: Owner) -> str:
     return f"{owner.cloud_name}-key"
 
 
-def ensure_key(kube: Kubernetes, namespace: str, owner: Owner, instance: Instance | None) -> bytes:
-    """The deployment's key: the Secret's; else the instance's, if the Secret was lost; else a new one."""
-    name = key_secret(owner)
-    held = kube.secret(namespace, name)
-    if held is None:
-        key = _adopted(instance) or secrets.token_bytes(KEY_BYTES)
-        held = kube.ensure_secret(namespace, name, {KEY_ENTRY: key}, None)
-    key = held.get(KEY_ENTRY, b"")
-    if len(key) != KEY_BYTES:
-        raise InvalidSpec(
-            f"Secret {namespace}/{name} does not hold {KEY_BYTES} bytes under {KEY_ENTRY!r}; delete it and "
-            f"the operator makes it again"
-        )
-    return key
+def held_key(kube: Kubernetes, namespace: str, owner: Owner) -> bytes | None:
+    """The deployment's key, if its Secret is there.
+
+    Raises:
+        InvalidSpec: the Secret holds something else.
+    """
+    held = kube.secret(namespace, key_secret(owner))
+    return None if held is None else _checked_key(namespace, owner, held)
+
+
+def make_key(kube: Kubernetes, namespace: str, owner: Owner, instance: Instance | None) -> bytes:
+    """A key where there is no Secret: the instance's own, if the Secret was lost, or a new one."""
+    key = _adopted(instance) or secrets.token_bytes(KEY_BYTES)
+    held = kube.ensure_secret(namespace, key_secret(owner), {KEY_ENTRY: key}, None)
+    return _checked_key(namespace, owner, held)
 
 
 def encoded_key(key: bytes) -> str:
     """The key as it stands in the instance's metadata."""
     return base64.b64encode(key).decode()
+
+
+def _checked_key(namespace: str, owner: Owner, held: Mapping[str, bytes]) -> bytes:
+    key = held.get(KEY_ENTRY, b"")
+    if len(key) != KEY_BYTES:
+        raise InvalidSpec(
+            f"Secret {namespace}/{key_secret(owner)} does not hold {KEY_BYTES} bytes under {KEY_ENTRY!r}; "
+            f"delete it and the operator makes it again"
+        )
+    return key
 
 
 def _adopted(instance: Instance | None) -> bytes | None:

@@ -1,0 +1,297 @@
+"""What a pass can do to the cloud: one small frozen class per call. Which of them are due is decided by
+`plan` and `removal`; in which order and with which pauses they run, by `execution`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from budget_operator.core.api import Intent
+from budget_operator.core.artifact import Blob
+from budget_operator.core.gateways import Cloud, FunctionRequest, InstanceRequest
+from budget_operator.core.names import digest
+from budget_operator.core.observed import OperationRef
+
+
+class Room(StrEnum):
+    """Parts of a deployment that fail and wait alone."""
+
+    ARTIFACT = "artifact"
+    KEEP_ALIVE = "keep-alive"
+    INSTANCE = "instance"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One mutating call. If it starts an operation, `resource` is what has at most one at a time."""
+
+    resource: ClassVar[str] = ""
+
+    @property
+    def key(self) -> str:
+        """What the request id of a repeated attempt is found by."""
+        return type(self).__name__
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef | None:
+        """Make the call; the operation it started, if any."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Call(Action):
+    """A call that takes no request id and starts nothing that could be waited for."""
+
+    def perform(self, cloud: Cloud, request_id: str) -> None:  # noqa: ARG002
+        self.call(cloud)
+
+    def call(self, cloud: Cloud) -> None:
+        """Make the call."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CreateBucket(Call):
+    region: str
+    labels: Mapping[str, str]
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.storage.create_bucket(self.region, self.labels)
+
+
+@dataclass(frozen=True)
+class DeleteBucket(Call):
+    def call(self, cloud: Cloud) -> None:
+        cloud.storage.delete_bucket()
+
+
+@dataclass(frozen=True)
+class Upload(Call):
+    blob: Blob
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.storage.upload(self.blob.name, self.blob.data, self.blob.content_type)
+
+
+@dataclass(frozen=True)
+class DeleteObject(Call):
+    name: str
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.storage.delete_object(self.name)
+
+
+@dataclass(frozen=True)
+class CreateTopic(Call):
+    name: str
+    labels: Mapping[str, str]
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.pubsub.create_topic(self.name, self.labels)
+
+
+@dataclass(frozen=True)
+class DeleteTopic(Call):
+    name: str
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.pubsub.delete_topic(self.name)
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A Scheduler job as it should be."""
+
+    name: str
+    schedule: str
+    time_zone: str
+    topic: str
+    data: bytes
+    description: str
+
+
+@dataclass(frozen=True)
+class CreateJob(Call):
+    job: JobRequest
+
+    def call(self, cloud: Cloud) -> None:
+        job = self.job
+        cloud.scheduler.create_job(
+            job.name, job.schedule, job.time_zone, job.topic, job.data, job.description
+        )
+
+
+@dataclass(frozen=True)
+class UpdateJob(Call):
+    job: JobRequest
+
+    def call(self, cloud: Cloud) -> None:
+        job = self.job
+        cloud.scheduler.update_job(
+            job.name, job.schedule, job.time_zone, job.topic, job.data, job.description
+        )
+
+
+@dataclass(frozen=True)
+class DeleteJob(Call):
+    name: str
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.scheduler.delete_job(self.name)
+
+
+@dataclass(frozen=True)
+class CreateFunction(Call):
+    request: FunctionRequest
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.functions.create_function(self.request)
+
+
+@dataclass(frozen=True)
+class UpdateFunction(Call):
+    request: FunctionRequest
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.functions.update_function(self.request)
+
+
+@dataclass(frozen=True)
+class DeleteFunction(Call):
+    name: str
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.functions.delete_function(self.name)
+
+
+@dataclass(frozen=True)
+class InsertFirewall(Action):
+    resource = "firewall"
+    name: str
+    network: str
+    tag: str
+    description: str
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.insert_firewall(self.name, self.network, self.tag, self.description, request_id)
+
+
+@dataclass(frozen=True)
+class DeleteFirewall(Action):
+    resource = "firewall"
+    name: str
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.delete_firewall(self.name, request_id)
+
+
+@dataclass(frozen=True)
+class ReserveAddress(Action):
+    resource = "address"
+    region: str
+    name: str
+    labels: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return f"ReserveAddress {self.region}"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.reserve_address(self.region, self.name, self.labels, request_id)
+
+
+@dataclass(frozen=True)
+class ReleaseAddress(Action):
+    resource = "address"
+    region: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"ReleaseAddress {self.region}"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.release_address(self.region, self.name, request_id)
+
+
+@dataclass(frozen=True)
+class InsertInstance(Action):
+    """The one call that may never happen twice: its intent is in the status before it is made."""
+
+    resource = "instance"
+    request: InstanceRequest = field(repr=False)
+    intent: Intent
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.insert_instance(self.request, request_id)
+
+
+@dataclass(frozen=True)
+class InstanceAction(Action):
+    """A call on an existing instance."""
+
+    resource = "instance"
+    zone: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{type(self).__name__} {self.zone}"
+
+
+@dataclass(frozen=True)
+class StartInstance(InstanceAction):
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.start_instance(self.zone, self.name, request_id)
+
+
+@dataclass(frozen=True)
+class StopInstance(InstanceAction):
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.stop_instance(self.zone, self.name, request_id)
+
+
+@dataclass(frozen=True)
+class DeleteInstance(InstanceAction):
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.delete_instance(self.zone, self.name, request_id)
+
+
+@dataclass(frozen=True)
+class SetMachineType(InstanceAction):
+    machine_type: str
+
+    @property
+    def key(self) -> str:
+        return f"SetMachineType {self.zone} {self.machine_type}"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.set_machine_type(self.zone, self.name, self.machine_type, request_id)
+
+
+@dataclass(frozen=True)
+class SetMetadata(InstanceAction):
+    changes: Mapping[str, str] = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        return f"SetMetadata {self.zone} {_fingerprint(self.changes)}"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.set_metadata(self.zone, self.name, self.changes, request_id)
+
+
+@dataclass(frozen=True)
+class SetLabels(InstanceAction):
+    changes: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return f"SetLabels {self.zone} {_fingerprint(self.changes)}"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.set_labels(self.zone, self.name, self.changes, request_id)
+
+
+def _fingerprint(changes: Mapping[str, str]) -> str:
+    return digest(*(word for item in sorted(changes.items()) for word in item))

@@ -1,0 +1,193 @@
+"""What should be there: spec, settings and artifact turned into requests, labels and metadata. Pure.
+
+What is there is in `observed`; the difference is `plan`'s business.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from budget_operator.core.actions import JobRequest
+from budget_operator.core.api import Spec
+from budget_operator.core.artifact import Artifact, Blob, function_blob
+from budget_operator.core.errors import InvalidSpec
+from budget_operator.core.gateways import FunctionRequest, InstanceRequest
+from budget_operator.core.inputs import encoded_key
+from budget_operator.core.names import (
+    LABEL_SCHEDULE,
+    LABEL_WANTED,
+    METADATA_CONFIG,
+    METADATA_KEY,
+    METADATA_OWNER,
+    Owner,
+    Shared,
+    region_of,
+)
+from budget_operator.core.settings import Settings
+
+WANTED_RUNNING = "running"
+PROVISIONING_MODELS = {"Spot": "SPOT", "Standard": "STANDARD"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Files that are the same for every deployment, read once at the start of the process."""
+
+    startup_script: str
+    shutdown_script: str
+    function_files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class KeepAlive:
+    """The shared topic, Scheduler job and function."""
+
+    job: JobRequest
+    function: FunctionRequest
+    source: Blob
+    schedule_label: str
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One deployment as it should be."""
+
+    owner: Owner
+    shared: Shared
+    zones: tuple[str, ...]
+    machine_type: str
+    provisioning_model: str
+    disk_gib: int
+    network: str
+    vm_image: str
+    vm_service_account: str
+    bucket_region: str
+    artifact: Artifact
+    keep_alive: KeepAlive
+    labels: Mapping[str, str]
+    metadata: Mapping[str, str] = field(repr=False)
+
+    @property
+    def region(self) -> str:
+        """Region of the zones."""
+        return region_of(self.zones[0])
+
+    def instance_request(self, zone: str, address: str) -> InstanceRequest:
+        """The insert for one zone."""
+        return InstanceRequest(
+            name=self.owner.cloud_name,
+            zone=zone,
+            machine_type=self.machine_type,
+            provisioning_model=self.provisioning_model,
+            disk_gib=self.disk_gib,
+            source_image=self.vm_image,
+            network=self.network,
+            network_tag=self.shared.network_tag,
+            address=address,
+            service_account=self.vm_service_account,
+            labels=self.labels,
+            metadata=self.metadata,
+        )
+
+
+def keep_alive(settings: Settings, parts: Parts) -> KeepAlive:
+    """The keep-alive of the installation."""
+    shared = Shared(settings.installation)
+    label = shared.schedule_label(settings.schedule, settings.time_zone)
+    source = function_blob(parts.function_files)
+    return KeepAlive(
+        job=JobRequest(
+            name=shared.keep_alive,
+            schedule=settings.schedule,
+            time_zone=settings.time_zone,
+            topic=shared.keep_alive,
+            data=json.dumps({"schedule": label}, separators=(",", ":")).encode(),
+            description=shared.mark,
+        ),
+        function=FunctionRequest(
+            name=shared.keep_alive,
+            region=settings.region,
+            runtime=settings.function_runtime,
+            bucket=settings.bucket,
+            source_object=source.name,
+            topic=shared.keep_alive,
+            environment={
+                "BUDGET_PROJECT": settings.project,
+                "BUDGET_INSTALLATION": shared.hash,
+                "BUDGET_API_ENDPOINT": settings.api_endpoint,
+                "BUDGET_CREDENTIALS": settings.credentials,
+            },
+            labels=shared.labels,
+            service_account=settings.function_service_account,
+            build_service_account=settings.build_service_account,
+            trigger_service_account=settings.trigger_service_account,
+        ),
+        source=source,
+        schedule_label=label,
+    )
+
+
+def zones_of(settings: Settings, spec: Spec) -> tuple[str, ...]:
+    """Zones in order of preference.
+
+    Raises:
+        InvalidSpec: they lie in several regions.
+    """
+    zones = settings.zones if spec.placement is None else spec.placement.zones
+    if len({region_of(zone) for zone in zones}) != 1:
+        raise InvalidSpec("spec.placement.zones: all zones must lie in one region")
+    return zones
+
+
+def build(
+    settings: Settings, parts: Parts, owner: Owner, spec: Spec, artifact: Artifact, key: bytes
+) -> Desired:
+    """Everything that one deployment needs."""
+    shared = Shared(settings.installation)
+    armed = keep_alive(settings, parts)
+    return Desired(
+        owner=owner,
+        shared=shared,
+        zones=zones_of(settings, spec),
+        machine_type=spec.machine.type,
+        provisioning_model=PROVISIONING_MODELS[spec.machine.provisioning],
+        disk_gib=spec.machine.disk_gib,
+        network=settings.network,
+        vm_image=settings.vm_image,
+        vm_service_account=settings.vm_service_account,
+        bucket_region=settings.region,
+        artifact=artifact,
+        keep_alive=armed,
+        labels={
+            **owner.labels,
+            LABEL_WANTED: WANTED_RUNNING,
+            LABEL_SCHEDULE: armed.schedule_label,
+        },
+        metadata={
+            "startup-script": parts.startup_script,
+            "shutdown-script": parts.shutdown_script,
+            "enable-guest-attributes": "TRUE",
+            METADATA_OWNER: owner.document,
+            METADATA_KEY: encoded_key(key),
+            METADATA_CONFIG: _config(settings, owner, artifact),
+        },
+    )
+
+
+def _config(settings: Settings, owner: Owner, artifact: Artifact) -> str:
+    """One line without spaces: the startup script reads `image` from it with sed."""
+    return json.dumps(
+        {
+            "version": 1,
+            "image": settings.image,
+            "deployment": owner.cloud_name,
+            "revision": artifact.revision,
+            "bucket": settings.bucket,
+            "bundle": artifact.bundle.name,
+            "bundleSha256": artifact.bundle.sha256,
+            "sealed": artifact.sealed.name,
+            "sealedSha256": artifact.sealed.sha256,
+            "apiEndpoint": settings.api_endpoint,
+        },
+        separators=(",", ":"),
+    )
