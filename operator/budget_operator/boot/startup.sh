@@ -43,6 +43,8 @@ put_guest_attribute() {
 
 tell_failed_pull() {
   local why
+  # An engine that is being stopped fails every pull; that is no news about the image.
+  docker ps >/dev/null 2>&1 || return
   why=$(tail -n 3 "$run/pull")
   log "cannot pull $1: $why"
   touch "$run/pull-failed"
