@@ -69,9 +69,9 @@ def up(home: Home = MAIN, kubeconfig: Path | None = None) -> Stack:
         with step("CRD, ServiceAccount and RBAC"):
             apply_crd(kubectl)
             apply_rbac(kubectl, home)
+        environment.write(home, docker)
         with step("operator", f"as {NAMESPACE}/{ACCOUNT}"):
             _start_operator(home)
-        environment.write(home, docker)
         return Stack(home, docker, kubectl)
 
 
