@@ -28,7 +28,8 @@ class ModelServer(FastAPI):
     """FastAPI that loads a model at startup and takes every path with or without a final slash."""
 
     parts: Parts
-    on_loaded: Callable[[], None] | None = None
+    on_outcome: Callable[[bool], None] | None = None
+    """Told once whether the model was loaded."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -48,14 +49,18 @@ class ModelServer(FastAPI):
         except LoadFailed as failure:
             log.error("%s\n%s", failure.message, failure.log)  # noqa: TRY400 - the log is the user's traceback
             report_failure(self.parts.settings.failure_file, failure)
+            self._tell(loaded=False)
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
-        if self.on_loaded is not None:
-            self.on_loaded()
+        self._tell(loaded=True)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self.parts.host.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _tell(self, *, loaded: bool) -> None:
+        if self.on_outcome is not None:
+            self.on_outcome(loaded)
 
 
 @contextmanager

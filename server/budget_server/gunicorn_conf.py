@@ -24,7 +24,9 @@ except SettingsError as error:
     sys.exit(str(error))
 
 LOAD_FAILED = 3
-"""gunicorn's own exit code for a worker that could not boot."""
+"""Exit code of a server whose model could not be loaded; gunicorn's own for a worker that could not boot."""
+_LOADING, _LOADED, _TOLD = range(3)
+"""What a worker shares with the master in one byte: loading, loaded, or failed and reported."""
 
 worker_class = "uvicorn_worker.UvicornWorker"
 workers = _settings.workers
@@ -45,8 +47,8 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(_server: Any, worker: Any) -> None:
-    """One byte that worker and master share: whether the model was loaded."""
-    worker.loaded = mmap.mmap(-1, 1)
+    """The byte that worker and master share."""
+    worker.load_state = mmap.mmap(-1, 1)
 
 
 def post_fork(_server: Any, worker: Any) -> None:
@@ -59,18 +61,31 @@ def post_fork(_server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """The application tells when the model is loaded."""
-    worker.wsgi.on_loaded = lambda: worker.loaded.write_byte(1)
+    """The application tells whether the model was loaded."""
+
+    def note(loaded: bool) -> None:
+        worker.load_state[0] = _LOADED if loaded else _TOLD
+
+    worker.wsgi.on_outcome = note
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """A worker without a model ends with a code that leaves the halt to `child_exit`.
+
+    gunicorn halts by itself on code 3, but fails with a traceback if a second worker ends so meanwhile.
+    """
+    if worker.load_state[0] != _LOADED:
+        sys.exit(1)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """A worker that died in load without a word (out of memory, a crash in native code) would do so again."""
+    """Halt when a worker ended without a model: one that died in load without a word would do so again."""
+    state = worker.load_state[0]
     stopping = not server.LISTENERS
-    if stopping or worker.loaded[0]:
+    if stopping or state == _LOADED:
         return
-    message = (
-        f"{_settings.entrypoint} could not be loaded: the process was killed meanwhile, "
-        "for want of memory or by a crash in native code."
-    )
-    report_failure(_settings.failure_file, LoadFailed(message, ""))
+    message = f"{_settings.entrypoint} could not be loaded"
+    if state == _LOADING:
+        message += ": the process ended meanwhile, for want of memory or by a crash in native code"
+        report_failure(_settings.failure_file, LoadFailed(message, ""))
     raise HaltServer(message, LOAD_FAILED)

@@ -49,7 +49,7 @@ class PredictorHost:
         """Import, make and load the predictor, or say why not."""
         try:
             predictor = await self._in_pool(lambda: make_predictor(self._entrypoint, self._code_dir))
-            await self._call(predictor.load)
+            await self._call(predictor.load, then=lambda _nothing: None)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -64,8 +64,7 @@ class PredictorHost:
         if self.state != "ready":
             raise NotReady(self.reason)
         try:
-            result = await self._call(self._predictor.predict, given)
-            response: Response = await self._in_pool(lambda: encode(result))
+            response: Response = await self._call(self._predictor.predict, given, then=encode)
         except (asyncio.CancelledError, HTTPException, CallerError):
             raise
         except BaseException as error:
@@ -78,11 +77,18 @@ class PredictorHost:
         """Let the threads end."""
         self._pool.shutdown(wait=False)
 
-    async def _call(self, function: Callable[..., Any], *args: object) -> Any:
-        if inspect.iscoroutinefunction(function):
-            return await function(*args)
-        result = await self._in_pool(lambda: function(*args))
-        return await result if inspect.isawaitable(result) else result
+    async def _call(self, function: Callable[..., Any], *args: object, then: Callable[[Any], Any]) -> Any:
+        """`then(function(*args))`, in one turn of the pool: a second would queue behind all waiting calls."""
+
+        def turn() -> Any:
+            result = function(*args)
+            return result if inspect.isawaitable(result) else then(result)
+
+        outcome = function(*args) if inspect.iscoroutinefunction(function) else await self._in_pool(turn)
+        if not inspect.isawaitable(outcome):
+            return outcome
+        result = await outcome
+        return await self._in_pool(lambda: then(result))
 
     async def _in_pool(self, function: Callable[[], Any]) -> Any:
         loop = asyncio.get_running_loop()

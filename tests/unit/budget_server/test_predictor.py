@@ -229,6 +229,30 @@ def test_slow_predictions_are_bounded_and_leave_the_loop_free(write_predictor: W
     assert max(asyncio.run(run())) == 2
 
 
+def test_an_answer_does_not_wait_for_the_calls_queued_behind_it(write_predictor: Write) -> None:
+    file = write_predictor("""
+        import threading
+        gate = threading.Event()
+        class Predictor:
+            def load(self): pass
+            def predict(self, request):
+                if request: gate.wait(10)
+                return request
+    """)
+
+    async def run() -> None:
+        host = PredictorHost("predictor:Predictor", file.parent, 1)
+        await host.load()
+        quick, *slow = [asyncio.create_task(host.predict(number)) for number in range(3)]
+        await asyncio.wait_for(quick, 5)
+        assert not any(task.done() for task in slow)
+        sys.modules["predictor"].gate.set()
+        await asyncio.gather(*slow)
+        host.close()
+
+    asyncio.run(run())
+
+
 def test_the_failure_file_is_whole_or_absent(tmp_path: Path) -> None:
     file = tmp_path / "failure.json"
     report_failure(None, LoadFailed("m", "l"))
