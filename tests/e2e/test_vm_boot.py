@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -134,6 +135,9 @@ class Vm:
     def remove(self) -> None:
         self.done("DELETE", self.url)
         self.done("DELETE", f"{self.region}/addresses/{NAME}")
+        for item in self.call("GET", "/storage/v1/b/boot-test/o")["items"]:
+            self.call("DELETE", f"/storage/v1/b/boot-test/o/{quote(item['name'], safe='')}")
+        self.call("DELETE", "/storage/v1/b/boot-test")
 
 
 def wait(condition: Callable[[], Any], seconds: float, failure: Callable[[], str] | str) -> Any:
