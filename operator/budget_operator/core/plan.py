@@ -1,0 +1,492 @@
+"""From what should be there and what is there to what is done next: an ordered tuple of small checks. Pure.
+
+Each check sees one thing and answers with the step that mends it, or None. A room's checks run in order until
+one has to wait; rooms fail alone. Deleting is in `removal`, running the steps in `execution`, what the VM
+serves in `serving`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from budget_operator.core import actions
+from budget_operator.core.actions import Room
+from budget_operator.core.api import Intent
+from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.conditions import Reason
+from budget_operator.core.desired import WANTED_RUNNING, Desired
+from budget_operator.core.errors import (
+    BudgetError,
+    CapacityExhausted,
+    NameConflict,
+    OperationFailed,
+    Unavailable,
+)
+from budget_operator.core.names import LABEL_WANTED, Owner, Shared, region_of
+from budget_operator.core.observed import (
+    Address,
+    Instance,
+    InstanceStatus,
+    Inventory,
+    OperationState,
+)
+
+OFF = frozenset({InstanceStatus.TERMINATED, InstanceStatus.STOPPED})
+GOING_DOWN = frozenset(
+    {
+        InstanceStatus.STOPPING,
+        InstanceStatus.PENDING_STOP,
+        InstanceStatus.SUSPENDING,
+        InstanceStatus.DEPROVISIONING,
+    }
+)
+COMING_UP = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STAGING, InstanceStatus.PENDING})
+
+SOON = 1.0
+OPERATION = 2.0
+CHANGE = 5.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything a pass has looked at."""
+
+    inventory: Inventory
+    instance: Instance | None = None  # ours; if there are several, the one to keep
+    surplus: tuple[Instance, ...] = ()
+    address: Address | None = None  # ours, in the region where it is needed
+    stale_addresses: tuple[Address, ...] = ()  # ours, in other regions
+    strangers: tuple[str, ...] = ()  # what has our names but not our mark
+    objects: frozenset[str] | None = None  # names in the bucket below our prefix; None = not known
+    intent: Intent | None = None  # an insert that was decided and whose end is not known
+    insert: OperationState | None = None  # that insert's operation, where it could be polled
+    problems: Mapping[Room, BudgetError] = field(default_factory=dict)  # looks that failed
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the checks decide on."""
+
+    owner: Owner
+    shared: Shared
+    seen: Observation
+    desired: Desired | None  # None: the spec cannot work; only what is there already is kept alive
+    sold_out: Mapping[str, datetime]
+    refused_machine_type: str | None
+    settled: bool  # the wanted revision serves
+    request_id: str  # for a new insert
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one check found to be done. Without a reason it is quiet: the room's condition stays True."""
+
+    actions: tuple[actions.Action, ...] = ()
+    reason: str = ""
+    message: str = ""
+    after: float = SOON
+    proceed: bool = False  # later checks of the room do not depend on it
+    completes: bool = False  # once its actions succeeded nothing is left of it
+    failure: BudgetError | None = None  # acted on only with growing pauses
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of every room, and the rooms that cannot go on."""
+
+    steps: tuple[tuple[Room, Step], ...]
+    problems: Mapping[Room, BudgetError]
+    unseen: frozenset[Room]  # their problem is that they could not be looked at
+
+
+class Unseen(Exception):
+    """A check depends on something that could not be looked at: what was known before stays true."""
+
+    def __init__(self, error: BudgetError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+Check = tuple[Room, Callable[[Situation], Step | None]]
+
+
+def run(checks: Iterable[Check], situation: Situation) -> Plan:
+    """Run the checks in order; a room ends at its first step that does not let it proceed, or error."""
+    steps: list[tuple[Room, Step]] = []
+    problems: dict[Room, BudgetError] = {}
+    unseen: set[Room] = set()
+    closed: set[Room] = set()
+    for room, check in checks:
+        if room in closed:
+            continue
+        try:
+            step = check(situation)
+        except Unseen as missing:
+            problems[room] = missing.error
+            unseen.add(room)
+            closed.add(room)
+            continue
+        except BudgetError as error:
+            problems[room] = error
+            closed.add(room)
+            continue
+        if step is not None:
+            steps.append((room, step))
+            if not step.proceed:
+                closed.add(room)
+    return Plan(tuple(steps), problems, frozenset(unseen))
+
+
+def plan(situation: Situation) -> Plan:
+    """What is to be done for a deployment that should be there."""
+    return run(CHECKS if situation.desired is not None else KEEPING_CHECKS, situation)
+
+
+def look(inventory: Inventory, word: str) -> None:
+    """Raise `Unseen` if this part of the inventory did not answer."""
+    if word in inventory.unknown or word in inventory.problems:
+        raise Unseen(inventory.problems.get(word, Unavailable(f"the {word} could not be looked at")))
+
+
+# --- the bucket and what lies in it ---
+
+
+def check_bucket(now: Situation) -> Step | None:
+    desired, inventory = _wanted(now), now.seen.inventory
+    look(inventory, "bucket")
+    if inventory.bucket is None:
+        make = actions.CreateBucket(desired.bucket_region, now.shared.labels)
+        return Step((make,), Reason.UPLOADING, "the bucket is being made")
+    if not _labelled(inventory.bucket.labels, now.shared):
+        raise NameConflict(
+            f"bucket {inventory.bucket.name} exists without the label of this installation; "
+            f"set BUDGET_BUCKET to a name that is free"
+        )
+    return None
+
+
+def check_objects(now: Situation) -> Step | None:
+    if Room.ARTIFACT in now.seen.problems:
+        raise Unseen(now.seen.problems[Room.ARTIFACT])
+    held = now.seen.objects or frozenset()
+    missing = tuple(blob for blob in _wanted(now).artifact.blobs if blob.name not in held)
+    if not missing:
+        return None
+    uploads = tuple(actions.Upload(blob) for blob in missing)
+    return Step(uploads, Reason.UPLOADING, "code and credentials are being uploaded", completes=True)
+
+
+def check_old_revisions(now: Situation) -> Step | None:
+    """Once the wanted revision serves, nothing asks for another one."""
+    if not now.settled or not now.seen.objects:
+        return None
+    wanted = {blob.name for blob in _wanted(now).artifact.blobs}
+    prefix = objects_prefix(now.owner.cloud_name)
+    old = sorted(name for name in now.seen.objects if name.startswith(prefix) and name not in wanted)
+    return Step(tuple(actions.DeleteObject(name) for name in old), proceed=True) if old else None
+
+
+# --- what starts the VM while the operator is away ---
+
+
+def check_topic(now: Situation) -> Step | None:
+    inventory = now.seen.inventory
+    look(inventory, "topic")
+    if inventory.topic is None:
+        make = actions.CreateTopic(now.shared.keep_alive, now.shared.labels)
+        return Step((make,), Reason.ARMING, "the keep-alive topic is being made", proceed=True)
+    if not _labelled(inventory.topic.labels, now.shared):
+        raise NameConflict(f"topic {inventory.topic.name} exists without the label of this installation")
+    return None
+
+
+def check_job(now: Situation) -> Step | None:
+    inventory, wanted = now.seen.inventory, _wanted(now).keep_alive.job
+    look(inventory, "job")
+    job = inventory.job
+    if job is None:
+        make: actions.Action = actions.CreateJob(wanted)
+        return Step((make,), Reason.ARMING, "the Scheduler job is being made", proceed=True)
+    if job.description != now.shared.mark:
+        raise NameConflict(f"Scheduler job {job.name} exists without the mark of this installation")
+    as_wanted = (job.schedule, job.time_zone, job.topic) == (
+        wanted.schedule,
+        wanted.time_zone,
+        wanted.topic,
+    )
+    if as_wanted and job.state == "ENABLED":
+        return None
+    return Step(
+        (actions.UpdateJob(wanted),),
+        Reason.ARMING,
+        f"the Scheduler job is {job.state} and is being updated",
+        proceed=True,
+    )
+
+
+def check_function_state(now: Situation) -> Step | None:
+    """A function that is there is ours and has come to rest."""
+    look(now.seen.inventory, "function")
+    function = now.seen.inventory.function
+    if function is None:
+        return None
+    if not _labelled(function.labels, now.shared):
+        raise NameConflict(f"function {function.name} exists without the label of this installation")
+    remove = actions.DeleteFunction(function.name)
+    if function.state == "FAILED":
+        failure = OperationFailed(f"the keep-alive function failed: {function.message or 'no message'}")
+        return Step((remove,), failure.reason, failure.message, failure=failure)
+    if function.state != "ACTIVE":
+        message = f"the keep-alive function is {function.state}"
+        return Step((), Reason.FUNCTION_DEPLOYING, message, CHANGE)
+    if function.topic != _wanted(now).keep_alive.function.topic:  # a trigger cannot be changed
+        return Step((remove,), Reason.ARMING, "the keep-alive function is being made again")
+    return None
+
+
+def check_function(now: Situation) -> Step | None:
+    """The function runs the source and environment of this operator."""
+    inventory, wanted = now.seen.inventory, _wanted(now).keep_alive
+    function = inventory.function
+    if function is not None and (function.source_object, dict(function.environment)) == (
+        wanted.source.name,
+        dict(wanted.function.environment),
+    ):
+        return None
+    look(inventory, "bucket")
+    if inventory.bucket is None or not _labelled(inventory.bucket.labels, now.shared):
+        return Step((), Reason.ARMING, "the keep-alive function waits for the bucket")
+    change: actions.Action = actions.UpdateFunction(wanted.function)
+    if function is None:
+        change = actions.CreateFunction(wanted.function)
+    message = "the keep-alive function is being built"
+    return Step((actions.Upload(wanted.source), change), Reason.FUNCTION_DEPLOYING, message)
+
+
+# --- the VM and what it needs ---
+
+
+def check_surplus(now: Situation) -> Step | None:
+    """There is never a second VM: one that appeared anyway goes, the one that serves stays."""
+    if not now.seen.surplus:
+        return None
+    extra = now.seen.surplus[0]
+    return Step((actions.DeleteInstance(extra.zone, extra.name),), after=OPERATION)
+
+
+def check_strangers(now: Situation) -> Step | None:
+    if now.seen.strangers:
+        raise NameConflict(now.seen.strangers[0])
+    return None
+
+
+def check_firewall(now: Situation) -> Step | None:
+    desired, inventory = _wanted(now), now.seen.inventory
+    look(inventory, "firewall")
+    if inventory.firewall is None:
+        make = actions.InsertFirewall(
+            now.shared.firewall, desired.network, now.shared.network_tag, now.shared.mark
+        )
+        return Step((make,), Reason.PROVISIONING, "the firewall rule is being made", OPERATION, proceed=True)
+    if inventory.firewall.description != now.shared.mark:
+        raise NameConflict(
+            f"firewall rule {inventory.firewall.name} exists without the mark of this installation"
+        )
+    return None
+
+
+def check_visible(now: Situation) -> Step | None:
+    """Where a zone does not answer, a VM may be there that cannot be seen: none is made."""
+    if now.seen.instance is not None and now.seen.address is not None:
+        return None
+    zones = {*_wanted(now).zones, *([now.seen.intent.zone] if now.seen.intent else [])}
+    scopes = {f"zones/{zone}" for zone in zones} | {f"regions/{region_of(zone)}" for zone in zones}
+    silent = sorted(scopes & now.seen.inventory.unknown)
+    if silent:
+        raise Unseen(Unavailable(f"{silent[0]} does not answer: nothing is made in the meantime"))
+    if Room.INSTANCE in now.seen.problems:
+        raise Unseen(now.seen.problems[Room.INSTANCE])
+    return None
+
+
+def check_address(now: Situation) -> Step | None:
+    address = now.seen.address
+    if address is None:
+        make = actions.ReserveAddress(needed_region(now), now.owner.cloud_name, now.owner.labels)
+        return Step((make,), Reason.PROVISIONING, "the address is being reserved", OPERATION)
+    if not address.address or address.status == "RESERVING":
+        return Step((), Reason.PROVISIONING, "the address is being reserved", OPERATION)
+    return None
+
+
+def check_stale_addresses(now: Situation) -> Step | None:
+    if not now.seen.stale_addresses or now.seen.instance is None:
+        return None
+    stale = now.seen.stale_addresses[0]
+    return Step((actions.ReleaseAddress(stale.region, stale.name),), after=OPERATION, proceed=True)
+
+
+def check_insert(now: Situation) -> Step | None:
+    """An insert that was started ends before anything else is done to the VM."""
+    operation = now.seen.insert
+    if operation is None or operation.done:
+        return None
+    return Step((), Reason.PROVISIONING, f"operation {operation.ref.name} makes the VM", OPERATION)
+
+
+def check_replaced(now: Situation) -> Step | None:
+    """Provisioning and disk cannot be changed on a VM; the address stays, so the endpoint does."""
+    desired, instance = _wanted(now), now.seen.instance
+    if instance is None:
+        return None
+    moved = (
+        instance.status in OFF
+        and instance.zone not in desired.zones
+        and instance.zone in now.sold_out
+        and any(zone not in now.sold_out for zone in desired.zones)
+    )
+    if (
+        instance.provisioning_model == desired.provisioning_model
+        and instance.disk_gib in (0, desired.disk_gib)
+        and not moved
+    ):
+        return None
+    message = f"{instance.name} in {instance.zone} is replaced"
+    if instance.status in GOING_DOWN:
+        return Step((), Reason.RECREATING, message, OPERATION)
+    remove = actions.DeleteInstance(instance.zone, instance.name)
+    return Step((remove,), Reason.RECREATING, message, OPERATION)
+
+
+def check_metadata(now: Situation) -> Step | None:
+    """A new revision reaches a running VM at once, a stopped one at its next boot."""
+    instance = now.seen.instance
+    if instance is None:
+        return None
+    desired = _wanted(now)
+    held = now.seen.objects or frozenset()
+    if any(blob.name not in held for blob in desired.artifact.blobs):
+        return None  # first the objects, then the word that they are there
+    changes = {key: value for key, value in desired.metadata.items() if instance.metadata.get(key) != value}
+    if not changes:
+        return None
+    change = actions.SetMetadata(instance.zone, instance.name, changes)
+    return Step((change,), after=OPERATION, proceed=True)
+
+
+def check_labels(now: Situation) -> Step | None:
+    instance = now.seen.instance
+    if instance is None:
+        return None
+    labels = _wanted(now).labels
+    changes = {key: value for key, value in labels.items() if instance.labels.get(key) != value}
+    if not changes:
+        return None
+    return Step((actions.SetLabels(instance.zone, instance.name, changes),), after=OPERATION, proceed=True)
+
+
+def check_machine_type(now: Situation) -> Step | None:
+    desired, instance = _wanted(now), now.seen.instance
+    if instance is None or instance.machine_type == desired.machine_type:
+        return None
+    if now.refused_machine_type == desired.machine_type:
+        return None  # the old type runs on; the condition tells what Google said
+    message = f"{instance.name} changes from {instance.machine_type} to {desired.machine_type}"
+    if instance.status in OFF:
+        change: actions.Action = actions.SetMachineType(instance.zone, instance.name, desired.machine_type)
+        return Step((change,), Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
+    if instance.status == InstanceStatus.RUNNING:
+        change = actions.StopInstance(instance.zone, instance.name)
+        return Step((change,), Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
+    return Step((), Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
+
+
+def check_started(now: Situation) -> Step | None:
+    instance = now.seen.instance
+    if instance is None or instance.status == InstanceStatus.RUNNING:
+        return None
+    where = f"{instance.name} in {instance.zone} is {instance.status}"
+    if instance.status in OFF:
+        if now.desired is None and instance.labels.get(LABEL_WANTED) != WANTED_RUNNING:
+            return None
+        start = actions.StartInstance(instance.zone, instance.name)
+        return Step((start,), Reason.STARTING, f"{where} and is being started", OPERATION)
+    if instance.status in COMING_UP:
+        return Step((), Reason.STARTING, where, OPERATION)
+    return Step((), Reason.STOPPING, where, CHANGE)
+
+
+def check_made(now: Situation) -> Step | None:
+    """Make the VM, once code and address are there and nothing of ours was seen anywhere."""
+    if now.seen.instance is not None:
+        return None
+    desired, address = _wanted(now), now.seen.address
+    held = now.seen.objects or frozenset()
+    if any(blob.name not in held for blob in desired.artifact.blobs):
+        return Step((), Reason.PROVISIONING, "the VM waits until its code is uploaded")
+    assert address is not None  # check_address
+    intent = _intent(now)
+    make = actions.InsertInstance(desired.instance_request(intent.zone, address.address), intent)
+    return Step((make,), Reason.PROVISIONING, f"the VM is being made in {intent.zone}", OPERATION)
+
+
+def _intent(now: Situation) -> Intent:
+    """The unresolved intent again, or a new one in the first zone that is not known to be sold out."""
+    unresolved = now.seen.intent
+    if unresolved is not None and unresolved.operation is None:
+        return unresolved
+    desired = _wanted(now)
+    zone = next((zone for zone in desired.zones if zone not in now.sold_out), None)
+    if zone is None:
+        raise CapacityExhausted(
+            f"{', '.join(desired.zones)} sold out of {desired.provisioning_model} {desired.machine_type}; "
+            f"tried again every few minutes, other zones may help (spec.placement.zones)"
+        )
+    return Intent(name=now.owner.cloud_name, zone=zone, request_id=now.request_id)
+
+
+def needed_region(now: Situation) -> str:
+    """Where the address has to be: beside the VM."""
+    if now.seen.instance is not None:
+        return region_of(now.seen.instance.zone)
+    if now.seen.intent is not None and now.seen.intent.operation is None:
+        return region_of(now.seen.intent.zone)
+    return _wanted(now).region
+
+
+def _labelled(labels: Mapping[str, str], shared: Shared) -> bool:
+    return all(labels.get(key) == value for key, value in shared.labels.items())
+
+
+def _wanted(now: Situation) -> Desired:
+    assert now.desired is not None  # `plan` runs these checks only with one
+    return now.desired
+
+
+CHECKS: tuple[Check, ...] = (
+    (Room.ARTIFACT, check_bucket),
+    (Room.ARTIFACT, check_objects),
+    (Room.ARTIFACT, check_old_revisions),
+    (Room.KEEP_ALIVE, check_topic),
+    (Room.KEEP_ALIVE, check_job),
+    (Room.KEEP_ALIVE, check_function_state),
+    (Room.KEEP_ALIVE, check_function),
+    (Room.INSTANCE, check_surplus),
+    (Room.INSTANCE, check_insert),
+    (Room.INSTANCE, check_replaced),
+    (Room.INSTANCE, check_metadata),
+    (Room.INSTANCE, check_labels),
+    (Room.INSTANCE, check_machine_type),
+    (Room.INSTANCE, check_started),
+    (Room.INSTANCE, check_visible),
+    (Room.INSTANCE, check_strangers),
+    (Room.INSTANCE, check_firewall),
+    (Room.INSTANCE, check_address),
+    (Room.INSTANCE, check_stale_addresses),
+    (Room.INSTANCE, check_made),
+)
+KEEPING_CHECKS: tuple[Check, ...] = (
+    (Room.INSTANCE, check_surplus),
+    (Room.INSTANCE, check_insert),
+    (Room.INSTANCE, check_started),
+)

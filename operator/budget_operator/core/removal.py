@@ -1,0 +1,156 @@
+"""What is to be done for a deployment that is being deleted: the VM, then its address, its objects, and, with
+the last deployment of the installation, what all of them shared. Pure.
+
+Only what carries our mark is touched. Nothing is taken for gone while a part of the project does not answer.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from budget_operator.core import actions
+from budget_operator.core.actions import Room
+from budget_operator.core.artifact import CODE_PREFIX, FUNCTION_PREFIX, objects_prefix
+from budget_operator.core.conditions import Reason
+from budget_operator.core.errors import BudgetError, Unavailable
+from budget_operator.core.names import Owner, Shared
+from budget_operator.core.observed import Address, Instance, Inventory
+from budget_operator.core.plan import CHANGE, OPERATION, SOON, Plan, Step, Unseen, look
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What a pass has seen of a deployment that is being deleted."""
+
+    owner: Owner
+    shared: Shared
+    inventory: Inventory
+    instances: tuple[Instance, ...]  # ours
+    addresses: tuple[Address, ...]  # ours
+    pending: str  # why a VM may still appear; empty if none can
+    objects: tuple[str, ...]  # below our prefix; with the last deployment everything in the bucket
+    last: bool  # no other deployment needs what is shared
+    problems: Mapping[Room, BudgetError]
+
+
+def plan(remains: Remains) -> Plan:
+    """The steps of all rooms; without steps and problems nothing of ours is left."""
+    steps: list[tuple[Room, Step]] = []
+    problems: dict[Room, BudgetError] = dict(remains.problems)
+    unseen: set[Room] = set(problems)
+    for room, checks in ROOMS.items():
+        for check in checks:
+            try:
+                step = None if room in problems else check(remains)
+            except Unseen as missing:
+                problems[room] = missing.error
+                unseen.add(room)
+                break
+            if step is not None:
+                steps.append((room, step))
+                break
+    return Plan(tuple(steps), problems, frozenset(unseen))
+
+
+def check_instances(now: Remains) -> Step | None:
+    if now.instances:
+        found = tuple(actions.DeleteInstance(vm.zone, vm.name) for vm in now.instances[:1])
+        return Step(found, Reason.DELETING, f"the VM in {now.instances[0].zone} is being deleted", OPERATION)
+    if now.pending:
+        return Step((), Reason.DELETING, now.pending, CHANGE)
+    silent = sorted(scope for scope in now.inventory.unknown if "/" in scope)
+    if silent:
+        raise Unseen(Unavailable(f"{silent[0]} does not answer: what lies there cannot be seen"))
+    return None
+
+
+def check_addresses(now: Remains) -> Step | None:
+    if not now.addresses:
+        return None
+    address = now.addresses[0]
+    return Step(
+        (actions.ReleaseAddress(address.region, address.name),),
+        Reason.DELETING,
+        f"the address in {address.region} is being released",
+        OPERATION,
+    )
+
+
+def check_objects(now: Remains) -> Step | None:
+    look(now.inventory, "bucket")
+    if not _bucket_is_ours(now) or now.instances:
+        return None
+    return _delete_objects(now.objects, objects_prefix(now.owner.cloud_name))
+
+
+def check_job(now: Remains) -> Step | None:
+    if not now.last:
+        return None
+    look(now.inventory, "job")
+    job = now.inventory.job
+    if job is None or job.description != now.shared.mark:
+        return None
+    return Step((actions.DeleteJob(job.name),), Reason.DELETING, "the Scheduler job is being deleted")
+
+
+def check_function(now: Remains) -> Step | None:
+    if not now.last:
+        return None
+    look(now.inventory, "function")
+    function = now.inventory.function
+    if function is None or not _ours(function.labels, now.shared):
+        return None
+    remove = () if function.state == "DELETING" else (actions.DeleteFunction(function.name),)
+    return Step(remove, Reason.DELETING, "the keep-alive function is being deleted", CHANGE)
+
+
+def check_topic(now: Remains) -> Step | None:
+    if not now.last:
+        return None
+    look(now.inventory, "topic")
+    topic = now.inventory.topic
+    if topic is None or not _ours(topic.labels, now.shared):
+        return None
+    return Step((actions.DeleteTopic(topic.name),), Reason.DELETING, "the topic is being deleted")
+
+
+def check_firewall(now: Remains) -> Step | None:
+    if not now.last or now.instances:
+        return None
+    look(now.inventory, "firewall")
+    firewall = now.inventory.firewall
+    if firewall is None or firewall.description != now.shared.mark:
+        return None
+    remove = actions.DeleteFirewall(firewall.name)
+    return Step((remove,), Reason.DELETING, "the firewall rule is being deleted", OPERATION)
+
+
+def check_bucket(now: Remains) -> Step | None:
+    """With the last deployment the bucket goes, unless somebody keeps things of their own in it."""
+    look(now.inventory, "bucket")
+    if not now.last or now.instances or not _bucket_is_ours(now):
+        return None
+    if all(name.startswith((CODE_PREFIX, FUNCTION_PREFIX)) for name in now.objects):
+        return Step((actions.DeleteBucket(),), Reason.DELETING, "the bucket is being deleted")
+    return _delete_objects(now.objects, CODE_PREFIX, FUNCTION_PREFIX)
+
+
+def _delete_objects(names: Iterable[str], *prefixes: str) -> Step | None:
+    ours = tuple(actions.DeleteObject(name) for name in names if name.startswith(prefixes))
+    return Step(ours, Reason.DELETING, "objects in the bucket are being deleted", SOON) if ours else None
+
+
+def _bucket_is_ours(now: Remains) -> bool:
+    bucket = now.inventory.bucket
+    return bucket is not None and _ours(bucket.labels, now.shared)
+
+
+def _ours(labels: Mapping[str, str], shared: Shared) -> bool:
+    return all(labels.get(key) == value for key, value in shared.labels.items())
+
+
+# The firewall and the bucket are last of their rooms: the VM and the objects come before them.
+ROOMS = {
+    Room.INSTANCE: (check_instances, check_addresses, check_firewall),
+    Room.KEEP_ALIVE: (check_job, check_function, check_topic),
+    Room.ARTIFACT: (check_objects, check_bucket),
+}
