@@ -7,7 +7,7 @@ import logging
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -51,8 +51,7 @@ def serve(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise typer.BadParameter(f"{listen!r} is not IP:PORT", param_hint="--listen")
-    kind = cast(Literal["docker", "simulated"], backend.value)
-    settings = Settings(home.resolve(), host, int(port), kind, network, subnet, vm_image)
+    settings = Settings(home.resolve(), host, int(port), backend.value, network, subnet, vm_image)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Long polls never end by themselves: a stop does not wait for them.
     uvicorn.run(
@@ -60,6 +59,7 @@ def serve(
         host=host,
         port=int(port),
         log_level="warning",
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
 
@@ -134,7 +134,7 @@ def _call(method: str, url: str, path: str, body: Any = None) -> Any:
 
 
 def _kind(answer: httpx.Response) -> str:
-    return answer.headers.get("content-type", "")
+    return str(answer.headers.get("content-type", ""))
 
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], output: Output) -> None:

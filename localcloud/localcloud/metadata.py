@@ -63,7 +63,7 @@ class MetadataServer:
             value = await self._changed(request, path, value)
         if value is None:
             return PlainTextResponse(f"{path} not found\n", status_code=404, headers=_FLAVOR)
-        if isinstance(value, dict | list) and path and not path.endswith("/"):
+        if _is_directory(value) and path and not path.endswith("/"):
             target = request.url.include_query_params().replace(path=f"{_PREFIX}{path}/")
             return RedirectResponse(target.path + (f"?{target.query}" if target.query else ""), 301, _FLAVOR)
         return _answer(path, value, query.get("recursive", "").lower() == "true", query.get("alt", ""))
@@ -118,8 +118,7 @@ class MetadataServer:
         node: Any = self._tree(instance, record)
         for part in filter(None, path.split("/")):
             if isinstance(node, list):
-                node = dict(enumerate(node))
-                part = int(part) if part.isdigit() else part
+                node = {str(number): item for number, item in enumerate(node)}
             if not isinstance(node, dict) or part not in node:
                 return None
             node = node[part]
@@ -229,17 +228,21 @@ def _etag(value: Any) -> str:
 
 def _answer(path: str, value: Any, recursive: bool, alt: str) -> Response:
     headers = _FLAVOR | {"ETag": _etag(value)}
-    directory = isinstance(value, dict | list) and not isinstance(value, Token)
-    scopes = path.rstrip("/").endswith(("/scopes", "/aliases"))
-    if isinstance(value, Token) or ((recursive or not directory) and alt == "json"):
+    directory = _is_directory(value)
+    if isinstance(value, Token) or (directory and recursive) or (alt == "json" and not directory):
         return _json(value, path, headers)
-    if recursive and alt != "text":
-        return _json(value, path, headers)
-    if scopes:
-        return PlainTextResponse("".join(f"{item}\n" for item in value), headers=headers)
     if directory:
-        return PlainTextResponse(_listing(value), headers=headers)
-    return PlainTextResponse(str(value), headers=headers)
+        text = _listing(value)
+    else:
+        text = "".join(f"{item}\n" for item in value) if isinstance(value, list) else str(value)
+    return PlainTextResponse(text, headers=headers)
+
+
+def _is_directory(value: Any) -> bool:
+    """Lists of plain values (scopes, aliases, tags) are leaves, printed line by line."""
+    if isinstance(value, list):
+        return any(isinstance(item, dict) for item in value)
+    return isinstance(value, dict) and not isinstance(value, Token)
 
 
 def _json(value: Any, path: str, headers: dict[str, str]) -> Response:
@@ -270,8 +273,4 @@ def _camel_name(name: str) -> str:
 
 def _listing(value: Json | list[Any]) -> str:
     items = value.items() if isinstance(value, dict) else [(str(n), item) for n, item in enumerate(value)]
-    lines = []
-    for name, inner in items:
-        deep = isinstance(inner, dict | list) and not isinstance(inner, Token)
-        lines.append(f"{name}/\n" if deep and name not in ("scopes", "aliases", "tags") else f"{name}\n")
-    return "".join(lines)
+    return "".join(f"{name}/\n" if _is_directory(inner) else f"{name}\n" for name, inner in items)

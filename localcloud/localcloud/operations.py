@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -81,12 +82,14 @@ class Tasks:
                 self._enqueue(task["lane"], key)
 
     def stop(self) -> None:
+        """Tasks that do not end soon (a VM's shutdown) are left to themselves and taken up again later."""
         self._stopping.set()
         with self._lock:
             self._running = False
             threads = list(self._threads.values())
+        deadline = time.monotonic() + _STOP_WITHIN
         for thread in threads:
-            thread.join(_STOP_WITHIN)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _enqueue(self, lane: str, key: str) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from localcloud.services.compute.schema import check
 from localcloud.store import Json
 from localcloud.web import Call
 
+_URL_SAFE = str.maketrans("+/", "-_")
 _PREEMPTED = "compute.instances.preempted"
 
 
@@ -272,5 +273,6 @@ def _key(call: Call) -> str:
 
 
 def _same(current: str, given: str | None) -> None:
-    if given != current:
+    # gcloud decodes and encodes it again, with the other base64 alphabet.
+    if (given or "").translate(_URL_SAFE) != current.translate(_URL_SAFE):
         raise condition_not_met("Supplied fingerprint does not match current metadata fingerprint.")

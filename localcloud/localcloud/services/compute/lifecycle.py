@@ -1,12 +1,13 @@
 """What happens to instances over time: boot, stop, delete, preemption, and a guest that powers itself off.
 
-`Requests` in `instances` change an instance's status in the transaction of the request (PROVISIONING,
+Requests (`instances`) change an instance's status in the transaction of the request (PROVISIONING,
 STOPPING); here worker threads do the rest over the VM backend. All of one instance's tasks run in one lane,
 so they never overlap; a boot that finds its status changed was overtaken by a stop, a delete or a preemption.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.records import Record, Records
 from localcloud.store import Json
 from localcloud.vm import VmSpec, VmState
+
+log = logging.getLogger(__name__)
 
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING")
 _SOLD_OUT = (
@@ -79,6 +82,8 @@ class Lifecycle:
     def _start(self, args: Json) -> None:
         self._operations.begin(args["operation"])
         if not self._boot(args):
+            record = self._parts.records.require(args["key"])
+            self._vms.stop(record.vm, 0)
             self._off(args["key"])
 
     def _boot(self, args: Json) -> bool:
@@ -94,9 +99,10 @@ class Lifecycle:
                 self._operations.fail(args["operation"], "ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)
                 return False
             self._tasks.sleep(self._durations.staging)
-            spec = self.spec(record)
-            self._vms.create(spec)
-            self._vms.start(spec)
+            problem = self._power_on(self.spec(record))
+            if problem:
+                self._operations.fail(args["operation"], "INTERNAL_ERROR", problem, 500)
+                return False
             self._move(key, ("STAGING",), "RUNNING")
         except _Overtaken:
             message = f"The operation on '{key}' was overtaken by a stop, a preemption or a deletion."
@@ -104,6 +110,16 @@ class Lifecycle:
             return True
         self._operations.done(args["operation"])
         return True
+
+    def _power_on(self, spec: VmSpec) -> str:
+        """What went wrong, or nothing: whatever a backend raises becomes the operation's error."""
+        try:
+            self._vms.create(spec)
+            self._vms.start(spec)
+        except Exception as error:
+            log.exception("VM %s does not start", spec.name)
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     def _move(self, key: str, before: Sequence[str], after: str) -> Record:
         with self._store.transaction():

@@ -1,0 +1,164 @@
+"""The metadata server, asked from a VM's own address as a guest would: raw, and through google-auth."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+INSTANCES = "zones/us-central1-a/instances"
+GOOGLE = {"Metadata-Flavor": "Google"}
+
+
+@pytest.fixture
+def vm(cloud: Any, spot_body: Any) -> Iterator[httpx.Client]:
+    """A client on the address of the running instance vm1."""
+    account = {
+        "email": "vm@p1.iam.gserviceaccount.com",
+        "scopes": ["https://www.googleapis.com/auth/devstorage"],
+    }
+    items = [{"key": "enable-guest-attributes", "value": "TRUE"}, {"key": "budget-config", "value": "{}"}]
+    body = spot_body(serviceAccounts=[account], metadata={"items": items})
+    operation = cloud.compute("POST", INSTANCES, body).json()
+    cloud.compute("POST", f"zones/us-central1-a/operations/{operation['name']}/wait")
+    ip = cloud.compute("GET", f"{INSTANCES}/vm1").json()["networkInterfaces"][0]["networkIP"]
+    transport = httpx.HTTPTransport(local_address=ip)
+    base = f"{cloud.url}/computeMetadata/v1/"
+    with httpx.Client(transport=transport, base_url=base, headers=GOOGLE, timeout=30) as client:
+        yield client
+
+
+def test_the_header_is_needed(vm: httpx.Client) -> None:
+    path = str(vm.base_url) + "instance/name"
+    bare = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.77.10"))
+    assert bare.get(path).status_code == 403
+    assert vm.get("instance/name", headers={"X-Forwarded-For": "1.2.3.4"}).status_code == 403
+    answer = vm.get("instance/name")
+    assert (answer.text, answer.headers["Metadata-Flavor"]) == ("vm1", "Google")
+
+
+def test_a_stranger_is_told_nothing(vm: httpx.Client, cloud: Any) -> None:
+    answer = httpx.get(f"{cloud.url}/computeMetadata/v1/instance/name", headers=GOOGLE)
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("instance/hostname", "vm1.us-central1-a.c.p1.internal"),
+        ("instance/attributes/budget-config", "{}"),
+        ("instance/attributes/", "enable-guest-attributes\nbudget-config\n"),
+        ("instance/preempted", "FALSE"),
+        ("instance/scheduling/preemptible", "TRUE"),
+        ("instance/network-interfaces/", "0/\n"),
+        ("instance/network-interfaces/0/ip", "127.0.77.10"),
+        ("instance/network-interfaces/0/access-configs/0/external-ip", "127.0.77.10"),
+        ("instance/service-accounts/default/email", "vm@p1.iam.gserviceaccount.com"),
+        ("instance/service-accounts/default/scopes", "https://www.googleapis.com/auth/devstorage\n"),
+        ("project/project-id", "p1"),
+        ("universe/universe-domain", "googleapis.com"),
+    ],
+)
+def test_values(vm: httpx.Client, path: str, text: str) -> None:
+    assert vm.get(path).text == text
+
+
+def test_names_that_hold_the_project_number(vm: httpx.Client) -> None:
+    number = vm.get("project/numeric-project-id").text
+    assert number.isdigit()
+    assert vm.get("instance/zone").text == f"projects/{number}/zones/us-central1-a"
+    assert vm.get("instance/machine-type").text == f"projects/{number}/machineTypes/e2-medium"
+
+
+def test_recursive_answers_are_json_in_camel_case(vm: httpx.Client) -> None:
+    found = vm.get("instance/", params={"recursive": "true"}).json()
+    assert found["networkInterfaces"][0]["accessConfigs"][0]["externalIp"] == "127.0.77.10"
+    assert found["attributes"]["budget-config"] == "{}", "names that users chose are left alone"
+    assert "token" not in found["serviceAccounts"]["default"]
+    assert vm.get("instance/name", params={"alt": "json"}).json() == "vm1"
+
+
+def test_a_directory_without_slash_redirects(vm: httpx.Client) -> None:
+    answer = vm.get("instance/attributes", params={"recursive": "true"})
+    assert answer.status_code == 301
+    assert answer.headers["Location"].endswith("/instance/attributes/?recursive=true")
+    assert vm.get("instance/nothing").status_code == 404
+
+
+def _set(cloud: Any, key: str, value: str) -> None:
+    metadata = cloud.compute("GET", f"{INSTANCES}/vm1").json()["metadata"]
+    items = [item for item in metadata["items"] if item["key"] != key] + [{"key": key, "value": value}]
+    body = {"items": items, "fingerprint": metadata["fingerprint"]}
+    assert cloud.compute("POST", f"{INSTANCES}/vm1/setMetadata", body).is_success
+
+
+def test_wait_for_change(vm: httpx.Client, cloud: Any) -> None:
+    path = "instance/attributes/budget-config"
+    etag = vm.get(path).headers["ETag"]
+    same = vm.get(path, params={"wait_for_change": "true", "last_etag": etag, "timeout_sec": "0.2"})
+    assert (same.text, same.headers["ETag"]) == ("{}", etag), "after the time-out, as it is"
+    timer = threading.Timer(0.2, _set, (cloud, "budget-config", '{"version":1}'))
+    timer.start()
+    changed = vm.get(path, params={"wait_for_change": "true", "last_etag": etag, "timeout_sec": "20"})
+    timer.join()
+    assert changed.text == '{"version":1}'
+    assert changed.headers["ETag"] != etag
+    at_once = vm.get(path, params={"wait_for_change": "true", "last_etag": etag, "timeout_sec": "20"})
+    assert at_once.elapsed.total_seconds() < 5
+
+
+def test_a_preemption_is_announced(vm: httpx.Client, cloud: Any) -> None:
+    etag = vm.get("instance/preempted").headers["ETag"]
+    cloud.control("POST", "/preempt/vm1")
+    query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": "20"}
+    assert vm.get("instance/preempted", params=query).text == "TRUE"
+
+
+def test_guest_attributes_reach_the_api(vm: httpx.Client, cloud: Any) -> None:
+    assert vm.put("instance/guest-attributes/budgetml/state", content=b'{"phase":"load"}').status_code == 204
+    query = {"queryPath": "budgetml/"}
+    found = cloud.compute("GET", f"{INSTANCES}/vm1/getGuestAttributes", **query).json()
+    assert found["queryValue"]["items"] == [
+        {"namespace": "budgetml", "key": "state", "value": '{"phase":"load"}'}
+    ]
+    one = {"variableKey": "budgetml/state"}
+    found = cloud.compute("GET", f"{INSTANCES}/vm1/getGuestAttributes", **one).json()
+    assert found["variableValue"] == '{"phase":"load"}'
+    assert vm.get("instance/guest-attributes/budgetml/state").text == '{"phase":"load"}'
+    assert vm.put("instance/guest-attributes/budgetml/big", content=b"x" * 2**18).status_code == 413
+    assert vm.delete("instance/guest-attributes/budgetml/state").status_code == 204
+    gone = cloud.compute("GET", f"{INSTANCES}/vm1/getGuestAttributes", **query)
+    assert gone.status_code == 404
+    assert vm.put("instance/name", content=b"x").status_code == 405
+
+
+def test_guest_attributes_must_be_enabled(vm: httpx.Client, cloud: Any) -> None:
+    _set(cloud, "enable-guest-attributes", "FALSE")
+    assert vm.put("instance/guest-attributes/budgetml/state", content=b"x").status_code == 403
+
+
+def test_google_auth_finds_its_credentials(vm: httpx.Client, cloud: Any, monkeypatch: Any) -> None:
+    import requests
+    from google.auth.compute_engine import Credentials
+    from google.auth.transport.requests import Request
+    from requests.adapters import HTTPAdapter
+
+    class FromVm(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, source_address=("127.0.77.10", 0), **kwargs)
+
+    monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{cloud.port}")
+    monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{cloud.port}")
+    session = requests.Session()
+    session.mount("http://", FromVm())
+    credentials = Credentials()
+    credentials.refresh(Request(session))
+    assert credentials.token == "localcloud-token"
+    assert credentials.service_account_email == "vm@p1.iam.gserviceaccount.com"
+
+
+def test_the_root_names_its_flavor(cloud: Any) -> None:
+    assert httpx.get(f"{cloud.url}/").headers["Metadata-Flavor"] == "Google"
