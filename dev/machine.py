@@ -111,7 +111,10 @@ def end_cgroup(name: str) -> None:
 
 
 def _undo_rules(command: str, before: list[str]) -> None:
-    """Rules first, then the chains (all emptied before any is deleted: they refer to each other)."""
+    """Rules first, then the chains (all emptied before any is deleted: they refer to each other).
+
+    Docker's first use of a table leaves its empty built-in chains behind; iptables cannot delete those.
+    """
     added = [line.split(" ", 1) for line in _rules(command) if line not in before]
     for table, rule in added:
         if rule.startswith("-A") and _of_docker(rule):
@@ -124,8 +127,6 @@ def _undo_rules(command: str, before: list[str]) -> None:
         for table, (chain, _) in chains:
             if chain.startswith("DOCKER"):
                 _quietly(command, "-w", "-t", table, action, chain)
-    for table in {table for table, _ in added} - {line.split(" ")[0] for line in before}:
-        _quietly(command, "-w", "-t", table, "-X")  # with nftables beneath: empty built-in chains as well
 
 
 def _policy(before: list[str], table: str, chain: str) -> str:

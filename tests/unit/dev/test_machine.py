@@ -105,14 +105,6 @@ def test_chains_are_emptied_before_any_is_deleted(
     assert words == sorted(words, key=["-D", "-F", "-X"].index)
 
 
-def test_only_a_table_that_was_not_there_is_removed(
-    monkeypatch: pytest.MonkeyPatch, calls: list[list[str]]
-) -> None:
-    done = undone(monkeypatch, calls)
-    assert "nat -X" in done
-    assert "filter -X" not in done
-
-
 def snapshot(**changes: Any) -> machine.Snapshot:
     values: dict[str, Any] = {"boot": "b1", "links": ["lo"], "sysctls": {}, "rules": {}, "files": []}
     return machine.Snapshot(**{**values, **changes})
