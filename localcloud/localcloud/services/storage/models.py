@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from localcloud.services.wire import Message
 from localcloud.store import Json
 
@@ -48,4 +50,4 @@ class ObjectFields(Message):
     storage_class: str | None = None
     metadata: dict[str, str | None] | None = None
     md5_hash: str | None = None
-    crc32c: str | None = None
+    crc32c: str | None = Field(default=None, alias="crc32c")  # the generator would say crc32C

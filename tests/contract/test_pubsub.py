@@ -1,0 +1,195 @@
+"""Pub/Sub as google-cloud-pubsub (REST) and google-api-python-client see it, and its pushes."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from google.api_core import exceptions
+from google.cloud import pubsub_v1
+from googleapiclient.errors import HttpError
+
+TOPIC = "projects/p1/topics/keepalive"
+SUBSCRIPTION = "projects/p1/subscriptions/reader"
+
+
+class Receiver:
+    """An endpoint for pushes that answers with the statuses it is given, then with 204."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.times.append(time.monotonic())
+                receiver.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/push"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def publisher(client_options: dict[str, Any]) -> pubsub_v1.PublisherClient:
+    return pubsub_v1.PublisherClient(transport="rest", **client_options)
+
+
+@pytest.fixture
+def subscriber(client_options: dict[str, Any]) -> pubsub_v1.SubscriberClient:
+    return pubsub_v1.SubscriberClient(transport="rest", **client_options)
+
+
+def test_topics(publisher: pubsub_v1.PublisherClient, cloud: Any, schema_violations: Any) -> None:
+    publisher.create_topic(request={"name": TOPIC, "labels": {"budgetml-installation": "abc"}})
+    with pytest.raises(exceptions.Conflict):
+        publisher.create_topic(request={"name": TOPIC})
+    assert publisher.get_topic(request={"topic": TOPIC}).labels == {"budgetml-installation": "abc"}
+    publisher.update_topic(request={"topic": {"name": TOPIC, "labels": {"a": "b"}}, "update_mask": "labels"})
+    assert [dict(topic.labels) for topic in publisher.list_topics(request={"project": "projects/p1"})] == [
+        {"a": "b"}
+    ]
+    assert schema_violations("pubsub.v1", "Topic", httpx.get(f"{cloud.url}/v1/{TOPIC}").json()) == []
+    publisher.delete_topic(request={"topic": TOPIC})
+    with pytest.raises(exceptions.NotFound):
+        publisher.get_topic(request={"topic": TOPIC})
+    with pytest.raises(exceptions.NotFound):
+        publisher.publish(TOPIC, b"x").result(timeout=10)
+
+
+def test_pull(
+    publisher: pubsub_v1.PublisherClient,
+    subscriber: pubsub_v1.SubscriberClient,
+    cloud: Any,
+    schema_violations: Any,
+) -> None:
+    publisher.create_topic(request={"name": TOPIC})
+    made = subscriber.create_subscription(
+        request={"name": SUBSCRIPTION, "topic": TOPIC, "labels": {"a": "b"}, "ack_deadline_seconds": 20}
+    )
+    assert (made.ack_deadline_seconds, made.topic) == (20, TOPIC)
+    with pytest.raises(exceptions.Conflict):
+        subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})
+    raw = httpx.get(f"{cloud.url}/v1/{SUBSCRIPTION}").json()
+    assert schema_violations("pubsub.v1", "Subscription", raw) == []
+    identity = publisher.publish(TOPIC, b"\x00\xff", colour="blue").result(timeout=10)
+    answer = subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 10})
+    (received,) = answer.received_messages
+    assert received.message.message_id == identity
+    assert (received.message.data, dict(received.message.attributes)) == (b"\x00\xff", {"colour": "blue"})
+    subscriber.modify_ack_deadline(
+        request={"subscription": SUBSCRIPTION, "ack_ids": [received.ack_id], "ack_deadline_seconds": 0}
+    )
+    (again,) = subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 10}).received_messages
+    subscriber.acknowledge(request={"subscription": SUBSCRIPTION, "ack_ids": [again.ack_id]})
+    assert not subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 10}).received_messages
+    assert list(publisher.list_topic_subscriptions(request={"topic": TOPIC})) == [SUBSCRIPTION]
+    assert [one.name for one in subscriber.list_subscriptions(request={"project": "projects/p1"})] == [
+        SUBSCRIPTION
+    ]
+    subscriber.delete_subscription(request={"subscription": SUBSCRIPTION})
+    with pytest.raises(exceptions.NotFound):
+        subscriber.get_subscription(request={"subscription": SUBSCRIPTION})
+
+
+def test_a_subscription_needs_its_topic(subscriber: pubsub_v1.SubscriberClient) -> None:
+    with pytest.raises(exceptions.NotFound):
+        subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})
+
+
+def test_a_push_is_tried_again_at_growing_distances(
+    publisher: pubsub_v1.PublisherClient,
+    subscriber: pubsub_v1.SubscriberClient,
+    receiver: Receiver,
+    wait_until: Callable[..., Any],
+    cloud: Any,
+) -> None:
+    receiver.statuses = [500, 429, 503]
+    publisher.create_topic(request={"name": TOPIC})
+    push = {"push_endpoint": receiver.url, "oidc_token": {"service_account_email": "a@b"}}
+    subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC, "push_config": push})
+    identity = publisher.publish(TOPIC, b"hello", colour="blue").result(timeout=10)
+    wait_until(lambda: len(receiver.bodies) == 4, "the fourth delivery")
+    assert receiver.bodies[0] == receiver.bodies[3]
+    message = receiver.bodies[0]["message"]
+    assert base64.b64decode(message["data"]) == b"hello"
+    assert (message["messageId"], message["message_id"]) == (identity, identity)
+    assert (message["attributes"], message["publishTime"]) == ({"colour": "blue"}, message["publish_time"])
+    assert receiver.bodies[0]["subscription"] == SUBSCRIPTION
+    first, second, third = (
+        later - earlier for earlier, later in zip(receiver.times, receiver.times[1:], strict=False)
+    )
+    assert (first >= 0.1, second >= 0.2, third >= 0.4) == (True, True, True)
+    wait_until(lambda: not cloud.context.store.list("pubsub.backlog"), "the message to be settled")
+
+
+def test_a_message_survives_a_restart_while_its_endpoint_is_away(
+    publisher: pubsub_v1.PublisherClient,
+    subscriber: pubsub_v1.SubscriberClient,
+    receiver: Receiver,
+    wait_until: Callable[..., Any],
+    cloud: Any,
+) -> None:
+    publisher.create_topic(request={"name": TOPIC})
+    nowhere = {"push_endpoint": "http://127.0.0.1:9/"}
+    subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC, "push_config": nowhere})
+    publisher.publish(TOPIC, b"hello").result(timeout=10)
+    cloud.turn()
+    push = {"push_endpoint": receiver.url}
+    subscriber.modify_push_config(request={"subscription": SUBSCRIPTION, "push_config": push})
+    wait_until(lambda: receiver.bodies, "the delivery")
+    assert base64.b64decode(receiver.bodies[0]["message"]["data"]) == b"hello"
+
+
+def test_a_push_subscription_can_become_a_pulled_one(
+    publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient, receiver: Receiver
+) -> None:
+    publisher.create_topic(request={"name": TOPIC})
+    push = {"push_endpoint": receiver.url}
+    subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC, "push_config": push})
+    with pytest.raises(exceptions.BadRequest):
+        subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 1})
+    subscriber.modify_push_config(request={"subscription": SUBSCRIPTION, "push_config": {}})
+    publisher.publish(TOPIC, b"hello").result(timeout=10)
+    assert (
+        len(subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 1}).received_messages) == 1
+    )
+    assert receiver.bodies == []
+
+
+def test_google_api_python_client(discovered: Callable[[str], Any]) -> None:
+    service = discovered("pubsub.v1")
+    topics, subscriptions = service.projects().topics(), service.projects().subscriptions()
+    topics.create(name=TOPIC, body={}).execute()
+    subscriptions.create(name=SUBSCRIPTION, body={"topic": TOPIC}).execute()
+    body = {"messages": [{"data": "aGk="}, {"attributes": {"a": "b"}}]}
+    assert len(topics.publish(topic=TOPIC, body=body).execute()["messageIds"]) == 2
+    pulled = subscriptions.pull(subscription=SUBSCRIPTION, body={"maxMessages": 1}).execute()
+    assert pulled["receivedMessages"][0]["message"]["data"] == "aGk="
+    for bad in ({"messages": [{}]}, {"messages": []}, {"message": []}):
+        with pytest.raises(HttpError, match="400"):
+            topics.publish(topic=TOPIC, body=bad).execute()
+    with pytest.raises(HttpError, match="409"):
+        topics.create(name=TOPIC, body={}).execute()

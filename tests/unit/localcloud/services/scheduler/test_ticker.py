@@ -1,0 +1,93 @@
+"""Jobs fire at their own times on a clock that is turned by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from localcloud.app import build_context
+from localcloud.clock import ManualClock
+from localcloud.services.pubsub.broker import Broker
+from localcloud.services.scheduler.jobs import Jobs
+from localcloud.services.scheduler.ticker import Ticker
+from localcloud.settings import Settings
+
+PARENT = "projects/p/locations/l"
+JOB = f"{PARENT}/jobs/j"
+TOPIC = "projects/p/topics/ttt"
+SUBSCRIPTION = "projects/p/subscriptions/sss"
+
+
+class World:
+    """A ground without a server: the test makes the steps of the ticker itself."""
+
+    def __init__(self, home: Path) -> None:
+        self.clock = ManualClock(datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC))
+        context = build_context(Settings(home), self.clock)
+        self.store = context.store
+        self.broker = Broker(context)
+        self.jobs = Jobs(context, self.broker)
+        self.ticker = Ticker(context, self.jobs)
+        self.broker.create_topic(TOPIC, {})
+        self.broker.create_subscription(SUBSCRIPTION, {"topic": TOPIC})
+        self.create("* * * * *")
+
+    def create(self, schedule: str) -> None:
+        target = {"topicName": TOPIC, "attributes": {"schedule": schedule}}
+        self.jobs.create(PARENT, {"name": JOB, "schedule": schedule, "pubsubTarget": target})
+
+    def fired(self) -> int:
+        return len(self.broker.backlog(SUBSCRIPTION, self.broker.subscription(SUBSCRIPTION)))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_it_fires_at_the_minute_and_says_when_the_next_is(world: World) -> None:
+    assert (world.ticker.step(), world.fired()) == (30.0, 0)
+    world.clock.advance(29.9)
+    assert (round(world.ticker.step() or 0, 3), world.fired()) == (0.1, 0)
+    world.clock.advance(0.1)
+    assert (world.ticker.step(), world.fired()) == (60.0, 1)
+    job = world.jobs.get(JOB)
+    assert job["lastAttemptTime"] == "2026-01-01T10:01:00.000Z"
+    assert job["scheduleTime"] == "2026-01-01T10:02:00.000Z"
+    assert job["status"] == {}
+
+
+def test_missed_ticks_are_made_up_for_once(world: World) -> None:
+    world.clock.advance(3600)
+    world.ticker.step()
+    assert (world.ticker.step(), world.fired()) == (30.0, 1)
+
+
+def test_a_paused_job_does_not_fire_and_a_resumed_one_has_missed_nothing(world: World) -> None:
+    world.jobs.pause(JOB)
+    world.clock.advance(600)
+    assert (world.ticker.step(), world.fired()) == (None, 0)
+    world.jobs.resume(JOB)
+    assert (world.ticker.step(), world.fired()) == (30.0, 0)
+
+
+def test_a_new_schedule_holds_from_now_on(world: World) -> None:
+    world.jobs.change(JOB, {"schedule": "0 12 * * *"}, "schedule")
+    world.clock.advance(600)
+    assert (world.ticker.step(), world.fired()) == (6570.0, 0)
+
+
+def test_a_missing_topic_stands_in_the_status_and_does_not_stop_the_ticker(world: World) -> None:
+    world.broker.delete_topic(TOPIC)
+    world.clock.advance(30)
+    assert world.ticker.step() == 60.0
+    assert world.jobs.get(JOB)["status"]["code"] == 5
+    world.broker.create_topic(TOPIC, {})
+    world.clock.advance(60)
+    world.ticker.step()
+    assert world.jobs.get(JOB)["status"] == {}
