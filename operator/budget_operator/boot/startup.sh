@@ -131,6 +131,7 @@ pause_for() { # cut short by another image
 keep() { # runs the image named in $run/image for as long as this machine is up
   local pause=1 image started ended
   until [[ -e $run/stopping ]]; do
+    wait_for_engine
     image=$(<"$run/image")
     started=$SECONDS
     ended="not started"
