@@ -81,7 +81,13 @@ class Artifacts:
         """The revision, from this disk where its hashes are right, else from the bucket."""
         place = self._root / config.revision
         if not _is_whole(place, config):
-            self._build(place, config)
+            half = self._root / f"{_HALF_BUILT}{config.revision}"
+            try:
+                self._build(half, config)
+                shutil.rmtree(place, ignore_errors=True)
+                half.rename(place)
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
         return Artifact(
             config=config,
             manifest=_read_manifest(place / "manifest.json"),
@@ -100,16 +106,13 @@ class Artifacts:
             if path.name not in keep:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _build(self, place: Path, config: BudgetConfig) -> None:
-        half = self._root / f"{_HALF_BUILT}{config.revision}"
-        shutil.rmtree(half, ignore_errors=True)
+    def _build(self, half: Path, config: BudgetConfig) -> None:
         half.mkdir(mode=0o755)
         self._download(config, config.bundle, config.bundle_sha256, half / "bundle.zip")
         self._download(config, config.sealed, config.sealed_sha256, half / "secrets.sealed")
         unpack(half / "bundle.zip", half)
-        os.sync()  # a power loss must not leave empty files behind a finished name
-        shutil.rmtree(place, ignore_errors=True)
-        half.rename(place)
+        for path in (*half.rglob("*"), half):
+            _flush(path)
 
     def _download(self, config: BudgetConfig, name: str, sha256: str, path: Path) -> None:
         url = f"{config.storage}/storage/v1/b/{quote(config.bucket, safe='')}/o/{quote(name, safe='')}"
@@ -184,6 +187,15 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactInvalid("The bundle has no manifest.json") from None
     except ValidationError as error:
         raise ArtifactInvalid(f"The bundle's manifest.json cannot be read: {first_problem(error)}") from None
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk: a power loss must not leave empty files behind a finished name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(place: Path, config: BudgetConfig) -> bool:

@@ -192,11 +192,12 @@ class Converger:
             self._draining[before] = before.retire()
         self._booted = True
         self._to_prune = True
-        self._keep(self._record.passes(config))
-        target = self._record.accepted
-        failure = self._record.failure(target.revision) if target else None
+        record = self._record.passes(config)
+        target = record.accepted
+        failure = record.failure(target.revision) if target else None
         self._reporter.update(phase="serving", active=config.revision, failure=failure)
         log(f"revision {config.revision} serves")
+        self._keep(record)
 
     def _watch_active(self) -> None:
         """Notice that the serving generation died; it is started again after a pause that grows."""
@@ -231,7 +232,9 @@ class Converger:
         return "serving" if self._active else "failed"
 
     def _keep(self, record: revisions.Record) -> None:
-        self._record = record
+        unchanged, self._record = record == self._record, record
+        if unchanged:
+            return
         try:
             revisions.save(record, self._settings.revisions)
         except OSError as error:  # a full disk is no reason to stop serving

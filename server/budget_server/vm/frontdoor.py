@@ -31,7 +31,9 @@ def configuration(settings: Settings, address: str) -> dict[str, object]:
     door = settings.door
     return {
         "admin": {"listen": f"unix/{door}/admin.sock", "config": {"persist": False}},
-        "logging": {"logs": {"default": {"level": "WARN", "encoder": {"format": "console"}}}},
+        "logging": {
+            "logs": {"default": {"level": "WARN", "encoder": {"format": "console", "level_format": "upper"}}}
+        },
         "storage": {"module": "file_system", "root": str(settings.caddy_storage)},
         "apps": {
             "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
@@ -71,6 +73,7 @@ def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
     unreachable = {"expression": "{http.error.status_code} in [502, 503, 504]"}
     return {
         "listen": [f":{port}"],
+        "protocols": ["h1", "h2"],  # HTTP/3 would need UDP through two firewalls
         "automatic_https": {"disable_redirects": True},
         # clients of a bare address send no server name
         "tls_connection_policies": [{"default_sni": address, "fallback_sni": address}],
@@ -86,6 +89,7 @@ def _http_server(port: int, https_port: int) -> dict[str, object]:
     redirect = {"handler": "static_response", "status_code": "308", "headers": {"Location": [location]}}
     return {
         "listen": [f":{port}"],
+        "protocols": ["h1"],
         "automatic_https": {"disable": True},
         "routes": [{"handle": [redirect]}],
     }

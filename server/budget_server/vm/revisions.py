@@ -109,15 +109,14 @@ def choose(record: Record, active: str | None, now: float) -> Choice:
     target = record.accepted
     if target is None or target.revision == active:
         return Choice()
-    candidates = [target]
-    if active is None and (stand_in := record.stand_in(target.revision)):
-        candidates.append(stand_in)
-    waits = {config.revision: _seconds_left(record.failure(config.revision), now) for config in candidates}
-    # what never failed comes first; of two that did, the one that passed once
-    for config in sorted(candidates, key=lambda each: (each.revision in record.failures, each == target)):
-        if not waits[config.revision]:
+    failure = record.failure(target.revision)
+    stand_in = record.stand_in(target.revision) if failure and active is None else None
+    candidates = [stand_in, target] if stand_in else [target]
+    waits = [_seconds_left(record.failure(config.revision), now) for config in candidates]
+    for config, wait in zip(candidates, waits, strict=True):
+        if not wait:
             return Choice(serve=config)
-    return Choice(wait=min(waits.values()))
+    return Choice(wait=min(waits))
 
 
 def retry_pause(attempts: int, served: bool) -> float:
@@ -154,6 +153,7 @@ def save(record: Record, path: Path) -> None:
     """Write the record so that a power loss leaves the old or the new one; transient failures stay out."""
     lasting = {revision: failure for revision, failure in record.failures.items() if not failure.transient}
     beside = path.with_suffix(".new")
+    beside.touch(mode=0o600)
     with beside.open("w") as file:
         file.write(record.model_copy(update={"failures": lasting}).model_dump_json(by_alias=True))
         file.flush()

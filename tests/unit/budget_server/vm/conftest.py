@@ -41,11 +41,13 @@ class Predictor:
 """
 
 
-def wait_until(what: Callable[[], T], seconds: float = 20) -> T:
-    """The first true value of `what`."""
+def wait_until(
+    what: Callable[[], T], seconds: float = 60, otherwise: Callable[[], str] = lambda: "not in time"
+) -> T:
+    """The first true value of `what`; failing that, what `otherwise` tells."""
     deadline = time.monotonic() + seconds
     while not (value := what()):
-        assert time.monotonic() < deadline, "not in time"
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.02)
     return value
 
@@ -112,13 +114,13 @@ class Surroundings:
         self.set_attribute("budget-config", json.dumps(document, separators=(",", ":")))
         return document
 
-    def await_state(self, seconds: float = 20, **wanted: Any) -> dict[str, Any]:
+    def await_state(self, seconds: float = 60, **wanted: Any) -> dict[str, Any]:
         """The next reported state with these fields."""
 
         def match() -> dict[str, Any] | None:
             return next((s for s in reversed(self.states) if wanted.items() <= s.items()), None)
 
-        return wait_until(match, seconds)  # type: ignore[return-value]
+        return wait_until(match, seconds, lambda: f"last states: {self.states[-5:]}")  # type: ignore[return-value]
 
 
 def make_zip(files: dict[str, str]) -> bytes:
@@ -134,6 +136,13 @@ def seal(env: dict[str, str], context: str, key: bytes = KEY) -> bytes:
     derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"budgetml/seal/v1").derive(key)
     nonce = os.urandom(12)
     return nonce + AESGCM(derived).encrypt(nonce, json.dumps(plain).encode(), context.encode())
+
+
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A VM that loses power leaves broken connections behind."""
 
 
 def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
@@ -202,8 +211,7 @@ def etag(value: str | None) -> str:
 def world() -> Iterator[Surroundings]:
     """Metadata server and bucket, empty but for the deployment's key."""
     surroundings = Surroundings()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(surroundings))
-    server.daemon_threads = True
+    server = QuietServer(("127.0.0.1", 0), make_handler(surroundings))
     surroundings.port = server.server_address[1]
     surroundings.attributes["budget-key"] = base64.b64encode(KEY).decode()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -302,6 +310,7 @@ def vm(world: Surroundings, tmp_path: Path) -> Iterator[Vm]:
     machine = Vm(world, tmp_path / "disk", run)
     yield machine
     machine.cut_power()
+    print(machine.output.read_text() if machine.output.exists() else "never booted")
     shutil.rmtree(run, ignore_errors=True)
 
 

@@ -186,7 +186,6 @@ class Predictor:
         until(mark.exists)
         gunicorn = vm.children("gunicorn")
         code, seconds = vm.shut_down()
-        print(seconds, vm.output.read_text()[-1500:])
         caller.join()
     assert answers[0].json() == "done"
     assert code == 0
