@@ -216,6 +216,41 @@ class Event:
         return "1" if key == "id" else None
 
 
+class HttpRequest:
+    """As much of a Flask request as the function uses."""
+
+    def __init__(self, body: bytes, headers: dict[str, str] | None = None, method: str = "POST") -> None:
+        self.body = body
+        self.headers = headers or {}
+        self.method = method
+
+    def get_data(self) -> bytes:
+        return self.body
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        (b'{"message":{"data":"e30="}}', {"ce-id": "5"}, ("5", {"message": {"data": "e30="}})),
+        (b'{"message":{"messageId":"6"}}', {}, ("6", {"message": {"messageId": "6"}})),
+        (b'{"specversion":"1.0","id":"7","data":{"message":{}}}', {}, ("7", {"message": {}})),
+        (b'{"message":[]}', {}, (None, {"message": []})),
+        (b"not JSON", {"ce-id": "8"}, ("8", None)),
+        (b"[" * 20000, {}, (None, None)),
+        (b"", {}, (None, None)),
+    ],
+)
+def test_every_form_of_delivery(main: Any, body: bytes, headers: dict[str, str], expected: Any) -> None:
+    assert main.received(HttpRequest(body, headers)) == expected
+
+
+def test_looking_at_it_starts_nothing(main: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Cloud([machine("a")])
+    monkeypatch.setattr(main, "_cloud", lambda: cloud)
+    assert main.restart(HttpRequest(b"", method="GET"))[1] == 405
+    assert cloud.started == []
+
+
 def test_without_its_settings_it_says_so_and_ends_well(
     main: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,353 @@
+"""The operator's gateways against the local cloud: the same code and clients that speak to Google."""
+
+from __future__ import annotations
+
+import io
+import uuid
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from budget_operator.cloud.compute import ComputeGateway
+from budget_operator.cloud.connection import Connection
+from budget_operator.cloud.functions import FunctionsGateway
+from budget_operator.cloud.inventory import Gateways, Inventories
+from budget_operator.cloud.pubsub import PubSubGateway
+from budget_operator.cloud.scheduler import SchedulerGateway
+from budget_operator.cloud.storage import StorageGateway
+from budget_operator.core import errors
+from budget_operator.core.gateways import FunctionRequest, InstanceRequest
+from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
+from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef
+from budget_operator.core.operations import operation_error
+
+REGION, ZONE = "us-central1", "us-central1-a"
+OWNER = Owner("default", "ml", "sentiment")
+SHARED = Shared("default")
+NAME = OWNER.cloud_name
+
+
+def request_id() -> str:
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def connection(cloud: Any) -> Connection:
+    return Connection("p1", cloud.url, "anonymous")
+
+
+@pytest.fixture
+def compute(connection: Connection) -> ComputeGateway:
+    return ComputeGateway(connection)
+
+
+@pytest.fixture
+def gateways(connection: Connection, compute: ComputeGateway) -> Gateways:
+    return Gateways(
+        compute=compute,
+        storage=StorageGateway(connection, "artifacts"),
+        pubsub=PubSubGateway(connection),
+        scheduler=SchedulerGateway(connection, REGION),
+        functions=FunctionsGateway(connection, REGION),
+    )
+
+
+@pytest.fixture
+def done(compute: ComputeGateway, wait_until: Callable[..., Any]) -> Callable[[OperationRef], Any]:
+    """Polls an operation to its end; returns its error or None."""
+
+    def finish(ref: OperationRef) -> errors.BudgetError | None:
+        def ended() -> Any:
+            state = compute.operation(ref)
+            assert state is not None
+            return state if state.done else None
+
+        return operation_error(wait_until(ended, ref.name))
+
+    return finish
+
+
+def request(address: str = "", **changes: Any) -> InstanceRequest:
+    fields: dict[str, Any] = {
+        "name": NAME,
+        "zone": ZONE,
+        "machine_type": "e2-medium",
+        "provisioning_model": "SPOT",
+        "disk_gib": 20,
+        "source_image": "projects/cos-cloud/global/images/family/cos-stable",
+        "network": "global/networks/default",
+        "network_tag": SHARED.network_tag,
+        "address": address,
+        "service_account": "",
+        "labels": {**OWNER.labels, "budgetml-wanted": "running"},
+        "metadata": {"enable-guest-attributes": "TRUE", "budget-owner": OWNER.document},
+    }
+    return InstanceRequest(**{**fields, **changes})
+
+
+@pytest.fixture
+def vm(compute: ComputeGateway, done: Callable[..., Any]) -> str:
+    assert done(compute.insert_instance(request(), request_id())) is None
+    return NAME
+
+
+def test_an_instance_on_its_static_address(compute: ComputeGateway, done: Callable[..., Any]) -> None:
+    assert compute.address(REGION, NAME) is None
+    assert done(compute.reserve_address(REGION, NAME, OWNER.labels, request_id())) is None
+    address = compute.address(REGION, NAME)
+    assert address is not None
+    assert (address.status, address.region, dict(address.labels)) == ("RESERVED", REGION, OWNER.labels)
+
+    assert done(compute.insert_instance(request(address.address), request_id())) is None
+    found = compute.instance(ZONE, NAME)
+    assert found is not None
+    assert found.external_ip == address.address
+    assert (found.status, found.zone, found.machine_type) == (InstanceStatus.RUNNING, ZONE, "e2-medium")
+    assert found.provisioning_model == "SPOT"
+    assert found.metadata["budget-owner"] == OWNER.document
+    assert OWNER.owns(found.labels)
+
+    with pytest.raises(errors.ResourceNotReady):
+        compute.release_address(REGION, NAME, request_id())
+    assert done(compute.delete_instance(ZONE, NAME, request_id())) is None
+    assert compute.instance(ZONE, NAME) is None
+    assert done(compute.release_address(REGION, NAME, request_id())) is None
+    assert compute.address(REGION, NAME) is None
+
+
+def test_the_same_request_twice_makes_one_instance(compute: ComputeGateway, done: Callable[..., Any]) -> None:
+    same = request_id()
+    first = compute.insert_instance(request(), same)
+    assert compute.insert_instance(request(), same) == first
+    assert done(first) is None
+    with pytest.raises(errors.AlreadyExists):
+        compute.insert_instance(request(), request_id())
+
+
+def test_a_lost_answer_is_found_again(cloud: Any, compute: ComputeGateway, done: Callable[..., Any]) -> None:
+    cloud.control("POST", "/faults", {"path": "/instances$", "method": "POST", "when": "after"})
+    same = request_id()
+    with pytest.raises(errors.Unavailable):
+        compute.insert_instance(request(), same)
+    assert done(compute.insert_instance(request(), same)) is None
+    assert len(compute.instances(LABEL_INSTALLATION, SHARED.hash).items) == 1
+
+
+def test_lists_see_only_our_installation(compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:
+    foreign = request(name="foreign", labels={LABEL_INSTALLATION: "another"})
+    assert done(compute.insert_instance(foreign, request_id())) is None
+    scan = compute.instances(LABEL_INSTALLATION, SHARED.hash)
+    assert [item.name for item in scan.items] == [vm]
+    assert scan.unknown == frozenset()
+
+
+def test_stop_start_and_a_change_of_type(
+    compute: ComputeGateway, vm: str, done: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    stopping = compute.stop_instance(ZONE, vm, request_id())
+    assert done(stopping) is None
+    assert done(compute.set_machine_type(ZONE, vm, "e2-small", request_id())) is None
+    assert done(compute.start_instance(ZONE, vm, request_id())) is None
+    found = compute.instance(ZONE, vm)
+    assert found is not None
+    assert (found.status, found.machine_type) == (InstanceStatus.RUNNING, "e2-small")
+
+
+def test_a_stock_out(cloud: Any, compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:
+    done(compute.stop_instance(ZONE, vm, request_id()))
+    cloud.control("POST", "/stock-outs", {"zone": ZONE})
+    failed = done(compute.start_instance(ZONE, vm, request_id()))
+    assert isinstance(failed, errors.CapacityExhausted)
+
+
+def test_a_preemption_is_found(
+    cloud: Any, compute: ComputeGateway, vm: str, wait_until: Callable[..., Any]
+) -> None:
+    cloud.control("POST", f"/preempt/{vm}")
+
+    def seen() -> Any:
+        return compute.preemptions(datetime.now(UTC) - timedelta(hours=1)).items
+
+    (preemption,) = wait_until(seen, "the preemption")
+    assert (preemption.instance, preemption.zone) == (vm, ZONE)
+    assert abs(datetime.now(UTC) - preemption.at) < timedelta(minutes=1)
+    assert compute.preemptions(datetime.now(UTC) + timedelta(hours=1)).items == ()
+
+
+def test_metadata_and_labels_are_merged(compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:
+    assert done(compute.set_metadata(ZONE, vm, {"budget-config": "{}"}, request_id())) is None
+    assert done(compute.set_labels(ZONE, vm, {"budgetml-wanted": "stopped"}, request_id())) is None
+    found = compute.instance(ZONE, vm)
+    assert found is not None
+    assert found.metadata == {
+        "enable-guest-attributes": "TRUE",
+        "budget-owner": OWNER.document,
+        "budget-config": "{}",
+    }
+    assert found.labels == {**OWNER.labels, "budgetml-wanted": "stopped"}
+
+
+def test_a_vm_that_has_said_nothing(compute: ComputeGateway, vm: str) -> None:
+    assert compute.guest_report(ZONE, vm) == GuestReport()
+
+
+def test_firewall(compute: ComputeGateway, done: Callable[..., Any]) -> None:
+    made = compute.insert_firewall(
+        SHARED.firewall, "global/networks/default", SHARED.network_tag, SHARED.mark, request_id()
+    )
+    assert done(made) is None
+    found = compute.firewall(SHARED.firewall)
+    assert found is not None
+    assert (found.description, found.target_tags) == (SHARED.mark, (SHARED.network_tag,))
+    assert found.tcp_ports == ("80", "443")
+    assert done(compute.delete_firewall(SHARED.firewall, request_id())) is None
+    assert compute.firewall(SHARED.firewall) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"code": 503}, errors.Unavailable),
+        ({"code": 403, "reason": "rateLimitExceeded"}, errors.RateLimited),
+        ({"code": 403, "reason": "quotaExceeded"}, errors.QuotaExceeded),
+        ({"code": 403, "reason": "forbidden"}, errors.PermissionDenied),
+        ({"code": 400, "reason": "resourceNotReady"}, errors.ResourceNotReady),
+    ],
+)
+def test_faults_are_told_apart(
+    cloud: Any, compute: ComputeGateway, fault: dict[str, Any], expected: type[errors.BudgetError]
+) -> None:
+    cloud.control("POST", "/faults", {"path": "/instances/", **fault})
+    with pytest.raises(expected):
+        compute.instance(ZONE, "any")
+    assert compute.instance(ZONE, "any") is None
+
+
+def test_mutations_of_what_is_not_there(compute: ComputeGateway) -> None:
+    with pytest.raises(errors.NotFound):
+        compute.start_instance(ZONE, "any", request_id())
+    with pytest.raises(errors.NotFound):
+        compute.delete_firewall("any", request_id())
+
+
+def test_a_machine_type_that_is_none(compute: ComputeGateway, done: Callable[..., Any]) -> None:
+    with pytest.raises(errors.BudgetError, match="e9-huge"):
+        compute.insert_instance(request(machine_type="e9-huge"), request_id())
+    assert compute.instance(ZONE, NAME) is None
+
+
+def test_bucket(gateways: Gateways) -> None:
+    storage = gateways.storage
+    assert storage.bucket() is None
+    storage.create_bucket(REGION, SHARED.labels)
+    found = storage.bucket()
+    assert found is not None
+    assert found.labels == SHARED.labels
+    with pytest.raises(errors.AlreadyExists):
+        storage.create_bucket(REGION, SHARED.labels)
+    storage.upload("code/a/bundle.zip", b"\x00" * 1000, "application/zip")
+    storage.upload("code/a/bundle.zip", b"\x01", "application/zip")
+    storage.upload("function/1.zip", b"x", "application/zip")
+    assert storage.objects("code/") == ("code/a/bundle.zip",)
+    storage.delete_object("function/1.zip")
+    storage.delete_object("function/1.zip")
+    assert storage.objects("") == ("code/a/bundle.zip",)
+    storage.delete_bucket()
+    assert storage.bucket() is None
+
+
+def test_topic(gateways: Gateways) -> None:
+    gateways.pubsub.create_topic(SHARED.keep_alive, SHARED.labels)
+    found = gateways.pubsub.topic(SHARED.keep_alive)
+    assert found is not None
+    assert found.labels == SHARED.labels
+    with pytest.raises(errors.AlreadyExists):
+        gateways.pubsub.create_topic(SHARED.keep_alive, SHARED.labels)
+    gateways.pubsub.delete_topic(SHARED.keep_alive)
+    assert gateways.pubsub.topic(SHARED.keep_alive) is None
+
+
+def test_job(gateways: Gateways) -> None:
+    gateways.pubsub.create_topic(SHARED.keep_alive, SHARED.labels)
+    job = ("0 0 1 1 *", "Etc/UTC", SHARED.keep_alive, b'{"schedule":"h"}', SHARED.mark)
+    gateways.scheduler.create_job(SHARED.keep_alive, *job)
+    found = gateways.scheduler.job(SHARED.keep_alive)
+    assert found is not None
+    assert (found.state, found.topic, found.description) == ("ENABLED", SHARED.keep_alive, SHARED.mark)
+    with pytest.raises(errors.AlreadyExists):
+        gateways.scheduler.create_job(SHARED.keep_alive, *job)
+    gateways.scheduler.update_job(SHARED.keep_alive, "0 0 2 1 *", *job[1:])
+    changed = gateways.scheduler.job(SHARED.keep_alive)
+    assert changed is not None
+    assert (changed.schedule, changed.time_zone) == ("0 0 2 1 *", "Etc/UTC")
+    gateways.scheduler.delete_job(SHARED.keep_alive)
+    assert gateways.scheduler.job(SHARED.keep_alive) is None
+
+
+def test_a_schedule_that_is_none(gateways: Gateways) -> None:
+    with pytest.raises(errors.InvalidSpec):
+        gateways.scheduler.create_job(SHARED.keep_alive, "never", "Etc/UTC", "topic", b"{}", SHARED.mark)
+
+
+def empty_zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("readme.txt", "no function here")
+    return buffer.getvalue()
+
+
+def test_a_function_that_does_not_build(gateways: Gateways, wait_until: Callable[..., Any]) -> None:
+    gateways.storage.create_bucket(REGION, SHARED.labels)
+    gateways.storage.upload("function/1.zip", empty_zip(), "application/zip")
+    gateways.pubsub.create_topic(SHARED.keep_alive, SHARED.labels)
+    request = FunctionRequest(
+        name=SHARED.keep_alive,
+        region=REGION,
+        runtime="python311",
+        bucket="artifacts",
+        source_object="function/1.zip",
+        topic=SHARED.keep_alive,
+        environment={"BUDGET_PROJECT": "p1"},
+        labels=SHARED.labels,
+    )
+    functions = gateways.functions
+    functions.create_function(request)
+
+    def failed() -> Any:
+        found = functions.function(SHARED.keep_alive)
+        return found if found is not None and found.state == "FAILED" else None
+
+    found = wait_until(failed, "the build to fail")
+    assert "main.py" in found.message
+    assert (found.source_object, found.topic) == ("function/1.zip", SHARED.keep_alive)
+    assert (found.environment, found.labels) == ({"BUDGET_PROJECT": "p1"}, SHARED.labels)
+    with pytest.raises(errors.AlreadyExists):
+        functions.create_function(request)
+    functions.delete_function(SHARED.keep_alive)
+    wait_until(lambda: functions.function(SHARED.keep_alive) is None, "the function to go")
+
+
+def test_the_inventory_takes_a_fixed_number_of_calls(
+    cloud: Any, gateways: Gateways, compute: ComputeGateway, vm: str
+) -> None:
+    gateways.storage.create_bucket(REGION, SHARED.labels)
+    inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
+    before = len(cloud.control("GET", "/journal")["entries"])
+    first = inventories.snapshot()
+    assert inventories.snapshot() is first
+    calls = len(cloud.control("GET", "/journal")["entries"]) - before
+    assert calls == 8
+    assert [item.name for item in first.instances] == [vm]
+    assert first.bucket is not None
+    assert (first.topic, first.function, first.job, first.firewall) == (None, None, None, None)
+
+
+def test_an_inventory_with_a_hole_is_none(cloud: Any, gateways: Gateways) -> None:
+    cloud.control("POST", "/faults", {"path": "/topics/", "code": 503})
+    inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
+    with pytest.raises(errors.Unavailable):
+        inventories.snapshot()
+    assert inventories.snapshot().topic is None
