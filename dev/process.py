@@ -67,6 +67,8 @@ class Process:
                 start_new_session=True,
             )
         self.pid_file.write_text(f"{child.pid}\n")
+        # for a moment in the middle of exec the environment reads as empty
+        until(lambda: self.pid() is not None or child.poll() is not None, 10, f"{self.name} does not start")
         return child.pid
 
     def stop(self, seconds: float = 30) -> bool:
