@@ -60,6 +60,11 @@ def publish(docker: Docker, home: Home) -> None:
     docker("rmi", "--no-prune", pushed)
 
 
+def registry_name(home: Home) -> str:
+    """The registry's container."""
+    return f"{home.network}-registry"
+
+
 def network(docker: Docker, home: Home) -> None:
     """The stack's Docker network; the host has its gateway address as soon as it is there."""
     if docker.has("network", home.network):
@@ -176,7 +181,7 @@ def _build_target(docker: Docker, target: str, base: str, base_id: str) -> bool:
 
 def _registry(docker: Docker, home: Home) -> None:
     """The stack's registry, replaced when its image changed; what it stores lies below `.local`."""
-    name = f"{home.network}-registry"
+    name = registry_name(home)
     image_id = docker("image", "inspect", "--format", "{{.Id}}", "budgetml/registry:local")
     state = docker.run(
         "container", "inspect", "--format", "{{.State.Running}} {{.Image}}", name

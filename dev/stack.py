@@ -4,12 +4,15 @@
 """
 
 import contextlib
+import json
 import shutil
+import socket
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dev import cluster, engine, environment, images
 from dev.cluster import Kubectl
@@ -86,6 +89,7 @@ def down(home: Home = MAIN) -> None:
     with locked(f"stack-{home.network}"):
         _withdraw(home)
         operator(home).stop()
+        _keep_consoles(home)
         localcloud(home).stop()
         if docker := _engine_for_removal():
             _remove_from_docker(docker, home)
@@ -165,6 +169,11 @@ def _cluster(home: Home, kubeconfig: Path | None) -> None:
 
 def _start_localcloud(home: Home, docker: Docker) -> None:
     server = localcloud(home)
+    if not _is_local(home.gateway):
+        raise DevError(
+            f"Docker's networks end outside of this machine ({home.gateway} is not one of its addresses):"
+            " use an engine that runs directly on it and as root, not Docker Desktop."
+        )
     server.start(
         [
             *(VENV_BIN / "localcloud", "serve", f"--home={home.root / 'localcloud'}"),
@@ -176,6 +185,12 @@ def _start_localcloud(home: Home, docker: Docker) -> None:
     until(lambda: _answers(home.cloud_url) or not server.pid(), 60, f"No answer: see {server.log_file}")
     if not server.pid():
         raise DevError(f"The local cloud has ended; {server.log_file} ends:\n{server.log_tail()}")
+    knock = f"exec 3<>/dev/tcp/{home.gateway}/{CLOUD_PORT}"
+    if docker.run("exec", images.registry_name(home), "timeout", "5", "bash", "-c", knock).returncode:
+        raise DevError(
+            f"Containers do not reach {home.gateway}:{CLOUD_PORT} on this machine: its firewall drops them."
+            f" Let {home.subnet} in (ufw: sudo ufw allow from {home.subnet})."
+        )
 
 
 def _start_operator(home: Home) -> None:
@@ -187,6 +202,15 @@ def _start_operator(home: Home) -> None:
     until(lambda: _answers(url, 200) or not process.pid(), 60, failure)
     if not process.pid():
         raise DevError(f"The operator has ended; {process.log_file} ends:\n{process.log_tail()}")
+
+
+def _is_local(address: str) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _answers(url: str, status: int | None = None) -> bool:
@@ -212,8 +236,24 @@ def _withdraw(home: Home) -> None:
     kubectl("delete", "--kustomize", BASE, "--ignore-not-found", "--timeout=60s", check=False)
 
 
+def _keep_consoles(home: Home) -> None:
+    """The VMs' consoles go into the log folder before the VMs go: the only trace of what went wrong on one."""
+    if not localcloud(home).pid():
+        return
+    with contextlib.suppress(OSError, ValueError):
+        for row in _control(home, "resources")["resources"]:
+            if row["kind"] == "instance":
+                text = _control(home, f"logs/{row['name']}")["text"]
+                (home.log / f"vm-{row['name']}.log").write_text(text)
+
+
+def _control(home: Home, path: str) -> Any:
+    with urllib.request.urlopen(f"{home.cloud_url}/_localcloud/v1/{path}", timeout=10) as answer:
+        return json.loads(answer.read())
+
+
 def _engine_for_removal() -> Docker | None:
-    """An engine to remove things from; a private one that was killed full of containers is started for it."""
+    """An engine to remove things from; a private one that was killed full of containers is started."""
     with contextlib.suppress(DevError):
         if docker := engine.find():
             return docker
