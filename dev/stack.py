@@ -237,7 +237,7 @@ def _withdraw(home: Home) -> None:
 
 
 def _keep_consoles(home: Home) -> None:
-    """The VMs' consoles go into the log folder before the VMs go: the only trace of what went wrong on one."""
+    """An engine to remove things from; a private one killed full of containers is started."""
     if not localcloud(home).pid():
         return
     with contextlib.suppress(OSError, ValueError):
