@@ -237,7 +237,7 @@ def _withdraw(home: Home) -> None:
 
 
 def _keep_consoles(home: Home) -> None:
-    """An engine to remove things from; a private one killed full of containers is started."""
+    """The consoles of VMs go into the log folder first: the only trace of what went wrong on one."""
     if not localcloud(home).pid():
         return
     with contextlib.suppress(OSError, ValueError):
