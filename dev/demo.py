@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,9 +142,14 @@ def deploy(story: Story) -> None:
     print(indented(story.run("kubectl", "get", "bd")))
     rows = story.resources()
     print(indented("\n".join(f"{row['kind']:<14} {row['name']:<44} {row.get('state', '')}" for row in rows)))
-    kinds = {str(row["kind"]).lower() for row in rows}
-    for wanted in ("instance", "job", "topic", "function", "object"):
-        expect(any(wanted in kind for kind in kinds), f"the local cloud holds no {wanted}: {sorted(kinds)}")
+    kinds = {row["kind"] for row in rows}
+    for wanted in ("instance", "address", "firewall", "job", "topic", "function", "bucket"):
+        expect(wanted in kinds, f"the local cloud holds no {wanted}: {sorted(kinds)}")
+    with step("the code is in the bucket") as current:
+        objects = f"{story.home.cloud_url}/storage/v1/b/{environment.BUCKET}/o?prefix=code/"
+        with urllib.request.urlopen(objects, timeout=10) as answer:
+            current.note = ", ".join(item["name"] for item in json.loads(answer.read()).get("items", []))
+        expect("bundle.zip" in current.note, f"the bucket holds no bundle: {current.note}")
 
 
 def predict(story: Story) -> None:
