@@ -1,0 +1,90 @@
+"""How a generation is started, and what it may say about its failure. (`test_main` runs real ones.)"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from budget_server.vm.artifact import Artifact
+from budget_server.vm.config import BudgetConfig, Manifest, Secrets
+from budget_server.vm.errors import Interrupted, LoadFailed
+from budget_server.vm.generations import Generation, Launch, web_environment
+from budget_server.vm.process import Identity
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """A launch whose "Python" ends at once."""
+    digests = {"bundleSha256": "", "sealedSha256": ""}
+    names = {"image": "i", "deployment": "d", "bucket": "b", "bundle": "x", "sealed": "y"}
+    config = BudgetConfig.model_validate({**names, **digests, "revision": "a" * 12})
+    manifest = Manifest.model_validate(
+        {"version": 1, "deployment": "team/demo", "entrypoint": "m:C", "tokenTTLSeconds": 60}
+    )
+    env = {"X": "user", "BUDGET_TOKEN": "of the user", "PATH": "/user"}
+    secrets = Secrets(username="me", password="hunter22", token="t0ken", env=env)
+    artifact = Artifact(config, manifest, secrets, tmp_path)
+    return Launch(artifact, Path("/bin/true"), KEY, {"X": "image", "LANG": "C"})
+
+
+def test_the_users_environment_wins_over_the_images_but_not_over_ours(launch: Launch) -> None:
+    env = web_environment(launch, Path("/f"))
+    assert (env["X"], env["LANG"], env["PATH"], env["BUDGET_TOKEN"]) == ("user", "C", "/user", "t0ken")
+    assert env["BUDGET_NAME"] == "team/demo"
+    assert env["BUDGET_FAILURE_FILE"] == "/f"
+
+
+def test_the_signing_key_is_the_same_at_every_boot_and_differs_by_key(launch: Launch) -> None:
+    key = web_environment(launch, Path("/f"))["BUDGET_SIGNING_KEY"]
+    assert len(bytes.fromhex(key)) == 32
+    assert web_environment(launch, Path("/f"))["BUDGET_SIGNING_KEY"] == key
+    other = Launch(launch.artifact, launch.python, bytes(32), {})
+    assert web_environment(other, Path("/f"))["BUDGET_SIGNING_KEY"] != key
+
+
+def test_a_server_that_ends_is_a_failed_load(launch: Launch, tmp_path: Path) -> None:
+    generation = Generation(1, launch, tmp_path, Identity())
+    with pytest.raises(LoadFailed, match="exit code 0"):
+        generation.wait_ready(lambda: False)
+
+
+def test_newer_intent_ends_the_wait(launch: Launch, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        Generation(1, launch, tmp_path, Identity()).wait_ready(lambda: True)
+
+
+def _as_link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def _as_pipe(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def _as_half(path: Path, _: Path) -> None:
+    path.write_text('{"message": "hal')
+
+
+@pytest.mark.parametrize("place", [_as_link, _as_pipe, _as_half])
+def test_what_the_model_left_as_its_failure_is_not_followed(
+    launch: Launch, tmp_path: Path, place: Callable[[Path, Path], None]
+) -> None:
+    private = tmp_path / "private.json"
+    private.write_text(json.dumps({"message": "not for you"}))
+    generation = Generation(1, launch, tmp_path, Identity())
+    place(generation.place / "failure.json", private)
+    with pytest.raises(LoadFailed, match="exit code 0"):
+        generation.wait_ready(lambda: False)
+
+
+def test_a_told_failure_is_masked(launch: Launch, tmp_path: Path) -> None:
+    generation = Generation(1, launch, tmp_path, Identity())
+    told = {"reason": "LoadFailed", "message": "bad hunter22", "log": "line t0ken"}
+    (generation.place / "failure.json").write_text(json.dumps(told))
+    with pytest.raises(LoadFailed) as raised:
+        generation.wait_ready(lambda: False)
+    assert (raised.value.message, raised.value.log) == ("bad [secret]", "line [secret]")
