@@ -27,6 +27,7 @@ class Action:
     """One mutating call. If it starts an operation, `resource` is what has at most one at a time."""
 
     resource: ClassVar[str] = ""
+    shared: ClassVar[bool] = False  # changes what other deployments use as well
 
     @property
     def key(self) -> str:
@@ -52,6 +53,7 @@ class Call(Action):
 
 @dataclass(frozen=True)
 class CreateBucket(Call):
+    shared = True
     region: str
     labels: Mapping[str, str]
 
@@ -61,6 +63,8 @@ class CreateBucket(Call):
 
 @dataclass(frozen=True)
 class DeleteBucket(Call):
+    shared = True
+
     def call(self, cloud: Cloud) -> None:
         cloud.storage.delete_bucket()
 
@@ -83,6 +87,7 @@ class DeleteObject(Call):
 
 @dataclass(frozen=True)
 class CreateTopic(Call):
+    shared = True
     name: str
     labels: Mapping[str, str]
 
@@ -92,6 +97,7 @@ class CreateTopic(Call):
 
 @dataclass(frozen=True)
 class DeleteTopic(Call):
+    shared = True
     name: str
 
     def call(self, cloud: Cloud) -> None:
@@ -112,6 +118,7 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class CreateJob(Call):
+    shared = True
     job: JobRequest
 
     def call(self, cloud: Cloud) -> None:
@@ -123,6 +130,7 @@ class CreateJob(Call):
 
 @dataclass(frozen=True)
 class UpdateJob(Call):
+    shared = True
     job: JobRequest
 
     def call(self, cloud: Cloud) -> None:
@@ -134,6 +142,7 @@ class UpdateJob(Call):
 
 @dataclass(frozen=True)
 class DeleteJob(Call):
+    shared = True
     name: str
 
     def call(self, cloud: Cloud) -> None:
@@ -142,6 +151,7 @@ class DeleteJob(Call):
 
 @dataclass(frozen=True)
 class CreateFunction(Call):
+    shared = True
     request: FunctionRequest
 
     def call(self, cloud: Cloud) -> None:
@@ -150,6 +160,7 @@ class CreateFunction(Call):
 
 @dataclass(frozen=True)
 class UpdateFunction(Call):
+    shared = True
     request: FunctionRequest
 
     def call(self, cloud: Cloud) -> None:
@@ -158,6 +169,7 @@ class UpdateFunction(Call):
 
 @dataclass(frozen=True)
 class DeleteFunction(Call):
+    shared = True
     name: str
 
     def call(self, cloud: Cloud) -> None:
@@ -166,6 +178,7 @@ class DeleteFunction(Call):
 
 @dataclass(frozen=True)
 class InsertFirewall(Action):
+    shared = True
     resource = "firewall"
     name: str
     network: str
@@ -178,6 +191,7 @@ class InsertFirewall(Action):
 
 @dataclass(frozen=True)
 class DeleteFirewall(Action):
+    shared = True
     resource = "firewall"
     name: str
 

@@ -5,9 +5,7 @@ one has to wait; rooms fail alone. Deleting is in `removal`, running the steps i
 serves in `serving`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping
 
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
@@ -15,20 +13,19 @@ from budget_operator.core.api import Intent
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.conditions import Reason
 from budget_operator.core.desired import WANTED_RUNNING, Desired
-from budget_operator.core.errors import (
-    BudgetError,
-    CapacityExhausted,
-    NameConflict,
-    OperationFailed,
-    Unavailable,
-)
-from budget_operator.core.names import LABEL_WANTED, Owner, Shared, region_of
-from budget_operator.core.observed import (
-    Address,
-    Instance,
-    InstanceStatus,
-    Inventory,
-    OperationState,
+from budget_operator.core.errors import CapacityExhausted, NameConflict, OperationFailed, Unavailable
+from budget_operator.core.names import LABEL_WANTED, Shared, region_of
+from budget_operator.core.observed import Instance, InstanceStatus
+from budget_operator.core.steps import (
+    CHANGE,
+    OPERATION,
+    Check,
+    Plan,
+    Situation,
+    Step,
+    Unseen,
+    look,
+    run,
 )
 
 OFF = frozenset({InstanceStatus.TERMINATED, InstanceStatus.STOPPED})
@@ -42,110 +39,10 @@ GOING_DOWN = frozenset(
 )
 COMING_UP = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STAGING, InstanceStatus.PENDING})
 
-SOON = 1.0
-OPERATION = 2.0
-CHANGE = 5.0
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Everything a pass has looked at."""
-
-    inventory: Inventory
-    instance: Instance | None = None  # ours; if there are several, the one to keep
-    surplus: tuple[Instance, ...] = ()
-    address: Address | None = None  # ours, in the region where it is needed
-    stale_addresses: tuple[Address, ...] = ()  # ours, in other regions
-    strangers: tuple[str, ...] = ()  # what has our names but not our mark
-    objects: frozenset[str] | None = None  # names in the bucket below our prefix; None = not known
-    intent: Intent | None = None  # an insert that was decided and whose end is not known
-    insert: OperationState | None = None  # that insert's operation, where it could be polled
-    problems: Mapping[Room, BudgetError] = field(default_factory=dict)  # looks that failed
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What the checks decide on."""
-
-    owner: Owner
-    shared: Shared
-    seen: Observation
-    desired: Desired | None  # None: the spec cannot work; only what is there already is kept alive
-    sold_out: Mapping[str, datetime]
-    refused_machine_type: str | None
-    settled: bool  # the wanted revision serves
-    request_id: str  # for a new insert
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one check found to be done. Without a reason it is quiet: the room's condition stays True."""
-
-    actions: tuple[actions.Action, ...] = ()
-    reason: str = ""
-    message: str = ""
-    after: float = SOON
-    proceed: bool = False  # later checks of the room do not depend on it
-    completes: bool = False  # once its actions succeeded nothing is left of it
-    failure: BudgetError | None = None  # acted on only with growing pauses
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps of every room, and the rooms that cannot go on."""
-
-    steps: tuple[tuple[Room, Step], ...]
-    problems: Mapping[Room, BudgetError]
-    unseen: frozenset[Room]  # their problem is that they could not be looked at
-
-
-class Unseen(Exception):
-    """A check depends on something that could not be looked at: what was known before stays true."""
-
-    def __init__(self, error: BudgetError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-Check = tuple[Room, Callable[[Situation], Step | None]]
-
-
-def run(checks: Iterable[Check], situation: Situation) -> Plan:
-    """Run the checks in order; a room ends at its first step that does not let it proceed, or error."""
-    steps: list[tuple[Room, Step]] = []
-    problems: dict[Room, BudgetError] = {}
-    unseen: set[Room] = set()
-    closed: set[Room] = set()
-    for room, check in checks:
-        if room in closed:
-            continue
-        try:
-            step = check(situation)
-        except Unseen as missing:
-            problems[room] = missing.error
-            unseen.add(room)
-            closed.add(room)
-            continue
-        except BudgetError as error:
-            problems[room] = error
-            closed.add(room)
-            continue
-        if step is not None:
-            steps.append((room, step))
-            if not step.proceed:
-                closed.add(room)
-    return Plan(tuple(steps), problems, frozenset(unseen))
-
 
 def plan(situation: Situation) -> Plan:
     """What is to be done for a deployment that should be there."""
     return run(CHECKS if situation.desired is not None else KEEPING_CHECKS, situation)
-
-
-def look(inventory: Inventory, word: str) -> None:
-    """Raise `Unseen` if this part of the inventory did not answer."""
-    if word in inventory.unknown or word in inventory.problems:
-        raise Unseen(inventory.problems.get(word, Unavailable(f"the {word} could not be looked at")))
 
 
 # --- the bucket and what lies in it ---
@@ -297,9 +194,9 @@ def check_firewall(now: Situation) -> Step | None:
 
 def check_visible(now: Situation) -> Step | None:
     """Where a zone does not answer, a VM may be there that cannot be seen: none is made."""
-    if now.seen.instance is not None and now.seen.address is not None:
+    if now.seen.instance is not None and (now.seen.address is not None or now.desired is None):
         return None
-    zones = {*_wanted(now).zones, *([now.seen.intent.zone] if now.seen.intent else [])}
+    zones = {*now.zones, *([now.seen.intent.zone] if now.seen.intent else [])}
     scopes = {f"zones/{zone}" for zone in zones} | {f"regions/{region_of(zone)}" for zone in zones}
     silent = sorted(scopes & now.seen.inventory.unknown)
     if silent:
@@ -312,7 +209,8 @@ def check_visible(now: Situation) -> Step | None:
 def check_address(now: Situation) -> Step | None:
     address = now.seen.address
     if address is None:
-        make = actions.ReserveAddress(needed_region(now), now.owner.cloud_name, now.owner.labels)
+        region = needed_region(now.seen.instance, now.seen.intent, _wanted(now).zones)
+        make = actions.ReserveAddress(region, now.owner.cloud_name, now.owner.labels)
         return Step((make,), Reason.PROVISIONING, "the address is being reserved", OPERATION)
     if not address.address or address.status == "RESERVING":
         return Step((), Reason.PROVISIONING, "the address is being reserved", OPERATION)
@@ -445,13 +343,13 @@ def _intent(now: Situation) -> Intent:
     return Intent(name=now.owner.cloud_name, zone=zone, request_id=now.request_id)
 
 
-def needed_region(now: Situation) -> str:
-    """Where the address has to be: beside the VM."""
-    if now.seen.instance is not None:
-        return region_of(now.seen.instance.zone)
-    if now.seen.intent is not None and now.seen.intent.operation is None:
-        return region_of(now.seen.intent.zone)
-    return _wanted(now).region
+def needed_region(instance: Instance | None, intent: Intent | None, zones: tuple[str, ...]) -> str:
+    """Where the address has to be: beside the VM, or where it is going to be."""
+    if instance is not None:
+        return region_of(instance.zone)
+    if intent is not None and intent.operation is None:
+        return region_of(intent.zone)
+    return region_of(zones[0])
 
 
 def _labelled(labels: Mapping[str, str], shared: Shared) -> bool:
@@ -489,4 +387,5 @@ KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_surplus),
     (Room.INSTANCE, check_insert),
     (Room.INSTANCE, check_started),
+    (Room.INSTANCE, check_visible),
 )

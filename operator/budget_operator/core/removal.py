@@ -14,7 +14,7 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Address, Instance, Inventory
-from budget_operator.core.plan import CHANGE, OPERATION, SOON, Plan, Step, Unseen, look
+from budget_operator.core.steps import CHANGE, OPERATION, SOON, Plan, Step, Unseen, look
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,139 @@
+"""One pass over a deployment that is being deleted: the finalizer goes when a fresh picture shows nothing.
+
+What is still to be removed is decided by `removal`.
+"""
+
+from contextlib import AbstractContextManager
+from datetime import timedelta
+
+from budget_operator.core import observe, removal
+from budget_operator.core import status as statuses
+from budget_operator.core.actions import Room
+from budget_operator.core.api import FINALIZER, Intent
+from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.errors import BudgetError, NotFound
+from budget_operator.core.execution import Execution, Means, Outcome
+from budget_operator.core.gateways import Document, Kubernetes
+from budget_operator.core.inputs import key_secret
+from budget_operator.core.memory import Memory
+from budget_operator.core.names import Owner, Shared
+from budget_operator.core.observed import Instance, Inventory, OperationRef
+from budget_operator.core.settings import Settings
+from budget_operator.core.steps import CHANGE, OPERATION, SOON, Plan
+
+# How long an insert that was decided but never confirmed may still bring a VM into being.
+UNRESOLVED_GRACE = timedelta(seconds=30)
+
+
+class Deletion:
+    """Of one deployment."""
+
+    def __init__(
+        self, kube: Kubernetes, means: Means, settings: Settings, owner: Owner, memory: Memory
+    ) -> None:
+        self._kube = kube
+        self._means = means
+        self._settings = settings
+        self._owner = owner
+        self._shared = Shared(settings.installation)
+        self._memory = memory
+        self._problems: dict[Room, BudgetError] = {}
+
+    def run(self, document: Document, sharing: AbstractContextManager[object]) -> float | None:
+        """The pass; seconds until the next one, or None once nothing is left."""
+        self._memory.new_generation(int(document["metadata"].get("generation", 1)))
+        execution = Execution(self._means, self._memory, None, _never)
+        execution.poll()
+        intent = statuses.read(document).instance
+        try:
+            inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
+        except BudgetError as error:
+            blind = Plan((), dict.fromkeys(Room, error), frozenset(Room))
+            return self._tell(document, execution.run(blind, intent))
+        intent, pending, extra = self._intent(intent, inventory)
+        # Nobody else may come to the same conclusion about what is shared, or use it, until this is done.
+        with sharing:
+            remains = self._remains(inventory, pending, extra)
+            outcome = execution.run(removal.plan(remains), intent)
+            if not (outcome.open or outcome.problems or self._memory.operations or outcome.acted):
+                self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))
+                self._kube.remove_finalizer(document)
+                return None
+        return self._tell(document, outcome)
+
+    def _intent(
+        self, intent: Intent | None, inventory: Inventory
+    ) -> tuple[Intent | None, str, tuple[Instance, ...]]:
+        """An insert that may still make a VM: (what is open of it, why to wait, a VM it made)."""
+        if intent is None:
+            return None, "", ()
+        if any(observe.own_instances(inventory, self._owner, ())):
+            return None, "", ()
+        try:
+            made = self._means.cloud.compute.instance(intent.zone, intent.name)
+            if made is not None and self._owner.owns(made.labels):
+                return None, "", (made,)
+            ended = self._has_ended(intent)
+        except BudgetError as error:
+            self._problems[Room.INSTANCE] = error
+            return intent, "", ()
+        return (None, "", ()) if ended else (intent, f"waits for the VM begun in {intent.zone}", ())
+
+    def _has_ended(self, intent: Intent) -> bool:
+        if intent.operation is not None:
+            ref = OperationRef(intent.operation, f"zones/{intent.zone}")
+            state = self._means.cloud.compute.operation(ref)
+            return state is None or state.done
+        now = self._means.clock()
+        self._memory.unresolved_since = self._memory.unresolved_since or now
+        return now - self._memory.unresolved_since >= UNRESOLVED_GRACE
+
+    def _remains(self, inventory: Inventory, pending: str, extra: tuple[Instance, ...]) -> removal.Remains:
+        last = not any(self._needs_shared(other) for other in self._kube.all_deployments())
+        return removal.Remains(
+            owner=self._owner,
+            shared=self._shared,
+            inventory=inventory,
+            instances=observe.own_instances(inventory, self._owner, ()) + extra,
+            addresses=observe.own_addresses(inventory, self._owner),
+            pending=pending,
+            objects=self._objects(inventory, last=last),
+            last=last,
+            problems=self._problems,
+        )
+
+    def _needs_shared(self, other: Document) -> bool:
+        """Any other deployment, also one that is being deleted until it has let go."""
+        metadata = other["metadata"]
+        if (metadata["namespace"], metadata["name"]) == (self._owner.namespace, self._owner.name):
+            return False
+        return not metadata.get("deletionTimestamp") or FINALIZER in metadata.get("finalizers", ())
+
+    def _objects(self, inventory: Inventory, *, last: bool) -> tuple[str, ...]:
+        if inventory.bucket is None:
+            return ()
+        try:
+            return self._means.cloud.storage.objects("" if last else objects_prefix(self._owner.cloud_name))
+        except NotFound:
+            return ()
+        except BudgetError as error:
+            self._problems[Room.ARTIFACT] = error
+            return ()
+
+    def _tell(self, document: Document, outcome: Outcome) -> float:
+        before, now = statuses.read(document), self._means.clock()
+        after = statuses.deleting(before, int(document["metadata"].get("generation", 1)), outcome, now)
+        patch = statuses.merge_patch(document.get("status") or {}, statuses.dump(after))
+        if patch:
+            document = self._kube.patch_status(document, patch)
+            for event in statuses.events(before.conditions, after.conditions):
+                self._kube.event(document, event.kind, event.reason, event.message)
+        if self._memory.operations:
+            outcome.again(OPERATION)
+        if outcome.acted:
+            outcome.again(SOON)
+        return CHANGE if outcome.after is None else outcome.after
+
+
+def _never(intent: Intent) -> None:
+    raise AssertionError(f"nothing is made while {intent.name} is being deleted")

@@ -1,0 +1,216 @@
+"""Runs a plan's steps without waiting for anything: request ids, operations in flight, pauses, isolation of
+the rooms. What the steps are is decided by `plan` and `removal`.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from budget_operator.core import errors
+from budget_operator.core.actions import (
+    Action,
+    DeleteObject,
+    InsertInstance,
+    Room,
+    SetMachineType,
+    StartInstance,
+    Upload,
+)
+from budget_operator.core.api import Intent
+from budget_operator.core.capacity import Capacity, Offer
+from budget_operator.core.errors import BudgetError, Disposition
+from budget_operator.core.gateways import Cloud
+from budget_operator.core.memory import Memory, Started
+from budget_operator.core.observed import Instance, OperationState
+from budget_operator.core.operations import operation_error
+from budget_operator.core.steps import OPERATION, SOON, Plan, Step
+
+log = logging.getLogger(__name__)
+
+# After these Google certainly made nothing: the next insert may be another one.
+REFUSALS = (
+    errors.CapacityExhausted,
+    errors.QuotaExceeded,
+    errors.PermissionDenied,
+    errors.InvalidSpec,
+    errors.NotFound,
+)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What all passes of the process share."""
+
+    cloud: Cloud
+    capacity: Capacity
+    clock: Callable[[], datetime]
+    jitter: Callable[[], float]  # between 0 and 1
+
+
+@dataclass
+class Outcome:
+    """What became of a plan."""
+
+    problems: dict[Room, BudgetError]
+    unseen: frozenset[Room] = frozenset()
+    open: dict[Room, Step] = field(default_factory=dict)  # steps whose end was not seen yet
+    intent: Intent | None = None
+    acted: bool = False
+    after: float | None = None  # seconds to the next pass; None = nothing asks for one
+
+    def again(self, seconds: float) -> None:
+        """Ask for the next pass, at the latest in so many seconds."""
+        self.after = seconds if self.after is None else min(self.after, seconds)
+
+
+class Execution:
+    """Of one pass over one deployment. `persist` writes an insert's intent down before the insert is made."""
+
+    def __init__(
+        self,
+        means: Means,
+        memory: Memory,
+        instance: Instance | None,
+        persist: Callable[[Intent], None],
+    ) -> None:
+        self._means = means
+        self._memory = memory
+        self._instance = instance
+        self._persist = persist
+        self._outcome = Outcome({})
+
+    def poll(self) -> None:
+        """Look at the operations in flight; one that failed is a trouble of its room."""
+        for resource, started in list(self._memory.operations.items()):
+            try:
+                state = self._means.cloud.compute.operation(started.ref)
+            except BudgetError as error:
+                log.info("operation %s could not be polled: %s", started.ref.name, error.message)
+                continue
+            if state is not None and not state.done:
+                continue
+            del self._memory.operations[resource]
+            failure = operation_error(state) if state is not None else None
+            if failure is not None:
+                self._note(started.room, started.action, failure)
+
+    def insert_ended(self, state: OperationState, lost: InsertInstance) -> None:
+        """An insert whose operation was in the status has ended without an instance."""
+        failure = operation_error(state)
+        if failure is not None:
+            self._note(Room.INSTANCE, lost, failure)
+
+    def run(self, plan: Plan, intent: Intent | None) -> Outcome:
+        """Perform what is due."""
+        self._outcome = Outcome(dict(plan.problems), plan.unseen, intent=intent)
+        for room, error in plan.problems.items():
+            now = self._means.clock()
+            trouble = self._memory.note_seen(room, error, now, self._means.jitter())
+            self._outcome.again((trouble.until - now).total_seconds())
+        closed: set[Room] = set()
+        for room, step in plan.steps:
+            if room in closed:
+                self._leave_open(room, step)
+            elif not self._step(room, step):
+                closed.add(room)
+        for room in Room:
+            if room not in self._outcome.problems and room not in self._outcome.open:
+                self._memory.troubles.pop(room, None)
+        return self._outcome
+
+    def _leave_open(self, room: Room, step: Step) -> None:
+        if step.reason:
+            self._outcome.open.setdefault(room, step)
+
+    def _step(self, room: Room, step: Step) -> bool:
+        """One step; False if it could not be done and the room is closed for the rest of the pass."""
+        now = self._means.clock()
+        resting = self._memory.resting(room, now)
+        if resting is None and step.failure is not None and room not in self._memory.troubles:
+            resting = self._memory.note(room, step.failure, now, self._means.jitter())
+        if resting is not None:
+            self._outcome.problems.setdefault(room, resting.error)
+            self._outcome.again((resting.until - now).total_seconds())
+            self._leave_open(room, step)
+            return False
+        done = all(self._perform(room, action) for action in step.actions)
+        if done and step.failure is not None:
+            self._memory.note(room, step.failure, now, self._means.jitter())
+        if not (done and step.completes):
+            self._leave_open(room, step)
+        self._outcome.again(step.after)
+        return done
+
+    def _perform(self, room: Room, action: Action) -> bool:
+        if action.resource and action.resource in self._memory.operations:
+            self._outcome.again(OPERATION)
+            return False
+        if isinstance(action, InsertInstance):
+            self._persist(action.intent)
+            self._outcome.intent = action.intent
+            request_id = action.intent.request_id
+        else:
+            request_id = self._memory.request_ids.setdefault(action.key, str(uuid.uuid4()))
+        self._outcome.acted = True
+        try:
+            started = action.perform(self._means.cloud, request_id)
+        except BudgetError as error:
+            self._refused(room, action, error)
+            return False
+        except Exception as error:
+            log.exception("%s failed in a way that no gateway knows", action.key)
+            self._refused(room, action, BudgetError(f"{action.key}: {type(error).__name__}"))
+            return False
+        finally:
+            self._memory.acted_at = self._means.clock()
+            if action.shared:
+                self._means.cloud.snapshots.forget()
+        self._memory.request_ids.pop(action.key, None)
+        if isinstance(action, InsertInstance) and started is not None:
+            self._outcome.intent = action.intent.model_copy(update={"operation": started.name})
+        elif started is not None:
+            self._memory.operations[action.resource] = Started(room, action, started)
+        self._remember_object(action)
+        return True
+
+    def _refused(self, room: Room, action: Action, error: BudgetError) -> None:
+        if error.disposition is not Disposition.BACK_OFF:
+            self._memory.request_ids.pop(action.key, None)  # an answer came: the next attempt is another one
+        if isinstance(action, InsertInstance) and isinstance(error, REFUSALS):
+            self._outcome.intent = None
+        self._note(room, action, error)
+
+    def _note(self, room: Room, action: Action, error: BudgetError) -> None:
+        """Remember a failed call or operation; what it teaches about capacity and machine types as well."""
+        now, pause = self._means.clock(), None
+        if isinstance(error, errors.CapacityExhausted):
+            pause = self._sold_out(action, now)
+        if isinstance(action, SetMachineType) and error.disposition is not Disposition.BACK_OFF:
+            self._memory.refused = (action.machine_type, error)
+            pause = SOON  # the VM starts again with the type it had
+        trouble = self._memory.note(room, error, now, self._means.jitter(), pause)
+        if not (error.disposition is Disposition.OBSERVE and trouble.attempts == 1):
+            self._outcome.problems.setdefault(room, error)
+        self._outcome.again((trouble.until - now).total_seconds())
+
+    def _sold_out(self, action: Action, now: datetime) -> float | None:
+        capacity = self._means.capacity
+        if isinstance(action, InsertInstance):
+            request = action.request
+            offer = Offer(request.zone, request.machine_type, request.provisioning_model)
+            capacity.refuse(offer, now)
+            return SOON  # the next zone is tried at once
+        if isinstance(action, StartInstance) and self._instance is not None:
+            vm = self._instance
+            capacity.refuse(Offer(vm.zone, vm.machine_type, vm.provisioning_model), now)
+        return None
+
+    def _remember_object(self, action: Action) -> None:
+        if self._memory.objects is None:
+            return
+        if isinstance(action, Upload):
+            self._memory.objects |= {action.blob.name}
+        elif isinstance(action, DeleteObject):
+            self._memory.objects -= {action.name}

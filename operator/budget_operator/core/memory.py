@@ -1,0 +1,129 @@
+"""What the process remembers of a deployment between passes: troubles, operations in flight, probes.
+
+All of it may be lost at any moment: a new process finds the same end, only later. What must not be lost is in
+the status (`Status.instance`) or on the VM.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from budget_operator.core.actions import Action, Room
+from budget_operator.core.errors import (
+    BudgetError,
+    CapacityExhausted,
+    Disposition,
+    NameConflict,
+    ResourceNotReady,
+)
+from budget_operator.core.observed import OperationRef
+
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
+OBSERVE_PAUSE = 1.0
+NOT_READY_PAUSE = 5.0
+CAPACITY_PAUSE = 30.0
+CONFLICT_PAUSE = 60.0
+WAIT_PAUSE = 60.0
+OBJECTS_TRUSTED = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The last failure of a room, and until when it rests."""
+
+    error: BudgetError
+    attempts: int
+    until: datetime
+    rests: bool  # nothing is done in the room until then; otherwise it is only looked at again
+
+
+@dataclass(frozen=True)
+class Started:
+    """An operation in flight."""
+
+    room: Room
+    action: Action
+    ref: OperationRef
+
+
+@dataclass
+class Memory:
+    """One deployment's."""
+
+    uid: str
+    since: datetime
+    generation: int | None = None
+    troubles: dict[Room, Trouble] = field(default_factory=dict)
+    operations: dict[str, Started] = field(default_factory=dict)  # by resource
+    request_ids: dict[str, str] = field(default_factory=dict)  # by the key of the action being attempted
+    acted_at: datetime | None = None
+    objects: frozenset[str] | None = None
+    objects_at: datetime | None = None
+    refused: tuple[str, BudgetError] | None = None  # a machine type that Google refused for this VM
+    probed_at: datetime | None = None
+    probe_ok: bool = False
+    failing_since: datetime | None = None
+    motion_since: datetime | None = None
+    unresolved_since: datetime | None = None  # deletion waits for an insert that was never confirmed
+    failures: int = 0  # passes in a row that did not come to their end
+
+    def new_generation(self, generation: int) -> None:
+        """A new spec is picked up at once: nothing rests any longer."""
+        if generation != self.generation:
+            self.generation = generation
+            self.troubles.clear()
+            self.refused = None
+            self.motion_since = None
+
+    def note(
+        self, room: Room, error: BudgetError, now: datetime, jitter: float, pause: float | None = None
+    ) -> Trouble:
+        """Remember a failure; the pause grows while the room keeps failing."""
+        return self._noted(room, error, now, jitter, pause, rests=True)
+
+    def note_seen(self, room: Room, error: BudgetError, now: datetime, jitter: float) -> Trouble:
+        """Remember what stands in the way; it is looked at again without keeping the room from acting."""
+        before = self.troubles.get(room)
+        if before is not None and before.rests and before.until > now:
+            return before
+        return self._noted(room, error, now, jitter, None, rests=False)
+
+    def _noted(
+        self,
+        room: Room,
+        error: BudgetError,
+        now: datetime,
+        jitter: float,
+        pause: float | None,
+        *,
+        rests: bool,
+    ) -> Trouble:
+        before = self.troubles.get(room)
+        attempts = 1 if before is None else before.attempts + 1
+        wait = pause if pause is not None else pause_after(error, attempts, jitter)
+        trouble = Trouble(error, attempts, now + timedelta(seconds=wait), rests)
+        self.troubles[room] = trouble
+        return trouble
+
+    def resting(self, room: Room, now: datetime) -> Trouble | None:
+        """The trouble because of which nothing is done in the room now."""
+        trouble = self.troubles.get(room)
+        return trouble if trouble is not None and trouble.rests and trouble.until > now else None
+
+    def known_objects(self, now: datetime) -> frozenset[str] | None:
+        """The bucket's objects below our prefix, as long as the last look is trusted."""
+        if self.objects_at is None or now - self.objects_at > OBJECTS_TRUSTED:
+            return None
+        return self.objects
+
+
+def pause_after(error: BudgetError, attempts: int, jitter: float) -> float:
+    """Seconds to rest after the n-th failure in a row; `jitter` is between 0 and 1."""
+    if error.disposition is Disposition.STALL:
+        return CONFLICT_PAUSE if isinstance(error, NameConflict) else LONGEST_PAUSE
+    if error.disposition is Disposition.WAIT:
+        if isinstance(error, ResourceNotReady):
+            return NOT_READY_PAUSE
+        return CAPACITY_PAUSE if isinstance(error, CapacityExhausted) else WAIT_PAUSE
+    first = OBSERVE_PAUSE if error.disposition is Disposition.OBSERVE else FIRST_PAUSE
+    grown = min(LONGEST_PAUSE, first * 2.0 ** min(attempts - 1, 16))
+    return grown * (0.8 + 0.2 * jitter)

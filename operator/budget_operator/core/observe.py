@@ -1,0 +1,161 @@
+"""Looks at the cloud for one deployment and picks out what is its own. Never changes anything.
+
+The shared picture comes from `Snapshots`; only what it cannot tell is looked up here: whether a stranger
+holds a name, how an insert ended, which objects lie below the deployment's prefix.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from budget_operator.core import errors
+from budget_operator.core.actions import Room
+from budget_operator.core.api import Intent
+from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.errors import BudgetError
+from budget_operator.core.gateways import Cloud
+from budget_operator.core.memory import Memory
+from budget_operator.core.names import Owner
+from budget_operator.core.observed import (
+    Address,
+    Instance,
+    InstanceStatus,
+    Inventory,
+    OperationRef,
+    OperationState,
+)
+from budget_operator.core.plan import needed_region
+from budget_operator.core.steps import Observation
+
+FRESH = timedelta(seconds=5)  # how old a picture may be while something is in motion
+
+
+def snapshot(cloud: Cloud, memory: Memory, now: datetime) -> Inventory:
+    """A picture that shows everything this process did for the deployment."""
+    newest = memory.acted_at or memory.since
+    if memory.motion_since is not None:
+        newest = max(newest, now - FRESH)
+    return cloud.snapshots.snapshot(newer_than=newest)
+
+
+def own_instances(inventory: Inventory, owner: Owner, zones: tuple[str, ...]) -> tuple[Instance, ...]:
+    """The deployment's instances, the one to keep first."""
+
+    def rank(instance: Instance) -> tuple[bool, int, str]:
+        place = zones.index(instance.zone) if instance.zone in zones else len(zones)
+        return instance.status is not InstanceStatus.RUNNING, place, instance.zone
+
+    found = [vm for vm in inventory.instances if vm.name == owner.cloud_name and owner.owns(vm.labels)]
+    return tuple(sorted(found, key=rank))
+
+
+def own_addresses(inventory: Inventory, owner: Owner) -> tuple[Address, ...]:
+    """The deployment's addresses."""
+    return tuple(
+        address
+        for address in inventory.addresses
+        if address.name == owner.cloud_name and owner.owns(address.labels)
+    )
+
+
+class Observer:
+    """Of one pass over one deployment."""
+
+    def __init__(self, cloud: Cloud, owner: Owner, memory: Memory, clock: Callable[[], datetime]) -> None:
+        self._cloud = cloud
+        self._owner = owner
+        self._memory = memory
+        self._clock = clock
+        self._problems: dict[Room, BudgetError] = {}
+        self._strangers: list[str] = []
+
+    def observe(
+        self, inventory: Inventory, zones: tuple[str, ...], intent: Intent | None, *, making: bool
+    ) -> Observation:
+        """Complete the picture. `making`: what is missing will be made, so strangers are looked for."""
+        instances = own_instances(inventory, self._owner, zones)
+        instance = instances[0] if instances else None
+        if instance is None and making:
+            instance = self._look_for_instance(zones, intent)
+        intent, insert = self._insert(intent, instance)
+        region = needed_region(instance, intent, zones)
+        addresses = own_addresses(inventory, self._owner)
+        address = next((found for found in addresses if found.region == region), None)
+        if address is None and making:
+            address = self._look_for_address(region)
+        return Observation(
+            inventory=inventory,
+            instance=instance,
+            surplus=instances[1:],
+            address=address,
+            stale_addresses=tuple(found for found in addresses if found.region != region),
+            strangers=tuple(self._strangers),
+            objects=self._objects(inventory) if making else None,
+            intent=intent,
+            insert=insert,
+            problems=self._problems,
+        )
+
+    def _look_for_instance(self, zones: tuple[str, ...], intent: Intent | None) -> Instance | None:
+        """Ours where the picture is too old to show it; a stranger under our name is remembered."""
+        name, found = self._owner.cloud_name, None
+        for zone in dict.fromkeys((*([intent.zone] if intent else []), *zones)):
+            try:
+                seen = self._cloud.compute.instance(zone, name)
+            except BudgetError as error:
+                self._problems.setdefault(Room.INSTANCE, error)
+                continue
+            if seen is not None and self._owner.owns(seen.labels):
+                found = found or seen
+            elif seen is not None:
+                self._stranger(f"instance {name} in {zone}")
+        return found
+
+    def _look_for_address(self, region: str) -> Address | None:
+        name = self._owner.cloud_name
+        try:
+            seen = self._cloud.compute.address(region, name)
+        except BudgetError as error:
+            self._problems.setdefault(Room.INSTANCE, error)
+            return None
+        if seen is None or self._owner.owns(seen.labels):
+            return seen
+        self._stranger(f"address {name} in {region}")
+        return None
+
+    def _stranger(self, what: str) -> None:
+        self._strangers.append(f"{what} exists without the labels of this deployment; it is left alone")
+
+    def _insert(
+        self, intent: Intent | None, instance: Instance | None
+    ) -> tuple[Intent | None, OperationState | None]:
+        """The intent if it is still open, and its operation. What ended is forgotten."""
+        if intent is None:
+            return None, None
+        if intent.operation is None:
+            return (intent if instance is None else None), None
+        try:
+            state = self._cloud.compute.operation(OperationRef(intent.operation, f"zones/{intent.zone}"))
+        except BudgetError as error:
+            if instance is None:
+                self._problems.setdefault(Room.INSTANCE, error)
+            return intent, None
+        if state is None:  # Google has forgotten it: what is there counts
+            return None, None
+        return (None if state.done else intent), state
+
+    def _objects(self, inventory: Inventory) -> frozenset[str] | None:
+        if inventory.bucket is None:
+            self._memory.objects = None
+            return None
+        known = self._memory.known_objects(self._clock())
+        if known is not None:
+            return known
+        try:
+            names = self._cloud.storage.objects(objects_prefix(self._owner.cloud_name))
+        except errors.NotFound:
+            return None
+        except BudgetError as error:
+            self._problems[Room.ARTIFACT] = error
+            return None
+        self._memory.objects, self._memory.objects_at = frozenset(names), self._clock()
+        return self._memory.objects

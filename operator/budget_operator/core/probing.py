@@ -1,0 +1,125 @@
+"""Asks the endpoint and the VM: when requests are due, which ones, and what is remembered of them.
+
+What the answers mean is decided by `serving`.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from budget_operator.core.api import Spec, Status
+from budget_operator.core.conditions import Type, is_true
+from budget_operator.core.errors import BudgetError
+from budget_operator.core.gateways import Cloud
+from budget_operator.core.memory import Memory
+from budget_operator.core.observed import GuestReport, Instance, Probe
+from budget_operator.core.serving import Glimpse, active_revision
+
+log = logging.getLogger(__name__)
+
+PROBE_EVERY = timedelta(seconds=60)
+# How often a deployment in motion is looked at: the first so many seconds, then rarer.
+PACES = ((180.0, 5.0), (600.0, 10.0))
+SLOWEST_PACE = 30.0
+
+
+def motion_pause(memory: Memory, now: datetime, *, moving: bool) -> float:
+    """Seconds to the next look; remembers since when something moves."""
+    if not moving:
+        memory.motion_since = None
+        return SLOWEST_PACE
+    memory.motion_since = memory.motion_since or now
+    elapsed = (now - memory.motion_since).total_seconds()
+    pace = next((pause for until, pause in PACES if elapsed < until), SLOWEST_PACE)
+    return min(pace, PACES[0][1]) if memory.failing_since is not None else pace
+
+
+class Probing:
+    """Of one pass over one deployment."""
+
+    def __init__(self, cloud: Cloud, memory: Memory, clock: Callable[[], datetime], before: Status) -> None:
+        self._cloud = cloud
+        self._memory = memory
+        self._clock = clock
+        self._before = before
+
+    def look(
+        self,
+        *,
+        instance: Instance | None,
+        running: bool | None,
+        ip: str | None,
+        target: str | None,
+        spec: Spec | None,
+        token: str,
+    ) -> Glimpse:
+        """Make the requests that are due."""
+        ca = self._before.ca_certificate or ""
+        memory, now = self._memory, self._clock()
+        if running is False or ip is None:
+            memory.failing_since = memory.probed_at = None
+            return Glimpse(running=False, due=False, target=target, ca=ca)
+        settled = self._settled(target)
+        if settled and memory.probe_ok and memory.probed_at and now - memory.probed_at < PROBE_EVERY:
+            return Glimpse(running=running, due=False, target=target, ca=ca)
+        asking = not settled or not ca or (memory.probed_at is not None and not memory.probe_ok)
+        report = self._report(instance) if asking else None
+        ca = (report.ca_certificate if report is not None else "") or ca
+        ready = self._cloud.prober.ready(f"https://{ip}", ca) if ca else None
+        glimpse = Glimpse(
+            running=running,
+            due=True,
+            target=target,
+            ca=ca,
+            report=report,
+            ready=ready,
+            prediction=self._prediction(f"https://{ip}", ca, ready, report, spec, token),
+            failure_seconds=float(spec.readiness.failure_seconds) if spec is not None else 60.0,
+        )
+        return self._remembered(glimpse, instance if asking else None)
+
+    def _settled(self, target: str | None) -> bool:
+        conditions = self._before.conditions
+        serves = is_true(conditions, Type.MODEL_SERVING) and is_true(conditions, Type.CERTIFICATE_VALID)
+        return serves and (target is None or self._before.revision.active == target)
+
+    def _prediction(
+        self,
+        url: str,
+        ca: str,
+        ready: Probe | None,
+        report: GuestReport | None,
+        spec: Spec | None,
+        token: str,
+    ) -> Probe | None:
+        """A real prediction, whenever another revision or another boot answers than before."""
+        if ready is None or not ready.ok or spec is None or spec.readiness.payload is None or not token:
+            return None
+        active = ready.revision or (report.active if report is not None else None)
+        known = is_true(self._before.conditions, Type.MODEL_SERVING)
+        if known and active in (None, self._before.revision.active):
+            return None
+        return self._cloud.prober.predict(url, ca, token, dict(spec.readiness.payload))
+
+    def _remembered(self, glimpse: Glimpse, instance: Instance | None) -> Glimpse:
+        memory, now = self._memory, self._clock()
+        memory.probed_at, memory.probe_ok = now, glimpse.ok
+        if glimpse.ok:
+            memory.failing_since = None
+            if instance is None or active_revision(self._before, glimpse) != glimpse.target:
+                return glimpse
+            # The seconds of the boot are told after the switch: the first report may be older than it.
+            return replace(glimpse, report=self._report(instance) or glimpse.report)
+        memory.failing_since = memory.failing_since or now
+        failing = (now - memory.failing_since).total_seconds()
+        return replace(glimpse, failing_seconds=failing)
+
+    def _report(self, instance: Instance | None) -> GuestReport | None:
+        if instance is None:
+            return None
+        try:
+            return self._cloud.compute.guest_report(instance.zone, instance.name)
+        except BudgetError as error:
+            log.info("the report of %s could not be read: %s", instance.name, error.message)
+            return None

@@ -1,0 +1,180 @@
+"""What the VM serves: judged from real requests through the public URL, explained by what the VM says. Pure.
+
+The VM's own report is untrusted: it explains why nothing answers, it never proves that something does.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from budget_operator.core.api import Failure, Status
+from budget_operator.core.conditions import Reason, Type, Verdict, find, is_true, kept
+from budget_operator.core.observed import GuestReport, Probe
+
+MESSAGE_LIMIT = 1024
+LOG_LIMIT = 4096
+LONGEST_BOOT_SECONDS = 30 * 86_400.0
+GUEST_REASONS = frozenset(
+    {
+        Reason.REQUIREMENTS_FAILED,
+        Reason.LOAD_FAILED,
+        Reason.ARTIFACT_INVALID,
+        Reason.READINESS_FAILED,
+        Reason.IMAGE_PULL_FAILED,
+    }
+)
+_PREPARING = frozenset({"artifact", "environment", "load"})
+_WORD = re.compile(r"[A-Z][A-Za-z]{0,62}")
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What one pass saw of the endpoint."""
+
+    running: bool | None  # None: the VM's state could not be seen
+    due: bool  # requests were made in this pass
+    target: str | None  # the revision that should serve, if the spec is usable
+    ca: str  # PEM; empty = not known yet
+    report: GuestReport | None = None
+    ready: Probe | None = None
+    prediction: Probe | None = None
+    failing_seconds: float = 0.0  # how long requests have been failing
+    failure_seconds: float = 60.0  # how long a serving endpoint may
+
+    @property
+    def ok(self) -> bool:
+        """Every request that was made succeeded."""
+        return self.ready is not None and self.ready.ok and (self.prediction is None or self.prediction.ok)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The judgement."""
+
+    model: Verdict
+    certificate: Verdict
+    active: str | None
+    failure: Failure | None
+    boot: Mapping[str, float] = field(default_factory=dict)
+    ca: str = ""
+
+    def in_motion(self, target: str | None) -> bool:
+        """Something is expected to change by itself."""
+        return self.model.status != "True" or (target is not None and self.active != target)
+
+
+def judge(before: Status, glimpse: Glimpse) -> Serving:
+    """Conditions, active revision and last failure after one glimpse."""
+    return replace(_judged(before, glimpse), ca=glimpse.ca)
+
+
+def _judged(before: Status, glimpse: Glimpse) -> Serving:
+    boot = _boot(glimpse.report) or before.boot
+    if glimpse.running is False:
+        down = Verdict("False", Reason.INSTANCE_NOT_RUNNING, "the VM is not running")
+        certificate = kept(before.conditions, Type.CERTIFICATE_VALID, "the VM is not running")
+        return Serving(down, certificate, None, _failure(before, glimpse), boot)
+    if not glimpse.due:
+        model = kept(before.conditions, Type.MODEL_SERVING, "not asked yet")
+        certificate = kept(before.conditions, Type.CERTIFICATE_VALID, "not asked yet")
+        return Serving(model, certificate, before.revision.active, before.last_failure, boot)
+    if glimpse.ok:
+        return _answering(before, glimpse, boot)
+    if is_true(before.conditions, Type.MODEL_SERVING) and glimpse.failing_seconds < glimpse.failure_seconds:
+        model = kept(before.conditions, Type.MODEL_SERVING, "")
+        return Serving(
+            model, _certificate(before, glimpse), before.revision.active, before.last_failure, boot
+        )
+    failure = _failure(before, glimpse)
+    return Serving(_silent(before, glimpse), _certificate(before, glimpse), None, failure, boot)
+
+
+def _answering(before: Status, glimpse: Glimpse, boot: Mapping[str, float]) -> Serving:
+    active = active_revision(before, glimpse)
+    message = "a request through the public URL succeeded"
+    model = Verdict("True", Reason.ANSWERING, message)
+    done = active is not None and active == glimpse.target
+    failure = None if done else _failure(before, glimpse)
+    return Serving(model, _certificate(before, glimpse), active, failure, boot)
+
+
+def active_revision(before: Status, glimpse: Glimpse) -> str | None:
+    """The revision the endpoint names; else what the VM says; else what was known."""
+    named = glimpse.ready.revision if glimpse.ready is not None else None
+    told = glimpse.report.active if glimpse.report is not None else None
+    return named or told or before.revision.active
+
+
+def _silent(before: Status, glimpse: Glimpse) -> Verdict:
+    """Why nothing answers, in the order of what helps most."""
+    failure = guest_failure(glimpse)
+    if failure is not None:
+        return Verdict("False", failure.reason, failure.message)
+    if glimpse.prediction is not None and not glimpse.prediction.ok:
+        return Verdict("False", Reason.READINESS_FAILED, glimpse.prediction.message[:MESSAGE_LIMIT])
+    seen = (
+        glimpse.ready.message[:MESSAGE_LIMIT] if glimpse.ready is not None else "no certificate authority yet"
+    )
+    phase = glimpse.report.phase if glimpse.report is not None else ""
+    if phase in _PREPARING:
+        return Verdict("False", Reason.LOADING, f"the VM prepares the model (phase {phase})")
+    was = find(before.conditions, Type.MODEL_SERVING)
+    served = was is not None and (was.status == "True" or was.reason == Reason.NOT_ANSWERING)
+    if not served:
+        return Verdict("False", Reason.BOOTING, f"the VM boots: {seen}")
+    return Verdict("False", Reason.NOT_ANSWERING, seen)
+
+
+def _certificate(before: Status, glimpse: Glimpse) -> Verdict:
+    if not glimpse.ca:
+        return Verdict(
+            "False", Reason.CERTIFICATE_PENDING, "the VM has not told its certificate authority yet"
+        )
+    seen = [probe for probe in (glimpse.ready, glimpse.prediction) if probe is not None]
+    if any(probe.certificate_ok for probe in seen):
+        return Verdict("True", Reason.VERIFIED, "the endpoint's certificate was verified")
+    message = seen[0].message[:MESSAGE_LIMIT] if seen else ""
+    if "certificate" in message or "TLS" in message:
+        return Verdict("False", Reason.NOT_VERIFIED, message)
+    return kept(before.conditions, Type.CERTIFICATE_VALID, message)  # no connection says nothing about it
+
+
+def guest_failure(glimpse: Glimpse) -> Failure | None:
+    """What the VM says went wrong with the wanted revision."""
+    report = glimpse.report
+    if report is None or not report.failure_reason:
+        return None
+    reason = report.failure_reason if _WORD.fullmatch(report.failure_reason) else ""
+    about_target = report.failure_revision in ("", glimpse.target)
+    if reason != Reason.IMAGE_PULL_FAILED and not about_target:
+        return None
+    return Failure(
+        reason=reason if reason in GUEST_REASONS else Reason.GUEST_FAILED,
+        message=report.failure_message[:MESSAGE_LIMIT] or "the VM gave no message",
+        log=_tail(report.failure_log),
+    )
+
+
+def _failure(before: Status, glimpse: Glimpse) -> Failure | None:
+    told = guest_failure(glimpse)
+    if told is not None:
+        return told
+    if glimpse.prediction is not None and not glimpse.prediction.ok:
+        message = glimpse.prediction.message[:MESSAGE_LIMIT]
+        return Failure(reason=Reason.READINESS_FAILED, message=message)
+    return before.last_failure
+
+
+def _tail(log: str) -> str:
+    return log.encode()[-LOG_LIMIT:].decode(errors="ignore")
+
+
+def _boot(report: GuestReport | None) -> dict[str, float]:
+    if report is None:
+        return {}
+    return {
+        phase: round(seconds, 1)
+        for phase, seconds in sorted(report.boot.items())
+        if math.isfinite(seconds) and 0 <= seconds <= LONGEST_BOOT_SECONDS
+    }

@@ -1,0 +1,319 @@
+"""From the outcome of a pass to the status, the merge patch that writes it and the Events that tell of it.
+
+Pure. The status is written once per pass and only if it changed; times are written only where something
+flipped.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from budget_operator.core.actions import Room
+from budget_operator.core.api import (
+    Condition,
+    Preemptions,
+    RevisionStatus,
+    Status,
+)
+from budget_operator.core.conditions import (
+    IN_MOTION,
+    Reason,
+    TriState,
+    Type,
+    Verdict,
+    Verdicts,
+    is_true,
+    is_warning,
+    kept,
+    merged,
+    ready,
+)
+from budget_operator.core.errors import BudgetError, Disposition
+from budget_operator.core.execution import Outcome
+from budget_operator.core.observed import Instance, InstanceStatus
+from budget_operator.core.serving import Serving
+from budget_operator.core.steps import Observation
+
+SERVED = frozenset({"Serving", "Updating", "Restarting"})
+PROVISIONING = {"SPOT": "Spot", "STANDARD": "Standard"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything one pass found out."""
+
+    generation: int
+    now: datetime
+    target: str | None  # the wanted revision; None if the spec cannot work
+    login_secret: str | None
+    logs: str | None
+    ca: str
+    stall: BudgetError | None
+    seen: Observation | None  # None: the cloud could not be looked at
+    outcome: Outcome
+    serving: Serving
+    preemptions: Preemptions
+
+
+def read(document: Mapping[str, Any]) -> Status:
+    """The status of a live object; one that is not readable counts as lost."""
+    try:
+        return Status.model_validate(document.get("status") or {})
+    except ValidationError:
+        return Status()
+
+
+def dump(status: Status) -> dict[str, Any]:
+    """The status as it travels."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch from one to the other; empty if nothing changed. Nulls remove keys."""
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            inner = merge_patch(old, value)
+            if inner:
+                patch[key] = inner
+        elif key not in before or old != value:
+            patch[key] = value
+    return patch
+
+
+def build(before: Status, facts: Facts) -> Status:
+    """The status after a pass over a deployment that should be there."""
+    verdicts = judge(before, facts)
+    instance = facts.seen.instance if facts.seen is not None else None
+    ip = _ip(before, facts)
+    target = facts.target or before.revision.target
+    intent = facts.outcome.intent
+    zone = instance.zone if instance is not None else (intent.zone if intent else None)
+    unseen = facts.seen is None or (instance is None and Room.INSTANCE in facts.outcome.unseen)
+    model = PROVISIONING.get(instance.provisioning_model) if instance is not None else None
+    return before.model_copy(
+        update={
+            "state": state(before, facts),
+            "endpoint": f"https://{ip}" if ip else None,
+            "ip": ip,
+            "zone": before.zone if unseen else zone,
+            "provisioning": before.provisioning if unseen else model,
+            "login_secret": facts.login_secret or before.login_secret,
+            "ca_certificate": facts.ca or None,
+            "revision": RevisionStatus(target=target, active=facts.serving.active),
+            "observed_generation": facts.generation,
+            "conditions": merged(before.conditions, verdicts, facts.generation, facts.now),
+            "boot": facts.serving.boot,
+            "logs": facts.logs or before.logs,
+            "preemptions": facts.preemptions,
+            "last_failure": facts.serving.failure,
+            "instance": intent,
+        }
+    )
+
+
+def judge(before: Status, facts: Facts) -> Verdicts:
+    """Every condition."""
+    stall = stalling(facts)
+    verdicts: dict[Type, Verdict] = {
+        Type.ARTIFACT_UPLOADED: _artifact(before, facts),
+        Type.KEEP_ALIVE_ARMED: _keep_alive(before, facts),
+        Type.INSTANCE_RUNNING: _instance(before, facts),
+        Type.MODEL_SERVING: facts.serving.model,
+        Type.CERTIFICATE_VALID: facts.serving.certificate,
+    }
+    verdicts[Type.READY] = ready(verdicts)
+    verdicts[Type.RECONCILING] = _reconciling(facts, stall, verdicts)
+    verdicts[Type.STALLED] = (
+        Verdict("False", Reason.UP_TO_DATE) if stall is None else Verdict("True", stall.reason, stall.message)
+    )
+    return verdicts
+
+
+def stalling(facts: Facts) -> BudgetError | None:
+    """The error that only the owner of the object, or of the project, can mend."""
+    if facts.stall is not None:
+        return facts.stall
+    problems = facts.outcome.problems.values()
+    return next((error for error in problems if error.disposition is Disposition.STALL), None)
+
+
+def _artifact(before: Status, facts: Facts) -> Verdict:
+    problem = facts.outcome.problems.get(Room.ARTIFACT)
+    if facts.target is None or Room.ARTIFACT in facts.outcome.unseen:
+        message = "not looked at" if problem is None else problem.message
+        return _kept_or_stalled(before, facts, Type.ARTIFACT_UPLOADED, message)
+    if problem is not None:
+        passing = problem.disposition is not Disposition.STALL
+        if passing and is_true(before.conditions, Type.ARTIFACT_UPLOADED):
+            # An earlier revision lies there and serves; Reconciling tells why the new one does not.
+            return kept(before.conditions, Type.ARTIFACT_UPLOADED, problem.message)
+        return Verdict("False", problem.reason, problem.message)
+    step = facts.outcome.open.get(Room.ARTIFACT)
+    if step is not None:
+        return Verdict("False", step.reason, step.message)
+    return Verdict("True", Reason.UPLOADED, "code and credentials lie in the bucket")
+
+
+def _keep_alive(before: Status, facts: Facts) -> Verdict:
+    problem = facts.outcome.problems.get(Room.KEEP_ALIVE)
+    if facts.target is None or Room.KEEP_ALIVE in facts.outcome.unseen:
+        message = "not looked at" if problem is None else problem.message
+        return _kept_or_stalled(before, facts, Type.KEEP_ALIVE_ARMED, message)
+    if problem is not None:
+        return Verdict("False", problem.reason, problem.message)
+    step = facts.outcome.open.get(Room.KEEP_ALIVE)
+    if step is not None:
+        return Verdict("False", step.reason, step.message)
+    return Verdict("True", Reason.ARMED, "a stopped VM is started without the operator")
+
+
+def _instance(before: Status, facts: Facts) -> Verdict:
+    instance = facts.seen.instance if facts.seen is not None else None
+    if instance is not None and instance.status is InstanceStatus.RUNNING:
+        return Verdict("True", Reason.RUNNING, f"{instance.name} runs in {instance.zone}")
+    problem = facts.outcome.problems.get(Room.INSTANCE)
+    if facts.seen is None or (instance is None and Room.INSTANCE in facts.outcome.unseen):
+        message = "the project could not be looked at" if problem is None else problem.message
+        return kept(before.conditions, Type.INSTANCE_RUNNING, message)
+    if problem is not None:
+        return Verdict("False", problem.reason, problem.message)
+    step = facts.outcome.open.get(Room.INSTANCE)
+    if step is not None:
+        return Verdict("False", step.reason, step.message)
+    if facts.stall is not None and instance is None:
+        return Verdict("False", facts.stall.reason, facts.stall.message)
+    what = f"{instance.name} is {instance.status}" if instance is not None else "there is no VM yet"
+    return Verdict("False", Reason.PROVISIONING, what)
+
+
+def _kept_or_stalled(before: Status, facts: Facts, kind: Type, message: str) -> Verdict:
+    if facts.stall is not None and not any(old.type == kind for old in before.conditions):
+        return Verdict("False", facts.stall.reason, facts.stall.message)
+    return kept(before.conditions, kind, message)
+
+
+def _reconciling(facts: Facts, stall: BudgetError | None, verdicts: Verdicts) -> Verdict:
+    if stall is not None:
+        return Verdict("False", stall.reason, "waits for a change; Stalled tells which")
+    told = [
+        *((error.reason, error.message) for error in facts.outcome.problems.values()),
+        *((step.reason, step.message) for step in facts.outcome.open.values()),
+        *_changing(facts),
+    ]
+    if told:
+        return Verdict("True", *told[0])
+    if verdicts[Type.READY].status != "True":
+        return Verdict("True", verdicts[Type.READY].reason, verdicts[Type.READY].message)
+    return Verdict("False", Reason.UP_TO_DATE)
+
+
+def _changing(facts: Facts) -> list[tuple[str, str]]:
+    """What the VM is still about to do."""
+    serving = facts.serving
+    if serving.model.status != "True":
+        return [(serving.model.reason, serving.model.message)]
+    if not serving.in_motion(facts.target):
+        return []
+    if serving.failure is not None:
+        message = f"revision {facts.target} failed, {serving.active} serves on: {serving.failure.message}"
+        return [(serving.failure.reason, message)]
+    return [(Reason.UPDATING, f"revision {serving.active} serves until {facts.target} does")]
+
+
+def state(before: Status, facts: Facts) -> str:
+    """One word for people."""
+    if stalling(facts) is not None:
+        return "Stalled"
+    if facts.seen is None:
+        return before.state or "Pending"
+    serving = facts.serving
+    if serving.model.status == "True":
+        return "Updating" if serving.in_motion(facts.target) else "Serving"
+    if serving.failure is not None and serving.model.reason not in IN_MOTION:
+        return "Failed"
+    return _state_on_the_way(before, facts, facts.seen.instance)
+
+
+def _state_on_the_way(before: Status, facts: Facts, instance: Instance | None) -> str:
+    if before.state in SERVED and before.ip:
+        return "Restarting"
+    making = facts.outcome.intent is not None
+    if instance is None:
+        return "Provisioning" if making else "Pending"
+    return "Starting" if instance.status is InstanceStatus.RUNNING or not making else "Provisioning"
+
+
+def _ip(before: Status, facts: Facts) -> str | None:
+    if facts.seen is None:
+        return before.ip
+    if facts.seen.instance is not None and facts.seen.instance.external_ip:
+        return facts.seen.instance.external_ip
+    if facts.seen.address is not None:
+        return facts.seen.address.address or None
+    return before.ip if Room.INSTANCE in facts.outcome.unseen else None
+
+
+def deleting(before: Status, generation: int, outcome: Outcome, now: datetime) -> Status:
+    """The status of a deployment that is being removed."""
+    message, reason = "the deployment is being deleted", str(Reason.DELETING)
+    for step in outcome.open.values():
+        message = step.message
+        break
+    for error in outcome.problems.values():
+        message, reason = error.message, error.reason
+        break
+    verdicts: dict[Type, Verdict] = {
+        old_type: Verdict(old.status, old.reason, old.message)
+        for old in before.conditions
+        for old_type in Type
+        if old.type == old_type
+    }
+    status: TriState = "False"
+    verdicts[Type.READY] = Verdict(status, Reason.DELETING, message)
+    verdicts[Type.RECONCILING] = Verdict("True", reason, message)
+    verdicts[Type.STALLED] = Verdict("False", Reason.DELETING)
+    return before.model_copy(
+        update={
+            "state": "Deleting",
+            "observed_generation": generation,
+            "conditions": merged(before.conditions, verdicts, generation, now),
+            "instance": outcome.intent,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Event:
+    """One Kubernetes Event."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
+    """One Event per condition whose status or reason changed; the first look at what is not there is none."""
+    old = {condition.type: condition for condition in before}
+    told = []
+    for condition in after:
+        was = old.get(condition.type)
+        if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
+            continue
+        warning = is_warning(condition)
+        if was is None and not warning and condition.status != "True":
+            continue
+        message = f"{condition.type}={condition.status}: {condition.message or condition.reason}"
+        told.append(Event("Warning" if warning else "Normal", condition.reason, message))
+    return tuple(told)
+
+
+def instance_is_running(instance: Instance | None, unseen: bool) -> bool | None:
+    """True, False, or None where it could not be seen."""
+    if instance is not None:
+        return instance.status is InstanceStatus.RUNNING
+    return None if unseen else False

@@ -1,0 +1,117 @@
+"""The words of a plan: what was observed, the situation to decide on, checks and their steps. Pure.
+
+The checks themselves are in `plan` and `removal`, the running of steps in `execution`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from budget_operator.core import actions
+from budget_operator.core.actions import Room
+from budget_operator.core.api import Intent
+from budget_operator.core.desired import Desired
+from budget_operator.core.errors import BudgetError, Unavailable
+from budget_operator.core.names import Owner, Shared
+from budget_operator.core.observed import Address, Instance, Inventory, OperationState
+
+SOON = 1.0
+OPERATION = 2.0
+CHANGE = 5.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything a pass has looked at."""
+
+    inventory: Inventory
+    instance: Instance | None = None  # ours; if there are several, the one to keep
+    surplus: tuple[Instance, ...] = ()
+    address: Address | None = None  # ours, in the region where it is needed
+    stale_addresses: tuple[Address, ...] = ()  # ours, in other regions
+    strangers: tuple[str, ...] = ()  # what has our names but not our mark
+    objects: frozenset[str] | None = None  # names in the bucket below our prefix; None = not known
+    intent: Intent | None = None  # an insert that was decided and whose end is not known
+    insert: OperationState | None = None  # that insert's operation, where it could be polled
+    problems: Mapping[Room, BudgetError] = field(default_factory=dict)  # looks that failed
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the checks decide on."""
+
+    owner: Owner
+    shared: Shared
+    seen: Observation
+    desired: Desired | None  # None: the spec cannot work; only what is there already is kept alive
+    zones: tuple[str, ...]  # where the VM may be
+    sold_out: Mapping[str, datetime]
+    refused_machine_type: str | None
+    settled: bool  # the wanted revision serves
+    request_id: str  # for a new insert
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one check found to be done. Without a reason it is quiet: the room's condition stays True."""
+
+    actions: tuple[actions.Action, ...] = ()
+    reason: str = ""
+    message: str = ""
+    after: float = SOON
+    proceed: bool = False  # later checks of the room do not depend on it
+    completes: bool = False  # once its actions succeeded nothing is left of it
+    failure: BudgetError | None = None  # acted on only with growing pauses
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of every room, and the rooms that cannot go on."""
+
+    steps: tuple[tuple[Room, Step], ...]
+    problems: Mapping[Room, BudgetError]
+    unseen: frozenset[Room]  # their problem is that they could not be looked at
+
+
+class Unseen(Exception):
+    """A check depends on something that could not be looked at: what was known before stays true."""
+
+    def __init__(self, error: BudgetError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+Check = tuple[Room, Callable[[Situation], Step | None]]
+
+
+def run(checks: Iterable[Check], situation: Situation) -> Plan:
+    """Run the checks in order; a room ends at its first step that does not let it proceed, or error."""
+    steps: list[tuple[Room, Step]] = []
+    problems: dict[Room, BudgetError] = {}
+    unseen: set[Room] = set()
+    closed: set[Room] = set()
+    for room, check in checks:
+        if room in closed:
+            continue
+        try:
+            step = check(situation)
+        except Unseen as missing:
+            problems[room] = missing.error
+            unseen.add(room)
+            closed.add(room)
+            continue
+        except BudgetError as error:
+            problems[room] = error
+            closed.add(room)
+            continue
+        if step is not None:
+            steps.append((room, step))
+            if not step.proceed:
+                closed.add(room)
+    return Plan(tuple(steps), problems, frozenset(unseen))
+
+
+def look(inventory: Inventory, word: str) -> None:
+    """Raise `Unseen` if this part of the inventory did not answer."""
+    if word in inventory.unknown or word in inventory.problems:
+        raise Unseen(inventory.problems.get(word, Unavailable(f"the {word} could not be looked at")))

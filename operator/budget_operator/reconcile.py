@@ -1,0 +1,353 @@
+"""One pass over one deployment: look, plan, act, tell. Knows neither kopf nor a client of anybody.
+
+`Reconciler.reconcile` is called by the queue's workers, never twice at once for the same deployment. What a
+pass decides is in `core.plan` and `core.removal`; a crash between any two calls loses and doubles nothing.
+"""
+
+import logging
+import random
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from budget_operator.core import desired as wishes
+from budget_operator.core import inputs, observe, plan, preemptions, serving
+from budget_operator.core import status as statuses
+from budget_operator.core.actions import InsertInstance, Room, Upload
+from budget_operator.core.api import FINALIZER, Intent, Spec, Status, parse_spec
+from budget_operator.core.artifact import build
+from budget_operator.core.capacity import Capacity
+from budget_operator.core.conditions import Type, is_true
+from budget_operator.core.deletion import Deletion
+from budget_operator.core.desired import Desired, Parts
+from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
+from budget_operator.core.execution import Execution, Means, Outcome
+from budget_operator.core.gateways import Cloud, Document, Kubernetes
+from budget_operator.core.memory import Memory, pause_after
+from budget_operator.core.names import Owner, Shared
+from budget_operator.core.observed import Inventory
+from budget_operator.core.probing import Probing, motion_pause
+from budget_operator.core.settings import Settings
+from budget_operator.core.steps import Observation, Plan, Situation
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 30.0
+STALLED_SECONDS = 20.0
+BOOT = Path(__file__).resolve().parent / "boot"
+
+
+def load_parts(settings: Settings) -> Parts:
+    """The files that are the same for every deployment."""
+    source = settings.function_source
+    names = sorted(path.name for path in source.iterdir() if path.suffix in (".py", ".txt"))
+    return Parts(
+        startup_script=(BOOT / "startup.sh").read_text(),
+        shutdown_script=(BOOT / "shutdown.sh").read_text(),
+        function_files={name: (source / name).read_bytes() for name in names},
+    )
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class Reconciler:
+    """Holds what passes share: gateways, what is known of sold-out zones, memories of deployments."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: Kubernetes,
+        cloud: Cloud,
+        *,
+        parts: Parts | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self.kube = kube
+        self.cloud = cloud
+        self.parts = load_parts(settings) if parts is None else parts
+        self.means = Means(cloud, Capacity(), clock, jitter)
+        # Held while shared resources change hands: the last of several deletions must see that it is.
+        self.sharing = threading.RLock()
+        self._memories: dict[tuple[str, str], Memory] = {}
+
+    def reconcile(self, namespace: str, name: str) -> float | None:
+        """One pass; the seconds until the next one, or None if the deployment needs none."""
+        key = (namespace, name)
+        try:
+            document = self.kube.deployment(namespace, name)
+            if document is None:
+                self._memories.pop(key, None)
+                return None
+            after = self._pass(document, self._memory(key, document))
+        except BudgetError as error:
+            return self._failed(key, error)
+        if after is None:
+            self._memories.pop(key, None)
+        else:
+            self._memories[key].failures = 0
+        return after
+
+    def _pass(self, document: Document, memory: Memory) -> float | None:
+        metadata = document["metadata"]
+        owner = Owner(self.settings.installation, metadata["namespace"], metadata["name"])
+        marked = FINALIZER in metadata.get("finalizers", ())
+        if metadata.get("deletionTimestamp"):
+            if not marked:
+                return None
+            deletion = Deletion(self.kube, self.means, self.settings, owner, memory)
+            return deletion.run(document, self.sharing)
+        if not marked:
+            document = self.kube.add_finalizer(document)
+        return Pass(self, document, owner, memory).run()
+
+    def _memory(self, key: tuple[str, str], document: Document) -> Memory:
+        uid = document["metadata"].get("uid", "")
+        memory = self._memories.get(key)
+        if memory is None or memory.uid != uid:
+            memory = self._memories[key] = Memory(uid, self.means.clock())
+        return memory
+
+    def _failed(self, key: tuple[str, str], error: BudgetError) -> float:
+        """The pass could not come to its end, not even to a status: only the log and a pause are left."""
+        memory = self._memories.setdefault(key, Memory("", self.means.clock()))
+        memory.failures += 1
+        pause = pause_after(error, memory.failures, self.means.jitter())
+        log.warning("%s/%s: %s; again in %.0f s", *key, error.message, pause)
+        return pause
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the spec asks for, as far as it can work."""
+
+    spec: Spec | None = None
+    desired: Desired | None = None
+    token: str = field(default="", repr=False)
+    stall: BudgetError | None = None
+    hindrance: BudgetError | None = None  # nothing is wrong with the spec, but something could not be seen
+
+
+class Pass:
+    """Over a deployment that should be there."""
+
+    def __init__(self, reconciler: Reconciler, document: Document, owner: Owner, memory: Memory) -> None:
+        self._reconciler = reconciler
+        self._settings = reconciler.settings
+        self._kube = reconciler.kube
+        self._means = reconciler.means
+        self._document = document
+        self._owner = owner
+        self._memory = memory
+        self._generation = int(document["metadata"].get("generation", 1))
+        self._before = statuses.read(document)
+
+    def run(self) -> float:
+        """The pass; seconds until the next one."""
+        self._memory.new_generation(self._generation)
+        inventory, blind = self._look()
+        wish = self._wish(inventory)
+        zones = self._zones(wish)
+        seen = None
+        if inventory is not None:
+            observer = observe.Observer(self._means.cloud, self._owner, self._memory, self._means.clock)
+            making = wish.desired is not None
+            seen = observer.observe(inventory, zones, self._before.instance, making=making)
+        outcome = self._act(seen, wish, zones, blind or wish.hindrance)
+        judged = self._serving(seen, wish, outcome)
+        return self._tell(seen, wish, outcome, judged)
+
+    def _look(self) -> tuple[Inventory | None, BudgetError | None]:
+        try:
+            return observe.snapshot(self._means.cloud, self._memory, self._means.clock()), None
+        except BudgetError as error:
+            return None, error
+
+    def _wish(self, inventory: Inventory | None) -> Wish:
+        """Validate first: nothing is made for a spec that cannot work."""
+        spec = None
+        try:
+            spec = parse_spec(self._document.get("spec"))
+            zones = wishes.zones_of(self._settings, spec)
+            source = inputs.read_source(self._kube, self._document, spec)
+            key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
+            if key is None and not self._can_see(inventory, zones):
+                return Wish(spec, hindrance=Unavailable("the project could not be looked at"))
+            key = key or self._make_key(inventory, zones)
+        except InvalidSpec as error:
+            return Wish(spec, stall=error)
+        name = f"{self._owner.namespace}/{self._owner.name}"
+        artifact = build(spec, name, self._owner.cloud_name, source, key)
+        wanted = wishes.build(self._settings, self._reconciler.parts, self._owner, spec, artifact, key)
+        return Wish(spec, wanted, source.login.token)
+
+    def _can_see(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bool:
+        """Whether an instance that holds the only copy of the key would be seen."""
+        if inventory is None:
+            return False
+        known = (*zones, *([self._before.zone] if self._before.zone else []))
+        return not any(f"zones/{zone}" in inventory.unknown for zone in known)
+
+    def _make_key(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bytes:
+        assert inventory is not None  # _can_see
+        instances = observe.own_instances(inventory, self._owner, zones)
+        holder = instances[0] if instances else None
+        return inputs.make_key(self._kube, self._settings.system_namespace, self._owner, holder)
+
+    def _zones(self, wish: Wish) -> tuple[str, ...]:
+        return wish.desired.zones if wish.desired is not None else self._settings.zones
+
+    def _act(
+        self,
+        seen: Observation | None,
+        wish: Wish,
+        zones: tuple[str, ...],
+        blind: BudgetError | None,
+    ) -> Outcome:
+        execution = Execution(self._means, self._memory, seen.instance if seen else None, self._persist)
+        execution.poll()
+        if seen is None or wish.hindrance is not None:
+            error = blind or Unavailable("the project could not be looked at")
+            lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))
+            return execution.run(lost, self._before.instance)
+        if wish.desired is not None:
+            self._note_lost_insert(execution, seen, wish.desired)
+        situation = self._situation(seen, wish.desired, zones)
+        planned = plan.plan(situation)
+        if not _touches_shared(planned):
+            return self._with_refusal(execution.run(planned, seen.intent), seen, wish)
+        with self._reconciler.sharing:
+            return self._with_refusal(execution.run(planned, seen.intent), seen, wish)
+
+    def _note_lost_insert(self, execution: Execution, seen: Observation, wanted: Desired) -> None:
+        intent = self._before.instance
+        if seen.insert is None or not seen.insert.done or intent is None or seen.instance is not None:
+            return
+        address = seen.address.address if seen.address is not None else ""
+        execution.insert_ended(
+            seen.insert, InsertInstance(wanted.instance_request(intent.zone, address), intent)
+        )
+
+    def _situation(self, seen: Observation, wanted: Desired | None, zones: tuple[str, ...]) -> Situation:
+        candidates = {*zones, *([seen.instance.zone] if seen.instance is not None else [])}
+        sold_out = {}
+        if wanted is not None:
+            sold_out = self._means.capacity.sold_out(
+                candidates, wanted.machine_type, wanted.provisioning_model, self._means.clock()
+            )
+        target = wanted.artifact.revision if wanted is not None else None
+        return Situation(
+            owner=self._owner,
+            shared=Shared(self._settings.installation),
+            seen=seen,
+            desired=wanted,
+            zones=(*zones, *([self._before.zone] if self._before.zone else [])),
+            sold_out=sold_out,
+            refused_machine_type=self._memory.refused[0] if self._memory.refused else None,
+            settled=is_true(self._before.conditions, Type.MODEL_SERVING)
+            and self._before.revision.active == target,
+            request_id=str(uuid.uuid4()),
+        )
+
+    def _with_refusal(self, outcome: Outcome, seen: Observation, wish: Wish) -> Outcome:
+        """A refused machine type stays in the conditions while the VM runs on with the old one."""
+        refused, instance, wanted = self._memory.refused, seen.instance, wish.desired
+        if refused and instance and wanted and instance.machine_type != wanted.machine_type == refused[0]:
+            outcome.problems.setdefault(Room.INSTANCE, refused[1])
+        return outcome
+
+    def _persist(self, intent: Intent) -> None:
+        """Write an insert's intent down before the insert is made; a stale document ends the pass."""
+        held = statuses.read(self._document).instance
+        if held == intent:
+            return
+        self._document = self._kube.patch_status(
+            self._document, {"instance": intent.model_dump(by_alias=True)}
+        )
+
+    def _serving(self, seen: Observation | None, wish: Wish, outcome: Outcome) -> serving.Serving:
+        probing = Probing(self._means.cloud, self._memory, self._means.clock, self._before)
+        instance = seen.instance if seen is not None else None
+        unseen = seen is None or Room.INSTANCE in outcome.unseen
+        running = statuses.instance_is_running(instance, unseen)
+        glimpse = probing.look(
+            instance=instance,
+            running=running,
+            ip=(instance.external_ip if instance is not None else None) or self._before.ip,
+            target=wish.desired.artifact.revision if wish.desired is not None else None,
+            spec=wish.spec,
+            token=wish.token,
+        )
+        return serving.judge(self._before, glimpse)
+
+    def _tell(
+        self,
+        seen: Observation | None,
+        wish: Wish,
+        outcome: Outcome,
+        judged: serving.Serving,
+    ) -> float:
+        now, metadata = self._means.clock(), self._document["metadata"]
+        created = datetime.fromisoformat(metadata["creationTimestamp"])
+        news = seen.inventory.preemptions if seen is not None else ()
+        counted, added = preemptions.count(self._before.preemptions, news, self._owner.cloud_name, created)
+        facts = statuses.Facts(
+            generation=self._generation,
+            now=now,
+            target=wish.desired.artifact.revision if wish.desired is not None else None,
+            login_secret=inputs.login_secret(self._owner.name, wish.spec)
+            if wish.desired and wish.spec
+            else None,
+            logs=self._logs(seen),
+            ca=judged.ca,
+            stall=wish.stall,
+            seen=seen,
+            outcome=outcome,
+            serving=judged,
+            preemptions=preemptions.measured(counted, self._before, judged, now),
+        )
+        after = statuses.build(self._before, facts)
+        self._write(
+            after, (*preemptions.events(added), *statuses.events(self._before.conditions, after.conditions))
+        )
+        return self._again(facts, after)
+
+    def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:
+        patch = statuses.merge_patch(self._document.get("status") or {}, statuses.dump(after))
+        if not patch:
+            return
+        self._document = self._kube.patch_status(self._document, patch)
+        for event in told:
+            self._kube.event(self._document, event.kind, event.reason, event.message)
+
+    def _again(self, facts: statuses.Facts, after: Status) -> float:
+        """Seconds to the next pass: soon while something moves, rarely when all is well."""
+        moving = not is_true(after.conditions, Type.READY) or is_true(after.conditions, Type.RECONCILING)
+        if facts.stall is not None:
+            moving = False
+        pauses = [IDLE_SECONDS if facts.stall is None else STALLED_SECONDS]
+        pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving))
+        if facts.outcome.after is not None:
+            pauses.append(facts.outcome.after)
+        return max(0.0, min(pauses))
+
+    def _logs(self, seen: Observation | None) -> str | None:
+        zone = seen.instance.zone if seen is not None and seen.instance is not None else self._before.zone
+        if zone is None:
+            return None
+        return self._settings.logs_command.format(
+            name=self._owner.cloud_name, project=self._settings.project, zone=zone
+        )
+
+
+def _touches_shared(planned: Plan) -> bool:
+    return any(
+        action.shared or isinstance(action, Upload) for _, step in planned.steps for action in step.actions
+    )
