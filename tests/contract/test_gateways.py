@@ -106,7 +106,7 @@ def test_an_instance_on_its_static_address(compute: ComputeGateway, done: Callab
     assert found is not None
     assert found.external_ip == address.address
     assert (found.status, found.zone, found.machine_type) == (InstanceStatus.RUNNING, ZONE, "e2-medium")
-    assert found.provisioning_model == "SPOT"
+    assert (found.provisioning_model, found.disk_gib) == ("SPOT", 20)
     assert found.metadata["budget-owner"] == OWNER.document
     assert OWNER.owns(found.labels)
 
@@ -345,9 +345,18 @@ def test_the_inventory_takes_a_fixed_number_of_calls(
     assert (first.topic, first.function, first.job, first.firewall) == (None, None, None, None)
 
 
-def test_an_inventory_with_a_hole_is_none(cloud: Any, gateways: Gateways) -> None:
+def test_an_inventory_with_a_hole_says_so(cloud: Any, gateways: Gateways) -> None:
     cloud.control("POST", "/faults", {"path": "/topics/", "code": 503})
+    inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
+    taken = inventories.snapshot()
+    assert taken.unknown == {"topic"}
+    assert isinstance(taken.problems["topic"], errors.Unavailable)
+    inventories.forget()
+    assert inventories.snapshot().unknown == frozenset()
+
+
+def test_without_instances_there_is_no_inventory(cloud: Any, gateways: Gateways) -> None:
+    cloud.control("POST", "/faults", {"path": "/aggregated/instances", "code": 503})
     inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
     with pytest.raises(errors.Unavailable):
         inventories.snapshot()
-    assert inventories.snapshot().topic is None

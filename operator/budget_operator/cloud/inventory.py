@@ -1,19 +1,23 @@
 """The shared inventory: one picture of everything of this installation, for all deployments together.
 
-Three lists and five look-ups per picture, however many deployments there are. A failing call fails the
-picture: nothing may be taken for absent because it could not be seen. Which parts belong to whom is decided
-by `core.plan`.
+Three lists and five look-ups per picture, however many deployments there are. Nothing is taken for absent
+because it could not be seen: without instances and addresses there is no picture, and every other part that
+fails is named in `unknown`, so that an outage of one service does not hide what the others show. Which parts
+belong to whom is decided by `core.plan`.
 """
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Compute, Functions, PubSub, Scheduler, Storage
 from budget_operator.core.names import LABEL_INSTALLATION, Shared
 from budget_operator.core.observed import Inventory
+
+T = TypeVar("T")
 
 PREEMPTION_WINDOW = timedelta(days=14)  # Google forgets operations after about two weeks
 
@@ -46,12 +50,13 @@ class Inventories:
         self._looking = threading.Lock()  # held while a picture is taken
         self._state = threading.Lock()  # guards what follows; never held during a call
         self._cached: Inventory | None = None
+        self._ended = datetime.min.replace(tzinfo=UTC)  # of the cached picture
         self._forgotten = 0
         self._attempts = 0
         self._failure: tuple[int, BudgetError] | None = None
 
     def snapshot(self, newer_than: datetime | None = None) -> Inventory:
-        """A picture begun within `max_age`, after the last `forget`, and not before `newer_than`."""
+        """A picture ended within `max_age`, begun after the last `forget` and not before `newer_than`."""
         with self._state:
             begun_before_me = self._attempts
         with self._looking:
@@ -73,8 +78,9 @@ class Inventories:
 
     def _usable(self, newer_than: datetime | None) -> Inventory | None:
         with self._state:
-            cached = self._cached
-        if cached is None or self._clock() - cached.taken_at >= self._max_age:
+            cached, ended = self._cached, self._ended
+        # Counted from the end: when a service is slow, a picture would be too old before it is whole.
+        if cached is None or self._clock() - ended >= self._max_age:
             return None
         return cached if newer_than is None or cached.taken_at >= newer_than else None
 
@@ -90,23 +96,37 @@ class Inventories:
             raise
         with self._state:
             if forgotten == self._forgotten:
-                self._cached = taken
+                self._cached, self._ended = taken, self._clock()
         return taken
 
     def _look(self, now: datetime) -> Inventory:
         services, shared = self._gateways, self._shared
         instances = services.compute.instances(LABEL_INSTALLATION, shared.hash)
         addresses = services.compute.addresses(LABEL_INSTALLATION, shared.hash)
-        preemptions = services.compute.preemptions(now - PREEMPTION_WINDOW)
-        return Inventory(
+        problems: dict[str, BudgetError] = {}
+        preemptions = _try(
+            problems, "preemptions", lambda: services.compute.preemptions(now - PREEMPTION_WINDOW)
+        )
+        incomplete = {"preemptions"} if preemptions is not None and preemptions.unknown else set()
+        picture = Inventory(
             taken_at=now,
             instances=instances.items,
             addresses=addresses.items,
-            preemptions=preemptions.items,
-            unknown=instances.unknown | addresses.unknown | preemptions.unknown,
-            bucket=services.storage.bucket(),
-            topic=services.pubsub.topic(shared.keep_alive),
-            function=services.functions.function(shared.keep_alive),
-            job=services.scheduler.job(shared.keep_alive),
-            firewall=services.compute.firewall(shared.firewall),
+            preemptions=() if preemptions is None else preemptions.items,
+            bucket=_try(problems, "bucket", services.storage.bucket),
+            topic=_try(problems, "topic", lambda: services.pubsub.topic(shared.keep_alive)),
+            function=_try(problems, "function", lambda: services.functions.function(shared.keep_alive)),
+            job=_try(problems, "job", lambda: services.scheduler.job(shared.keep_alive)),
+            firewall=_try(problems, "firewall", lambda: services.compute.firewall(shared.firewall)),
+            problems=problems,
         )
+        return replace(picture, unknown=instances.unknown | addresses.unknown | incomplete | set(problems))
+
+
+def _try(problems: dict[str, BudgetError], part: str, look: Callable[[], T | None]) -> T | None:
+    """What was seen; a failure is noted under the part's name."""
+    try:
+        return look()
+    except BudgetError as error:
+        problems[part] = error
+        return None

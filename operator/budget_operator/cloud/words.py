@@ -44,6 +44,7 @@ def instance(found: v1.Instance) -> Instance:
         label_fingerprint=found.label_fingerprint,
         metadata={item.key: item.value for item in found.metadata.items},
         metadata_fingerprint=found.metadata.fingerprint,
+        disk_gib=next((disk.disk_size_gb for disk in found.disks if disk.boot), 0),
     )
 
 

@@ -28,6 +28,7 @@ def instance(**more: Any) -> dict[str, Any]:
         "labelFingerprint": "bGFiZWw=",
         "metadata": {"fingerprint": "bWV0YQ==", "items": [{"key": "k", "value": "v"}]},
         "scheduling": {"provisioningModel": "SPOT"},
+        "disks": [{"boot": False, "diskSizeGb": "7"}, {"boot": True, "diskSizeGb": "20"}],
         "networkInterfaces": [{"accessConfigs": [{"natIP": "10.0.0.9"}]}],
         **more,
     }
@@ -62,6 +63,7 @@ def test_instance(google: Any, compute: ComputeGateway) -> None:
     assert found is not None
     assert (found.zone, found.machine_type, found.external_ip) == ("z1-a", "e2-medium", "10.0.0.9")
     assert (found.status, found.provisioning_model) == (InstanceStatus.RUNNING, "SPOT")
+    assert found.disk_gib == 20
     assert (dict(found.metadata), found.metadata_fingerprint) == ({"k": "v"}, "bWV0YQ==")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from budget_operator.cloud.inventory import PREEMPTION_WINDOW, Gateways, Inventories
-from budget_operator.core.errors import Unavailable
+from budget_operator.core.errors import PermissionDenied, Unavailable
 from budget_operator.core.gateways import Scan
 from budget_operator.core.names import Shared
 from budget_operator.core.observed import Topic
@@ -24,6 +24,8 @@ class World:
         self.now = START
         self.on_list: Any = lambda: None
         self.topic_found: Topic | None = None
+        self.failing: set[str] = set()
+        self.silent: frozenset[str] = frozenset()
 
     def instances(self, label: str, value: str) -> Scan[Any]:
         self.calls.append(("instances", label, value))
@@ -36,11 +38,13 @@ class World:
 
     def preemptions(self, since: datetime) -> Scan[Any]:
         self.calls.append(("preemptions", since))
-        return Scan(())
+        return Scan((), self.silent)
 
     def __getattr__(self, name: str) -> Any:
         def look(*args: str) -> Any:
             self.calls.append((name, *args))
+            if name in self.failing:
+                raise PermissionDenied(f"no {name}")
             return self.topic_found if name == "topic" else None
 
         return look
@@ -111,7 +115,17 @@ def test_a_picture_begun_before_a_change_is_not_kept(world: World, inventories: 
     assert world.lists == 2
 
 
-def test_a_failing_look_up_fails_the_picture(world: World, inventories: Inventories) -> None:
+def test_a_picture_that_took_long_is_still_shared(world: World, inventories: Inventories) -> None:
+    def slow() -> None:
+        world.now += timedelta(seconds=30)
+
+    world.on_list = slow
+    first = inventories.snapshot()
+    assert first.taken_at == START
+    assert inventories.snapshot() is first
+
+
+def test_without_instances_there_is_no_picture(world: World, inventories: Inventories) -> None:
     def fail() -> None:
         raise Unavailable("no")
 
@@ -120,6 +134,25 @@ def test_a_failing_look_up_fails_the_picture(world: World, inventories: Inventor
         inventories.snapshot()
     world.on_list = lambda: None
     assert inventories.snapshot().taken_at == START, "the next one looks again"
+
+
+def test_a_part_that_cannot_be_seen_is_unknown_not_absent(world: World, inventories: Inventories) -> None:
+    world.failing = {"topic", "job"}
+    world.topic_found = Topic("t", {})
+    taken = inventories.snapshot()
+    assert taken.unknown == {"zones/a", "regions/r", "topic", "job"}
+    assert taken.topic is None
+    assert {part: error.message for part, error in taken.problems.items()} == {
+        "topic": "no topic",
+        "job": "no job",
+    }
+
+
+def test_a_zone_without_its_operations_makes_preemptions_unknown(
+    world: World, inventories: Inventories
+) -> None:
+    world.silent = frozenset({"zones/b"})
+    assert inventories.snapshot().unknown == {"zones/a", "regions/r", "preemptions"}
 
 
 def gather(inventories: Inventories, count: int) -> tuple[list[threading.Thread], list[Any]]:

@@ -1,0 +1,41 @@
+"""The cloud room put together from the installation's settings: one connection, one gateway per service."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from budget_operator.cloud.compute import ComputeGateway
+from budget_operator.cloud.connection import Connection
+from budget_operator.cloud.functions import FunctionsGateway
+from budget_operator.cloud.inventory import Gateways, Inventories
+from budget_operator.cloud.probe import HttpProber
+from budget_operator.cloud.pubsub import PubSubGateway
+from budget_operator.cloud.scheduler import SchedulerGateway
+from budget_operator.cloud.storage import StorageGateway
+from budget_operator.core.gateways import Cloud
+from budget_operator.core.settings import Settings
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def gateways(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Cloud:
+    """Everything a pass reaches Google Cloud through. Makes no call; clients are built when first used."""
+    connection = Connection(settings.project, settings.api_endpoint, settings.credentials)
+    services = Gateways(
+        compute=ComputeGateway(connection),
+        storage=StorageGateway(connection, settings.bucket),
+        pubsub=PubSubGateway(connection),
+        scheduler=SchedulerGateway(connection, settings.region),
+        functions=FunctionsGateway(connection, settings.region),
+    )
+    return Cloud(
+        compute=services.compute,
+        storage=services.storage,
+        pubsub=services.pubsub,
+        scheduler=services.scheduler,
+        functions=services.functions,
+        snapshots=Inventories(services, settings.installation, clock),
+        prober=HttpProber(),
+    )
