@@ -5,6 +5,7 @@ The verbs (`preempt`, `tick`), logs and lines of `ls` come from the services, th
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -86,7 +87,10 @@ class Control:
 
     def add_fault(self, call: Call) -> Json:
         asked: Any = _parse(_Fault, call)
-        return {"id": self._context.faults.add(CallFault(**asked.model_dump()))}
+        try:
+            return {"id": self._context.faults.add(CallFault(**asked.model_dump()))}
+        except re.error as error:
+            raise invalid(f"path is not a regular expression: {error}") from error
 
     def clear_faults(self, _: Call) -> Json:
         self._context.faults.clear()

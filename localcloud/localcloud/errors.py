@@ -78,6 +78,7 @@ def condition_not_met(message: str) -> ApiError:
 
 
 def in_use(resource: str, user: str) -> ApiError:
-    kind = resource.split("/")[-2].rstrip("s") if resource.count("/") > 1 else "resource"
+    plural = resource.split("/")[-2] if resource.count("/") > 1 else "things"
+    kind = plural.removesuffix("es") if plural.endswith("sses") else plural.removesuffix("s")
     message = f"The {kind} resource '{resource}' is already being used by '{user}'"
     return ApiError(400, "resourceInUseByAnotherResource", message)

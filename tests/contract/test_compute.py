@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from typing import Any
@@ -225,8 +226,6 @@ def test_a_stock_out_fails_insert_and_start(cloud: Any, run: Any, status: Any, s
 
 
 def test_a_start_while_stopping_is_not_ready(cloud: Any, run: Any, spot_body: Any, monkeypatch: Any) -> None:
-    import threading
-
     run("POST", INSTANCES, spot_body())
     may_stop = threading.Event()
     monkeypatch.setattr(cloud.context.vms, "stop", lambda name, timeout_s: may_stop.wait(10))
@@ -238,10 +237,14 @@ def test_a_start_while_stopping_is_not_ready(cloud: Any, run: Any, spot_body: An
 
 
 def test_a_boot_overtaken_by_a_deletion_is_reported(
-    cloud: Any, run: Any, status: Any, spot_body: Any
+    cloud: Any, status: Any, spot_body: Any, monkeypatch: Any
 ) -> None:
+    may_boot = threading.Event()
+    monkeypatch.setattr(cloud.context.vms, "start", lambda spec: may_boot.wait(10))
     inserted = cloud.compute("POST", INSTANCES, spot_body()).json()
-    run("DELETE", f"{INSTANCES}/vm1")
+    deleted = cloud.compute("DELETE", f"{INSTANCES}/vm1").json()
+    may_boot.set()
+    assert "error" not in cloud.compute("POST", f"{OPERATIONS}/{deleted['name']}/wait").json()
     first = cloud.compute("GET", f"{OPERATIONS}/{inserted['name']}").json()
     assert first["error"]["errors"][0]["code"] == "UNSUPPORTED_OPERATION"
     assert status() == "GONE"

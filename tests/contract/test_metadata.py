@@ -110,11 +110,16 @@ def test_wait_for_change(vm: httpx.Client, cloud: Any) -> None:
     assert at_once.elapsed.total_seconds() < 5
 
 
-def test_a_preemption_is_announced(vm: httpx.Client, cloud: Any) -> None:
+def test_a_preemption_is_announced_while_the_guest_runs(
+    vm: httpx.Client, cloud: Any, monkeypatch: Any
+) -> None:
+    may_stop = threading.Event()
+    monkeypatch.setattr(cloud.context.vms, "stop", lambda name, timeout_s: may_stop.wait(10))
     etag = vm.get("instance/preempted").headers["ETag"]
     cloud.control("POST", "/preempt/vm1")
     query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": "20"}
     assert vm.get("instance/preempted", params=query).text == "TRUE"
+    may_stop.set()
 
 
 def test_guest_attributes_reach_the_api(vm: httpx.Client, cloud: Any) -> None:
@@ -140,18 +145,22 @@ def test_guest_attributes_must_be_enabled(vm: httpx.Client, cloud: Any) -> None:
     assert vm.put("instance/guest-attributes/budgetml/state", content=b"x").status_code == 403
 
 
-def test_google_auth_finds_its_credentials(vm: httpx.Client, cloud: Any, monkeypatch: Any) -> None:
+def test_google_auth_finds_its_credentials(vm: httpx.Client, cloud: Any) -> None:
     import requests
     from google.auth.compute_engine import Credentials
     from google.auth.transport.requests import Request
     from requests.adapters import HTTPAdapter
 
     class FromVm(HTTPAdapter):
+        """From the VM's address, to localcloud instead of metadata.google.internal: as a VM's DNAT does."""
+
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
             super().init_poolmanager(*args, source_address=("127.0.77.10", 0), **kwargs)
 
-    monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{cloud.port}")
-    monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{cloud.port}")
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            request.url = cloud.url + request.path_url
+            return super().send(request, *args, **kwargs)
+
     session = requests.Session()
     session.mount("http://", FromVm())
     credentials = Credentials()

@@ -69,15 +69,24 @@ def parse(text: str) -> list[Term]:
         found = _TERM.match(text, position)
         if found is None:
             raise invalid_field("filter", text, "Invalid list filter expression.")
-        terms.append(Term(found["field"], found["op"], _unquote(found["value"])))
+        terms.append(_term(found["field"], found["op"], found["value"], text))
         position = found.end()
     return terms
 
 
-def _unquote(value: str) -> str:
+def _term(field: str, op: str, value: str, text: str) -> Term:
+    pattern = op in ("eq", "ne")
     if value[0] == '"':
-        return re.sub(r"\\(.)", r"\1", value[1:-1])
-    return value[1:-1] if value[0] == "'" else value
+        # A pattern keeps its own backslashes: gcloud sends "\bname\b".
+        value = value[1:-1].replace('\\"', '"') if pattern else re.sub(r"\\(.)", r"\1", value[1:-1])
+    elif value[0] == "'":
+        value = value[1:-1]
+    if pattern:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise invalid_field("filter", text, f"{error}.") from error
+    return Term(field, op, value)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""What the commands print, against an application without a port."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+from localcloud.app import create_app
+from localcloud.cli import app
+from localcloud.context import Context, Resource
+
+
+@pytest.fixture
+def run(context: Context, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with TestClient(create_app(context), base_url="http://cloud:1") as client:
+
+        def request(method: str, url: str, json: Any, timeout: float) -> httpx.Response:
+            return client.request(method, url, json=json)
+
+        monkeypatch.setattr(httpx, "request", request)
+        monkeypatch.setenv("LOCALCLOUD_URL", "http://cloud:1")
+
+        def command(*words: str) -> Result:
+            return CliRunner().invoke(app, list(words))
+
+        yield command
+
+
+def test_ls_is_one_line_per_resource_and_nothing_when_empty(run: Any, context: Context) -> None:
+    assert run("ls").output == ""
+    assert json.loads(run("ls", "--output", "json").output) == []
+    context.registry.listers.append(lambda: [Resource("instance", "vm1", "us-central1-a", "RUNNING")])
+    context.registry.listers.append(lambda: [Resource("bucket", "b", "US", "READY")])
+    assert run("ls").output == "bucket    b    US             READY\ninstance  vm1  us-central1-a  RUNNING\n"
+    assert json.loads(run("ls", "-o", "json").output)[1]["state"] == "RUNNING"
+
+
+def test_verbs_and_logs(run: Any, context: Context) -> None:
+    context.registry.verbs["preempt"] = lambda name: {"name": f"systemevent-{name}"}
+    context.registry.verbs["tick"] = lambda name: {"messageId": name}
+    context.registry.logs.append(lambda name: f"{name} says hello\n")
+    assert run("preempt", "vm1").output == "systemevent-vm1\n"
+    assert json.loads(run("tick", "job1").output) == {"messageId": "job1"}
+    assert run("logs", "vm1").output == "vm1 says hello\n"
+
+
+def test_an_error_is_said_and_the_exit_is_not_zero(run: Any) -> None:
+    failed = run("preempt", "nope")
+    assert failed.exit_code == 1
+    assert "The resource 'instances/nope' was not found" in failed.output
+
+
+def test_stock_outs_begin_and_end(run: Any, context: Context) -> None:
+    assert run("stock-out", "us-central1-a", "e2-small").exit_code == 0
+    assert context.faults.is_sold_out("us-central1-a", "e2-small")
+    assert run("stock-out", "us-central1-a", "e2-small", "--over").exit_code == 0
+    assert not context.faults.is_sold_out("us-central1-a", "e2-small")
+
+
+def test_the_journal_is_printed(run: Any, context: Context) -> None:
+    context.journal.record("t", "GET", "/x", 200, "me")
+    assert run("journal").output == "t  200  GET  /x  me\n"
+
+
+def test_without_a_server_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = CliRunner().invoke(app, ["ls", "--url", "http://127.0.0.1:1"])
+    assert failed.exit_code == 1
+    assert "LOCALCLOUD_URL" in failed.output
+
+
+def test_listen_must_name_a_port() -> None:
+    assert CliRunner().invoke(app, ["serve", "--listen", "nowhere"]).exit_code == 2

@@ -1,0 +1,75 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from localcloud.store import AlreadyExists, Store
+
+
+def test_documents_are_kept_by_kind_and_key(store: Store) -> None:
+    store.insert("vm", "projects/p/vm1", {"a": 1})
+    store.insert("disk", "projects/p/vm1", {"a": 2})
+    assert store.get("vm", "projects/p/vm1") == {"a": 1}
+    assert store.get("vm", "projects/p/vm2") is None
+    with pytest.raises(AlreadyExists):
+        store.insert("vm", "projects/p/vm1", {})
+    store.put("vm", "projects/p/vm1", {"a": 3})
+    assert store.get("vm", "projects/p/vm1") == {"a": 3}
+    assert store.delete("vm", "projects/p/vm1") is True
+    assert store.delete("vm", "projects/p/vm1") is False
+
+
+def test_lists_are_by_prefix_and_in_order(store: Store) -> None:
+    for key in ("p/b/2", "p/b/1", "p/bb/1", "p/a/é", "q/b/1"):
+        store.put("vm", key, {})
+    assert [key for key, _ in store.list("vm", "p/b/")] == ["p/b/1", "p/b/2"]
+    assert [key for key, _ in store.list("vm", "p/a")] == ["p/a/é"]
+    assert len(store.list("vm")) == 5
+
+
+def test_a_transaction_is_all_or_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.transaction():
+        store.put("vm", "a", {})
+        with store.transaction():
+            store.put("vm", "b", {})
+        raise RuntimeError
+    assert store.list("vm") == []
+    with store.transaction():
+        store.put("vm", "a", {})
+    assert store.get("vm", "a") == {}
+
+
+def test_an_insert_refused_inside_a_transaction_leaves_the_rest(store: Store) -> None:
+    store.put("vm", "a", {})
+    with store.transaction():
+        with pytest.raises(AlreadyExists):
+            store.insert("vm", "a", {})
+        store.put("vm", "b", {})
+    assert store.get("vm", "b") == {}
+
+
+def test_threads_count_without_losing_any(store: Store) -> None:
+    store.put("n", "n", {"n": 0})
+
+    def count() -> None:
+        for _ in range(50):
+            with store.transaction():
+                found = store.get("n", "n")
+                assert found is not None
+                store.put("n", "n", {"n": found["n"] + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get("n", "n") == {"n": 200}
+
+
+def test_a_restart_forgets_nothing_and_writes_are_noticed(tmp_path: Path) -> None:
+    first = Store(tmp_path / "s.db")
+    before = first.revision
+    first.put("vm", "a", {"ä": ["x"]})
+    assert first.revision > before
+    first.close()
+    assert Store(tmp_path / "s.db").get("vm", "a") == {"ä": ["x"]}

@@ -1,0 +1,35 @@
+import pytest
+
+from localcloud.store import Store
+from localcloud.vm import VmError, VmSpec, VmState
+from localcloud.vm.simulated import SimulatedBackend
+
+SPEC = VmSpec("vm1", "z", "10.0.0.10", "10.0.0.1:80", 10, "image")
+
+
+def test_a_vm_starts_stops_and_is_gone(store: Store) -> None:
+    vms = SimulatedBackend(store)
+    assert vms.state("vm1") is VmState.ABSENT
+    with pytest.raises(VmError, match="never created"):
+        vms.start(SPEC)
+    vms.create(SPEC)
+    assert vms.state("vm1") is VmState.STOPPED
+    vms.start(SPEC)
+    vms.start(SPEC)
+    vms.create(SPEC)
+    assert vms.state("vm1") is VmState.RUNNING, "create leaves what is there"
+    assert SimulatedBackend(store).state("vm1") is VmState.RUNNING, "machines outlive localcloud"
+    vms.stop("vm1", 30)
+    vms.start(SPEC)
+    vms.crash("vm1")
+    assert vms.state("vm1") is VmState.STOPPED
+    assert vms.serial_output("vm1").splitlines() == [
+        "vm1: booted with address 10.0.0.10",
+        "vm1: off within 30 s",
+        "vm1: booted with address 10.0.0.10",
+        "vm1: powered itself off",
+    ]
+    vms.delete("vm1")
+    vms.delete("vm1")
+    vms.stop("vm1", 30)
+    assert (vms.state("vm1"), vms.serial_output("vm1")) == (VmState.ABSENT, "")
