@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -19,18 +17,28 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localcloud import control, metadata
 from localcloud.clock import Clock, SystemClock, rfc3339
 from localcloud.context import Context
 from localcloud.errors import ApiError
 from localcloud.faults import CallFault, Faults
 from localcloud.journal import Journal
+from localcloud.services import compute, functions, pubsub, scheduler, storage
 from localcloud.settings import Settings
 from localcloud.store import Store
 from localcloud.vm import VmBackend
 
 CONTROL = "/_localcloud/"
 _LEGACY = ("/compute/", "/storage/", "/upload/", "/download/", "/computeMetadata/")
-_SERVICES = ("compute", "storage", "pubsub", "scheduler", "functions")
+_PARTS = (
+    compute.routes,
+    storage.routes,
+    pubsub.routes,
+    scheduler.routes,
+    functions.routes,
+    metadata.routes,
+    control.routes,
+)
 
 
 def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend | None = None) -> Context:
@@ -67,16 +75,7 @@ def create_app(context: Context) -> Starlette:
 
 
 def _routes(context: Context) -> list[BaseRoute]:
-    names = [f"localcloud.services.{name}" for name in _SERVICES] + [
-        "localcloud.metadata",
-        "localcloud.control",
-    ]
-    return [
-        route
-        for name in names
-        if importlib.util.find_spec(name) is not None
-        for route in importlib.import_module(name).routes(context)
-    ]
+    return [route for part in _PARTS for route in part(context)]
 
 
 def _lifespan(context: Context) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
