@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, invalid
+from localcloud.services.functions import surroundings
 from localcloud.services.functions.build import tail
 from localcloud.services.functions.deployments import FUNCTION, RUNTIMES, Deployments
 from localcloud.services.functions.events import MODE, BadPushError, from_push
@@ -43,6 +44,7 @@ def routes(context: Context) -> list[BaseRoute]:
         *_source_routes(sources),
         *_function_routes(context, deployments),
         *_other_routes(context, deployments),
+        *surroundings.routes(),
         Route(
             "/functions/{project}/{location}/{function}",
             endpoint(lambda call: _invoke(deployments, processes, call)),

@@ -61,6 +61,8 @@ class Builder:
         self._environments = folder / "environments"
         for made in (self._sources, self._environments):
             made.mkdir(parents=True, exist_ok=True)
+            for unfinished in made.glob("*.*"):  # of a build that the last server did not end
+                shutil.rmtree(unfinished)
 
     def build(self, archive: bytes, runtime: str, variables: Mapping[str, str], log: Path) -> Built:
         """Unpack and install; raises BuildError with the last lines of the log."""

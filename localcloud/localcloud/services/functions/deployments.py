@@ -78,7 +78,8 @@ class Deployments:
             else:
                 self._refuse_while_busy(self.get(name))
                 self._store.put(FUNCTION, name, function)
-            operation = self.operations.begin(name, verb, request)
+            stages = ("BUILD", "SERVICE", "TRIGGER") if "eventTrigger" in function else ("BUILD", "SERVICE")
+            operation = self.operations.begin(name, verb, request, stages)
             self.tasks.add(name, "deploy", {"function": name, "operation": operation["name"]})
         return operation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from localcloud.clock import rfc3339
 from localcloud.context import Context
@@ -21,9 +22,10 @@ class Operations:
         self._context = context
         self._store = context.store
 
-    def begin(self, function: str, verb: str, request: Json | None) -> Json:
+    def begin(self, function: str, verb: str, request: Json | None, stages: Sequence[str] = ()) -> Json:
+        """A new operation. All its stages stand in it from the start: gcloud knows no others later."""
         location = function.rsplit("/", 2)[0]
-        metadata = {
+        metadata: Json = {
             "@type": f"{_TYPE}OperationMetadata",
             "createTime": rfc3339(self._context.clock.now()),
             "target": function,
@@ -31,6 +33,7 @@ class Operations:
             "cancelRequested": False,
             "apiVersion": "v2",
             "operationType": _KINDS[verb],
+            "stages": [{"name": stage, "state": "NOT_STARTED"} for stage in stages],
         }
         if request is not None:
             metadata["requestResource"] = {"@type": f"{_TYPE}Function"} | request
@@ -48,8 +51,9 @@ class Operations:
     def stage(self, name: str, stage: str, state: str) -> None:
         """Note how far the work has come, for whoever watches."""
         operation = self.get(name)
-        stages = [known for known in operation["metadata"].get("stages", []) if known["name"] != stage]
-        operation["metadata"]["stages"] = [*stages, {"name": stage, "state": state}]
+        for known in operation["metadata"]["stages"]:
+            if known["name"] == stage:
+                known["state"] = state
         self._store.put(OPERATION, name, operation)
 
     def succeed(self, name: str, function: Json | None) -> None:

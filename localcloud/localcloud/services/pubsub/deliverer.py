@@ -53,21 +53,22 @@ class Deliverer:
         self._loop = Loop("pubsub-deliverer", context.clock, self._step)
         self._flying: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._closed = threading.Event()
         self._http = httpx.Client(trust_env=False, follow_redirects=False)
         broker.listeners.append(self._loop.poke)
 
     def start(self) -> None:
-        self._stopping.clear()
         self._loop.start()
 
     def stop(self) -> None:
-        self._stopping.set()
+        """Deliveries under way have some seconds to end; the others are made again at the next start."""
         self._loop.stop()
         with self._lock:
             flying = list(self._flying.values())
         for thread in flying:
             thread.join(_STOP_SECONDS / len(flying))
+        self._closed.set()
+        self._http.close()
 
     def _step(self) -> float | None:
         """Send off what is due; returns the seconds until the next message is."""
@@ -82,11 +83,14 @@ class Deliverer:
         return next_due
 
     def _pushes(self) -> Iterator[Push]:
+        # Taken before the backlog is read: what ends in between is then neither here nor sent again.
+        with self._lock:
+            flying = set(self._flying)
         for name, body in self.broker.push_subscriptions():
             policy = body.get("retryPolicy")
             pacing = Pacing.of(RetryPolicy.model_validate(policy) if policy else None)
             for waiting in self.broker.backlog(name, body):
-                if waiting.key not in self._flying:
+                if waiting.key not in flying:
                     endpoint = body["pushConfig"]["pushEndpoint"]
                     yield Push(name, endpoint, float(body["ackDeadlineSeconds"]), pacing, waiting)
 
@@ -103,8 +107,8 @@ class Deliverer:
     def _deliver(self, push: Push) -> None:
         try:
             accepted = self._post(push)
-            if self._stopping.is_set():
-                return  # the store may be closed by now; an accepted message is sent again, as it may be
+            if self._closed.is_set():
+                return  # the store may be closed by now
             if accepted:
                 self.broker.settle(push.waiting)
             else:

@@ -57,6 +57,9 @@ def _bucket_routes(buckets: Buckets) -> list[BaseRoute]:
         route("GET", one, _reading(lambda call: buckets.get(call.params["bucket"], call.query))),
         route("PATCH", one, lambda call: buckets.change(call.params["bucket"], call.json(), call.query)),
         route("DELETE", one, delete),
+        # gcloud asks both before it removes a bucket with its objects.
+        route("GET", one + "/storageLayout", lambda call: buckets.layout(call.params["bucket"])),
+        route("GET", one + "/managedFolders", lambda call: buckets.managed_folders(call.params["bucket"])),
     ]
 
 

@@ -120,6 +120,22 @@ class Buckets:
         require_read(preconditions(query), _version(record))
         return self.show(record)
 
+    def layout(self, name: str) -> Json:
+        """Whether names are a true hierarchy: never."""
+        record = self.record(name)
+        return {
+            "kind": "storage#storageLayout",
+            "bucket": name,
+            "location": record["location"],
+            "locationType": record["locationType"],
+            "hierarchicalNamespace": {"enabled": False},
+        }
+
+    def managed_folders(self, name: str) -> Json:
+        """There are none."""
+        self.record(name)
+        return {"kind": "storage#managedFolders"}
+
     def list(self, project: str, prefix: str) -> Json:
         if not project:
             raise invalid("Required parameter: project")
