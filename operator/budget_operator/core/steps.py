@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from budget_operator.core import actions
-from budget_operator.core.actions import Room
+from budget_operator.core.actions import Action, Room
 from budget_operator.core.api import Intent
 from budget_operator.core.desired import Desired
 from budget_operator.core.errors import BudgetError, Unavailable
@@ -55,7 +54,7 @@ class Situation:
 class Step:
     """What one check found to be done. Without a reason it is quiet: the room's condition stays True."""
 
-    actions: tuple[actions.Action, ...] = ()
+    actions: tuple[Action, ...] = ()
     reason: str = ""
     message: str = ""
     after: float = SOON

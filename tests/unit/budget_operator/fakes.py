@@ -1,0 +1,860 @@
+"""A cloud and an API server in memory, for passes over deployments: time is a number that tests turn, every
+mutating call can crash before or after its effect.
+
+They implement the protocols of `core.gateways`; that those tell the truth is tested in contract/ and e2e/.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from budget_operator.core.api import FINALIZER
+from budget_operator.core.desired import Parts
+from budget_operator.core.errors import (
+    AlreadyExists,
+    BudgetError,
+    NotFound,
+    PreconditionFailed,
+    ResourceNotReady,
+)
+from budget_operator.core.gateways import Cloud, Document, FunctionRequest, InstanceRequest, Scan
+from budget_operator.core.names import METADATA_CONFIG, Owner, Shared, region_of
+from budget_operator.core.observed import (
+    Address,
+    Bucket,
+    Firewall,
+    Function,
+    GuestReport,
+    Instance,
+    InstanceStatus,
+    Inventory,
+    Job,
+    OperationRef,
+    OperationState,
+    Preemption,
+    Probe,
+    Topic,
+)
+from budget_operator.core.settings import Settings
+from budget_operator.reconcile import Reconciler
+
+START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
+OPERATION_SECONDS = 4
+BOOT_SECONDS = 10
+ROLLOUT_SECONDS = 5
+BUILD_SECONDS = 10
+
+SETTINGS = Settings(
+    project="proj",
+    zones=("us-central1-a", "us-central1-b"),
+    bucket="bucket",
+    image="registry/server:1",
+    function_source=Path("unused"),
+    logs_command="logs {name} {project} {zone}",
+)
+PARTS = Parts(
+    "#!/bin/bash start", "#!/bin/bash stop", {"main.py": b"def restart(): ...", "requirements.txt": b""}
+)
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@dataclass
+class Clock:
+    """Time that only tests move."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+Fault = Callable[[int, str], tuple[Literal["before", "after"], BaseException] | None]
+
+
+@dataclass
+class Journal:
+    """Every mutating call, in order; `fault` may make one fail before or after its effect."""
+
+    calls: list[str] = field(default_factory=list)
+    fault: Fault = lambda number, call: None
+    check: Callable[[], None] = lambda: None
+
+    def mutate(self, call: str, effect: Callable[[], Any]) -> Any:
+        self.calls.append(call)
+        fault = self.fault(len(self.calls) - 1, call)
+        if fault is not None and fault[0] == "before":
+            raise fault[1]
+        result = effect()
+        self.check()
+        if fault is not None:
+            raise fault[1]
+        return result
+
+    def count(self, prefix: str) -> int:
+        return sum(call.startswith(prefix) for call in self.calls)
+
+
+@dataclass
+class FakeKube:
+    """The API server."""
+
+    clock: Clock
+    journal: Journal
+    objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    config_maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    status_writes: int = 0
+    _versions: Any = field(default_factory=lambda: itertools.count(1))
+
+    def apply(
+        self, name: str, spec: dict[str, Any] | None = None, namespace: str = "default"
+    ) -> dict[str, Any]:
+        """Create the object or change its spec."""
+        spec = {"predictor": {"inline": CODE}} if spec is None else spec
+        found = self.objects.get((namespace, name))
+        if found is None:
+            metadata = {
+                "namespace": namespace,
+                "name": name,
+                "uid": f"uid-{next(self._versions)}",
+                "generation": 1,
+                "creationTimestamp": self.clock.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+            found = self.objects[namespace, name] = {"metadata": metadata, "spec": spec}
+        elif found["spec"] != spec:
+            found["spec"] = spec
+            found["metadata"]["generation"] += 1
+        self._touch(found)
+        return found
+
+    def delete(self, name: str, namespace: str = "default") -> None:
+        """Ask for deletion; the object goes with its last finalizer."""
+        found = self.objects.get((namespace, name))
+        if found is not None:
+            found["metadata"]["deletionTimestamp"] = "now"
+            self._touch(found)
+            self._collect(namespace, name)
+
+    def status(self, name: str, namespace: str = "default") -> dict[str, Any]:
+        return dict(self.objects[namespace, name].get("status", {}))
+
+    def condition(self, name: str, kind: str) -> tuple[str, str, str]:
+        found = {item["type"]: item for item in self.status(name).get("conditions", ())}.get(kind)
+        return ("", "", "") if found is None else (found["status"], found["reason"], found["message"])
+
+    def _touch(self, found: dict[str, Any]) -> None:
+        found["metadata"]["resourceVersion"] = str(next(self._versions))
+
+    def _collect(self, namespace: str, name: str) -> None:
+        metadata = self.objects[namespace, name]["metadata"]
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            del self.objects[namespace, name]
+
+    def _live(self, document: Document) -> dict[str, Any]:
+        metadata = document["metadata"]
+        found = self.objects.get((metadata["namespace"], metadata["name"]))
+        if found is None:
+            raise NotFound("gone")
+        if found["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            raise PreconditionFailed("stale")
+        return found
+
+    def deployment(self, namespace: str, name: str) -> Document | None:
+        found = self.objects.get((namespace, name))
+        return None if found is None else json.loads(json.dumps(found))
+
+    def all_deployments(self) -> tuple[Document, ...]:
+        return tuple(json.loads(json.dumps(found)) for found in self.objects.values())
+
+    def add_finalizer(self, document: Document) -> Document:
+        def effect() -> Document:
+            found = self._live(document)
+            found["metadata"].setdefault("finalizers", []).append(FINALIZER)
+            self._touch(found)
+            copied: Document = json.loads(json.dumps(found))
+            return copied
+
+        added: Document = self.journal.mutate("add_finalizer", effect)
+        return added
+
+    def remove_finalizer(self, document: Document) -> None:
+        def effect() -> None:
+            found = self._live(document)
+            found["metadata"]["finalizers"].remove(FINALIZER)
+            self._touch(found)
+            self._collect(found["metadata"]["namespace"], found["metadata"]["name"])
+
+        self.journal.mutate("remove_finalizer", effect)
+
+    def patch_status(self, document: Document, patch: Document) -> Document:
+        def effect() -> Document:
+            found = self._live(document)
+            found["status"] = _merged(found.get("status", {}), patch)
+            self._touch(found)
+            self.status_writes += 1
+            copied: Document = json.loads(json.dumps(found))
+            return copied
+
+        patched: Document = self.journal.mutate("patch_status", effect)
+        return patched
+
+    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        return self.secrets.get((namespace, name))
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        return self.config_maps.get((namespace, name))
+
+    def ensure_secret(
+        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
+    ) -> Mapping[str, bytes]:
+        held: Mapping[str, bytes] = self.journal.mutate(
+            f"ensure_secret {name}", lambda: self.secrets.setdefault((namespace, name), dict(data))
+        )
+        return held
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        self.journal.mutate(f"delete_secret {name}", lambda: self.secrets.pop((namespace, name), None))
+
+    def event(
+        self, document: Document, kind: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        self.events.append((kind, reason, message))
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return json.loads(json.dumps(result))
+
+
+@dataclass
+class FakeOperation:
+    """Done at a time, with an error or an effect."""
+
+    ref: OperationRef
+    done_at: datetime
+    error: str | None = None
+    effect: Callable[[], None] = lambda: None
+    settled: bool = False
+
+
+@dataclass
+class FakeCloud:
+    """Google Cloud: all gateways in one."""
+
+    clock: Clock
+    journal: Journal
+    vms: dict[tuple[str, str], Instance] = field(default_factory=dict)  # by zone and name
+    ips: dict[tuple[str, str], Address] = field(default_factory=dict)  # by region and name
+    preempted: list[Preemption] = field(default_factory=list)
+    operations: dict[str, FakeOperation] = field(default_factory=dict)
+    by_request: dict[str, OperationRef] = field(default_factory=dict)
+    the_bucket: Bucket | None = None
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    the_topic: Topic | None = None
+    the_function: Function | None = None
+    the_job: Job | None = None
+    the_firewall: Firewall | None = None
+    sold_out: set[str] = field(default_factory=set)  # zones
+    unknown: set[str] = field(default_factory=set)  # scopes that do not answer
+    down: dict[str, BudgetError] = field(default_factory=dict)  # parts of the inventory that fail
+    refuse: dict[str, BudgetError] = field(default_factory=dict)  # mutating calls that fail, by name
+    failing_builds: int = 0
+    guest_failure: dict[str, str] = field(default_factory=dict)
+    payloads: list[object] = field(default_factory=list)
+    predictions_fail: bool = False
+    silent: bool = False  # requests to endpoints fail
+    booted_at: dict[str, datetime] = field(default_factory=dict)  # by instance id
+    changed_at: dict[str, datetime] = field(default_factory=dict)
+    reports_read: int = 0
+    requests: int = 0
+    snapshots_taken: int = 0
+    _numbers: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def gateways(self) -> Cloud:
+        return Cloud(self, self, self, self, self, self, self)
+
+    @property
+    def empty(self) -> bool:
+        self.settle()
+        shared = (self.the_bucket, self.the_topic, self.the_function, self.the_job, self.the_firewall)
+        return not (self.vms or self.ips or any(shared))
+
+    # --- time ---
+
+    def settle(self) -> None:
+        """Let everything happen whose time has come."""
+        for operation in list(self.operations.values()):
+            if not operation.settled and operation.done_at <= self.clock.now:
+                operation.settled = True
+                operation.effect()
+
+    def _begin(
+        self,
+        scope: str,
+        request_id: str,
+        effect: Callable[[], None] = lambda: None,
+        error: str | None = None,
+    ) -> OperationRef:
+        ref = OperationRef(f"operation-{next(self._numbers)}", scope)
+        done_at = self.clock.now + timedelta(seconds=OPERATION_SECONDS)
+        self.operations[ref.name] = FakeOperation(ref, done_at, error, effect)
+        self.by_request[request_id] = ref
+        return ref
+
+    def _mutate(self, call: str, request_id: str, effect: Callable[[], OperationRef]) -> OperationRef:
+        def once() -> OperationRef:
+            self.settle()
+            word = call.split(maxsplit=1)[0]
+            if word in self.refuse:
+                raise self.refuse[word]
+            return self.by_request.get(request_id) or effect()
+
+        started: OperationRef = self.journal.mutate(call, once)
+        return started
+
+    def _call(self, call: str, effect: Callable[[], None]) -> None:
+        def once() -> None:
+            self.settle()
+            word = call.split(maxsplit=1)[0]
+            if word in self.refuse:
+                raise self.refuse[word]
+            effect()
+
+        self.journal.mutate(call, once)
+
+    # --- compute: looking ---
+
+    def snapshot(self, newer_than: datetime | None = None) -> Inventory:
+        self.settle()
+        self.snapshots_taken += 1
+        if "all" in self.down:
+            raise self.down["all"]
+        seen = [vm for vm in self.vms.values() if f"zones/{vm.zone}" not in self.unknown]
+
+        def part(word: str, value: Any) -> Any:
+            return None if word in self.down else value
+
+        return Inventory(
+            taken_at=self.clock.now,
+            instances=tuple(vm for vm in seen if vm.labels),
+            addresses=tuple(
+                ip for ip in self.ips.values() if ip.labels and f"regions/{ip.region}" not in self.unknown
+            ),
+            preemptions=tuple(self.preempted),
+            unknown=frozenset(self.unknown | set(self.down)),
+            bucket=part("bucket", self.the_bucket),
+            topic=part("topic", self.the_topic),
+            function=part("function", self.the_function),
+            job=part("job", self.the_job),
+            firewall=part("firewall", self.the_firewall),
+            problems=dict(self.down),
+        )
+
+    def forget(self) -> None: ...
+
+    def instances(self, label: str, value: str) -> Scan[Instance]:
+        raise NotImplementedError
+
+    def addresses(self, label: str, value: str) -> Scan[Address]:
+        raise NotImplementedError
+
+    def preemptions(self, since: datetime) -> Scan[Preemption]:
+        raise NotImplementedError
+
+    def instance(self, zone: str, name: str) -> Instance | None:
+        self.settle()
+        if f"zones/{zone}" in self.unknown:
+            raise BudgetError(f"{zone} does not answer")
+        return self.vms.get((zone, name))
+
+    def address(self, region: str, name: str) -> Address | None:
+        self.settle()
+        return self.ips.get((region, name))
+
+    def firewall(self, name: str) -> Firewall | None:
+        return self.the_firewall
+
+    def operation(self, ref: OperationRef) -> OperationState | None:
+        self.settle()
+        found = self.operations.get(ref.name)
+        if found is None:
+            return None
+        if not found.settled:
+            return OperationState(ref, done=False)
+        return OperationState(ref, True, found.error, found.error or "")
+
+    def guest_report(self, zone: str, name: str) -> GuestReport:
+        self.settle()
+        self.reports_read += 1
+        vm = self.vms.get((zone, name))
+        if vm is None or vm.id not in self.booted_at:
+            return GuestReport()
+        target = json.loads(vm.metadata[METADATA_CONFIG])["revision"]
+        failure = self.guest_failure
+        serves = self._serves(vm)
+        return GuestReport(
+            phase="failed" if failure else ("serving" if serves else "load"),
+            target=target,
+            active=self._active(vm),
+            boot={"engine": 1.0, "load": 2.04},
+            failure_reason=failure.get("reason", ""),
+            failure_message=failure.get("message", ""),
+            failure_log=failure.get("log", ""),
+            failure_revision=target if failure else "",
+            ca_certificate=self.ca(vm),
+        )
+
+    def ca(self, vm: Instance) -> str:
+        """The root lives on the disk: another VM has another one."""
+        return f"PEM {vm.id}"
+
+    # --- compute: changing ---
+
+    def insert_instance(self, request: InstanceRequest, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            key = (request.zone, request.name)
+            if key in self.vms:
+                raise AlreadyExists(request.name)
+            scope = f"zones/{request.zone}"
+            if request.zone in self.sold_out:
+                return self._begin(scope, request_id, error="ZONE_RESOURCE_POOL_EXHAUSTED")
+            self.vms[key] = Instance(
+                name=request.name,
+                zone=request.zone,
+                id=str(next(self._numbers)),
+                status=InstanceStatus.PROVISIONING,
+                machine_type=request.machine_type,
+                provisioning_model=request.provisioning_model,
+                external_ip=request.address,
+                labels=dict(request.labels),
+                label_fingerprint="f",
+                metadata=dict(request.metadata),
+                metadata_fingerprint="f",
+                disk_gib=request.disk_gib,
+            )
+            return self._begin(scope, request_id, lambda: self._boot(*key))
+
+        return self._mutate(f"insert_instance {request.zone} {request.name}", request_id, effect)
+
+    def _boot(self, zone: str, name: str) -> None:
+        vm = self.vms.get((zone, name))
+        if vm is not None and vm.status is InstanceStatus.PROVISIONING:
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.RUNNING)
+            self.booted_at[vm.id] = self.clock.now
+            self.changed_at.pop(vm.id, None)
+
+    def start_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            scope = f"zones/{zone}"
+            if vm.status is InstanceStatus.STOPPING:
+                raise ResourceNotReady(f"{name} is stopping")
+            if vm.status is not InstanceStatus.TERMINATED:
+                return self._begin(scope, request_id)
+            if zone in self.sold_out:
+                return self._begin(scope, request_id, error="ZONE_RESOURCE_POOL_EXHAUSTED")
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.PROVISIONING)
+            return self._begin(scope, request_id, lambda: self._boot(zone, name))
+
+        return self._mutate(f"start_instance {zone} {name}", request_id, effect)
+
+    def stop_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.STOPPING)
+            return self._begin(f"zones/{zone}", request_id, lambda: self._turn_off(zone, name))
+
+        return self._mutate(f"stop_instance {zone} {name}", request_id, effect)
+
+    def _turn_off(self, zone: str, name: str) -> None:
+        vm = self.vms.get((zone, name))
+        if vm is not None:
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.TERMINATED)
+            self.booted_at.pop(vm.id, None)
+
+    def delete_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.STOPPING)
+            return self._begin(f"zones/{zone}", request_id, lambda: self._gone(zone, name))
+
+        return self._mutate(f"delete_instance {zone} {name}", request_id, effect)
+
+    def _gone(self, zone: str, name: str) -> None:
+        self.vms.pop((zone, name), None)
+
+    def set_machine_type(self, zone: str, name: str, machine_type: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            if vm.status is not InstanceStatus.TERMINATED:
+                raise ResourceNotReady(f"{name} is not stopped")
+            self.vms[zone, name] = replace(vm, machine_type=machine_type)
+            return self._begin(f"zones/{zone}", request_id)
+
+        return self._mutate(f"set_machine_type {zone} {machine_type}", request_id, effect)
+
+    def set_metadata(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            config = json.loads({**vm.metadata, **changes}[METADATA_CONFIG])
+            assert config["bundle"] in self.blobs, "the word before the objects"
+            self.vms[zone, name] = replace(vm, metadata={**vm.metadata, **changes})
+            self.changed_at[vm.id] = self.clock.now
+            return self._begin(f"zones/{zone}", request_id)
+
+        return self._mutate(f"set_metadata {zone} {' '.join(sorted(changes))}", request_id, effect)
+
+    def set_labels(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            self.vms[zone, name] = replace(vm, labels={**vm.labels, **changes})
+            return self._begin(f"zones/{zone}", request_id)
+
+        return self._mutate(f"set_labels {zone}", request_id, effect)
+
+    def _vm(self, zone: str, name: str) -> Instance:
+        if (zone, name) not in self.vms:
+            raise NotFound(name)
+        return self.vms[zone, name]
+
+    def reserve_address(
+        self, region: str, name: str, labels: Mapping[str, str], request_id: str
+    ) -> OperationRef:
+        def effect() -> OperationRef:
+            if (region, name) in self.ips:
+                raise AlreadyExists(name)
+            number = next(self._numbers)
+            self.ips[region, name] = Address(name, region, f"10.0.0.{number}", "RESERVED", dict(labels))
+            return self._begin(f"regions/{region}", request_id)
+
+        return self._mutate(f"reserve_address {region}", request_id, effect)
+
+    def release_address(self, region: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            found = self.ips.get((region, name))
+            if found is None:
+                raise NotFound(name)
+            if any(vm.external_ip == found.address for vm in self.vms.values()):
+                raise ResourceNotReady("in use")
+            del self.ips[region, name]
+            return self._begin(f"regions/{region}", request_id)
+
+        return self._mutate(f"release_address {region}", request_id, effect)
+
+    def insert_firewall(
+        self, name: str, network: str, tag: str, description: str, request_id: str
+    ) -> OperationRef:
+        def effect() -> OperationRef:
+            if self.the_firewall is not None:
+                raise AlreadyExists(name)
+            self.the_firewall = Firewall(name, description, (tag,), ("80", "443"))
+            return self._begin("global", request_id)
+
+        return self._mutate("insert_firewall", request_id, effect)
+
+    def delete_firewall(self, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            if self.the_firewall is None:
+                raise NotFound(name)
+            self.the_firewall = None
+            return self._begin("global", request_id)
+
+        return self._mutate("delete_firewall", request_id, effect)
+
+    # --- storage ---
+
+    def bucket(self) -> Bucket | None:
+        return self.the_bucket
+
+    def create_bucket(self, region: str, labels: Mapping[str, str]) -> None:
+        def effect() -> None:
+            if self.the_bucket is not None:
+                raise AlreadyExists("bucket")
+            self.the_bucket = Bucket("bucket", dict(labels))
+
+        self._call("create_bucket", effect)
+
+    def delete_bucket(self) -> None:
+        def effect() -> None:
+            self.the_bucket = None
+            self.blobs.clear()
+
+        self._call("delete_bucket", effect)
+
+    def objects(self, prefix: str) -> tuple[str, ...]:
+        if self.the_bucket is None:
+            raise NotFound("bucket")
+        return tuple(name for name in self.blobs if name.startswith(prefix))
+
+    def upload(self, name: str, data: bytes, content_type: str) -> None:
+        def effect() -> None:
+            if self.the_bucket is None:
+                raise NotFound("bucket")
+            assert self.blobs.get(name, data) == data, f"{name} changed its content"
+            self.blobs[name] = data
+
+        self._call(f"upload {name}", effect)
+
+    def delete_object(self, name: str) -> None:
+        def effect() -> None:
+            self.blobs.pop(name, None)
+
+        self._call(f"delete_object {name}", effect)
+
+    # --- keep-alive ---
+
+    def topic(self, name: str) -> Topic | None:
+        return self.the_topic
+
+    def create_topic(self, name: str, labels: Mapping[str, str]) -> None:
+        def effect() -> None:
+            if self.the_topic is not None:
+                raise AlreadyExists(name)
+            self.the_topic = Topic(name, dict(labels))
+
+        self._call("create_topic", effect)
+
+    def delete_topic(self, name: str) -> None:
+        self._call("delete_topic", lambda: setattr(self, "the_topic", None))
+
+    def job(self, name: str) -> Job | None:
+        return self.the_job
+
+    def create_job(
+        self, name: str, schedule: str, time_zone: str, topic: str, data: bytes, description: str
+    ) -> None:
+        def effect() -> None:
+            if self.the_job is not None:
+                raise AlreadyExists(name)
+            if self.the_topic is None:
+                raise NotFound(topic)
+            self.the_job = Job(name, "ENABLED", schedule, time_zone, topic, description)
+
+        self._call("create_job", effect)
+
+    def update_job(
+        self, name: str, schedule: str, time_zone: str, topic: str, data: bytes, description: str
+    ) -> None:
+        def effect() -> None:
+            self.the_job = Job(name, "ENABLED", schedule, time_zone, topic, description)
+
+        self._call("update_job", effect)
+
+    def delete_job(self, name: str) -> None:
+        self._call("delete_job", lambda: setattr(self, "the_job", None))
+
+    def function(self, name: str) -> Function | None:
+        return self.the_function
+
+    def create_function(self, request: FunctionRequest) -> None:
+        def effect() -> None:
+            if self.the_function is not None:
+                raise AlreadyExists(request.name)
+            assert request.source_object in self.blobs
+            self._build(request)
+
+        self._call("create_function", effect)
+
+    def update_function(self, request: FunctionRequest) -> None:
+        self._call("update_function", lambda: self._build(request))
+
+    def _build(self, request: FunctionRequest) -> None:
+        self.the_function = Function(
+            request.name,
+            "DEPLOYING",
+            request.source_object,
+            request.topic,
+            dict(request.environment),
+            dict(request.labels),
+        )
+        done_at = self.clock.now + timedelta(seconds=BUILD_SECONDS)
+        ref = OperationRef(f"build-{next(self._numbers)}", "functions")
+        self.operations[ref.name] = FakeOperation(ref, done_at, effect=self._built)
+
+    def _built(self) -> None:
+        if self.the_function is not None and self.the_function.state == "DEPLOYING":
+            failed = self.failing_builds > 0
+            self.failing_builds -= failed
+            state, message = ("FAILED", "the build broke") if failed else ("ACTIVE", "")
+            self.the_function = replace(self.the_function, state=state, message=message)
+
+    def delete_function(self, name: str) -> None:
+        def effect() -> None:
+            if self.the_function is None:
+                return
+            self.the_function = replace(self.the_function, state="DELETING")
+            done_at = self.clock.now + timedelta(seconds=BUILD_SECONDS)
+            ref = OperationRef(f"delete-{next(self._numbers)}", "functions")
+            self.operations[ref.name] = FakeOperation(
+                ref, done_at, effect=lambda: setattr(self, "the_function", None)
+            )
+
+        self._call("delete_function", effect)
+
+    # --- endpoints ---
+
+    def _serves(self, vm: Instance) -> bool:
+        booted = self.booted_at.get(vm.id)
+        if booted is None or vm.status is not InstanceStatus.RUNNING:
+            return False
+        return (self.clock.now - booted).total_seconds() >= BOOT_SECONDS
+
+    def _active(self, vm: Instance) -> str | None:
+        """The target, some seconds after it was told; the first one after the boot."""
+        target: str = json.loads(vm.metadata[METADATA_CONFIG])["revision"]
+        if not self._serves(vm):
+            return None
+        changed = self.changed_at.get(vm.id)
+        settled = changed is None or (self.clock.now - changed).total_seconds() >= ROLLOUT_SECONDS
+        if settled and not self.guest_failure:
+            self._last_active = target
+        return getattr(self, "_last_active", None)
+
+    def _endpoint(self, url: str, ca: str) -> Instance | None:
+        self.settle()
+        self.requests += 1
+        for vm in self.vms.values():
+            if url == f"https://{vm.external_ip}" and self._serves(vm) and ca == self.ca(vm):
+                return None if self.silent else vm
+        return None
+
+    def ready(self, url: str, ca: str) -> Probe:
+        vm = self._endpoint(url, ca)
+        if vm is None or self._active(vm) is None:
+            return Probe(False, "connection refused")
+        return Probe(True, "ok", self._active(vm), certificate_ok=True)
+
+    def predict(self, url: str, ca: str, token: str, payload: object) -> Probe:
+        vm = self._endpoint(url, ca)
+        self.payloads.append(payload)
+        if vm is None or self.predictions_fail:
+            return Probe(False, "status 500", None, certificate_ok=True)
+        return Probe(True, "ok", self._active(vm), certificate_ok=True)
+
+    # --- what happens to VMs ---
+
+    def preempt(self, name: str) -> None:
+        """Google takes the VM away."""
+        self.settle()
+        key = next(key for key in self.vms if key[1] == name)
+        self._turn_off(*key)
+        operation = f"systemevent-{next(self._numbers)}"
+        self.preempted.append(Preemption(operation, name, key[0], self.clock.now))
+
+    def tick(self) -> None:
+        """The keep-alive, as the function does it."""
+        self.settle()
+        for (zone, name), vm in list(self.vms.items()):
+            if vm.status is InstanceStatus.TERMINATED:
+                self.start_instance(zone, name, f"tick-{next(self._numbers)}")
+
+
+class World:
+    """Cloud, API server, clock and an operator that may die at any call."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self.journal = Journal(check=self.check)
+        self.kube = FakeKube(self.clock, self.journal)
+        self.cloud = FakeCloud(self.clock, self.journal)
+        self.shared = Shared(settings.installation)
+        self.crashes = 0
+        self.reconciler = self.start_operator()
+
+    def start_operator(self) -> Reconciler:
+        self.reconciler = Reconciler(
+            self.settings,
+            self.kube,
+            self.cloud.gateways,
+            parts=PARTS,
+            clock=self.clock,
+            jitter=lambda: 1.0,
+        )
+        return self.reconciler
+
+    def owner(self, name: str, namespace: str = "default") -> Owner:
+        return Owner(self.settings.installation, namespace, name)
+
+    def vm(self, name: str) -> Instance | None:
+        self.cloud.settle()
+        found = [vm for vm in self.cloud.vms.values() if vm.name == self.owner(name).cloud_name]
+        return found[0] if found else None
+
+    def check(self) -> None:
+        """Never two."""
+        names = [vm.name for vm in self.cloud.vms.values() if vm.labels]
+        assert len(names) == len(set(names)), f"a second VM: {names}"
+        addresses = [ip.name for ip in self.cloud.ips.values() if ip.labels]
+        assert len(addresses) == len(set(addresses)), f"a second address: {addresses}"
+
+    def pass_(self, name: str, namespace: str = "default") -> float | None:
+        """One pass; a crash starts a new process."""
+        try:
+            return self.reconciler.reconcile(namespace, name)
+        except Crash:
+            self.crashes += 1
+            self.start_operator()
+            return 0.0
+
+    def drive(self, until: Callable[[], bool], *names: str, seconds: float = 900.0) -> float:
+        """Pass after pass in due order until the condition holds; the seconds that took."""
+        begun = self.clock.now
+        due = dict.fromkeys(names, self.clock.now)
+        for _ in range(3000):
+            if until():
+                return (self.clock.now - begun).total_seconds()
+            if not due:
+                break
+            name = min(due, key=lambda key: due[key])
+            self.clock.now = max(self.clock.now, due[name])
+            if (self.clock.now - begun).total_seconds() > seconds:
+                break
+            after = self.pass_(name)
+            if after is None:
+                del due[name]
+            else:
+                due[name] = self.clock.now + timedelta(seconds=max(after, 0.05))
+        states = {name: self.kube.objects.get(("default", name), {}).get("status") for name in names}
+        raise AssertionError(f"not reached: {json.dumps(states, indent=1)}\n{self.journal.calls[-20:]}")
+
+    def is_ready(self, name: str) -> bool:
+        found = self.kube.objects.get(("default", name))
+        return (
+            found is not None
+            and self.kube.condition(name, "Ready")[0] == "True"
+            and self.kube.condition(name, "Reconciling")[0] == "False"
+            and self.kube.status(name)["observedGeneration"] == found["metadata"]["generation"]
+        )
+
+    def is_gone(self, *names: str) -> bool:
+        return not any(("default", name) in self.kube.objects for name in names)
+
+    def up(self, name: str = "iris", spec: dict[str, Any] | None = None) -> float:
+        """Apply and wait until it is Ready."""
+        self.kube.apply(name, spec)
+        return self.drive(lambda: self.is_ready(name), name)
+
+    @property
+    def region(self) -> str:
+        return region_of(self.settings.zones[0])
