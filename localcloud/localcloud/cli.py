@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from localcloud.settings import Settings
+from localcloud.settings import Durations, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Google's APIs on one port, with VMs in Docker.")
 
@@ -42,6 +42,9 @@ def serve(
     network: Annotated[str, typer.Option(help="Docker network of the VMs.")] = Settings.network,
     subnet: Annotated[str, typer.Option(help="Where addresses come from.")] = Settings.subnet,
     vm_image: Annotated[str, typer.Option(help="Docker image that every VM boots.")] = Settings.vm_image,
+    notice: Annotated[
+        float, typer.Option("--preemption-notice", help="Longest notice of a preemption, in seconds.")
+    ] = Durations.notice,
 ) -> None:
     """Run the local cloud until it is told to stop."""
     import uvicorn
@@ -51,7 +54,16 @@ def serve(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise typer.BadParameter(f"{listen!r} is not IP:PORT", param_hint="--listen")
-    settings = Settings(home.resolve(), host, int(port), backend.value, network, subnet, vm_image)
+    settings = Settings(
+        home=home.resolve(),
+        host=host,
+        port=int(port),
+        backend=backend.value,
+        network=network,
+        subnet=subnet,
+        vm_image=vm_image,
+        durations=Durations(notice=notice),
+    )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Long polls never end by themselves: a stop does not wait for them.
     uvicorn.run(

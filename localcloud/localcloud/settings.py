@@ -9,11 +9,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds that things take; tests make them short."""
+    """Seconds that things take; tests make them short.
+
+    `notice` is the longest notice of a preemption: an instance that asks for 120 s is announced this long
+    before its soft-off, so that nobody has to wait two minutes for a demonstration.
+    """
 
     provisioning: float = 0.3
     staging: float = 0.3
     operation: float = 0.1
+    notice: float = 10.0
     stop_spot: float = 30.0
     stop_standard: float = 120.0
     watch: float = 1.0

@@ -34,7 +34,7 @@ PROJECT = "p1"
 ZONE = "us-central1-a"
 REGION = "us-central1"
 FAST = Durations(
-    provisioning=0.02, staging=0.02, operation=0.01, stop_spot=0.5, stop_standard=0.5, watch=0.05
+    provisioning=0.02, staging=0.02, operation=0.01, notice=0.3, stop_spot=0.5, stop_standard=0.5, watch=0.05
 )
 
 

@@ -190,6 +190,19 @@ def test_a_preemption_is_an_operation_of_the_system(
     assert [op["name"] for op in found["zones/us-central1-a"]["operations"]] == [event["name"]]
 
 
+def test_a_notice_comes_before_the_soft_off(
+    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+) -> None:
+    scheduling = spot_body()["scheduling"] | {"preemptionNoticeDuration": {"seconds": "120"}}
+    run("POST", INSTANCES, spot_body(scheduling=scheduling))
+    before = time.monotonic()
+    cloud.control("POST", "/preempt/vm1")
+    wait_until(lambda: status() == "TERMINATED", "the preempted VM to be off")
+    assert time.monotonic() - before >= 0.3, "the server's longest notice"
+    console = cloud.compute("GET", f"{INSTANCES}/vm1/serialPort").json()["contents"]
+    assert console.endswith("off within 0.5 s\n")
+
+
 def test_a_preemption_with_action_delete_leaves_nothing(
     cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
 ) -> None:

@@ -25,4 +25,4 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return build_context(Settings(tmp_path / "home", durations=Durations(0, 0, 0, 0, 0, 0.01)))
+    return build_context(Settings(tmp_path / "home", durations=Durations(0, 0, 0, 0, 0, 0, 0.01)))

@@ -201,7 +201,8 @@ class Lifecycle:
         record = self._parts.records.get(key)
         if record is None:
             return
-        self._tasks.sleep(_seconds(record.body["scheduling"].get("preemptionNoticeDuration", {})))
+        asked = _seconds(record.body["scheduling"].get("preemptionNoticeDuration", {}))
+        self._tasks.sleep(min(asked, self._durations.notice))
         with self._store.transaction():
             record = self._parts.records.get(key)
             if record is None or record.status == "TERMINATED":
