@@ -1,10 +1,833 @@
 """Whole passes against a cloud and an API server in memory: never two, never lost, always converging."""
 
-from tests.unit.budget_operator.fakes import World
+import itertools
+import json
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+
+from budget_operator.core import errors
+from budget_operator.core.api import FINALIZER
+from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
+from budget_operator.core.observed import Bucket, InstanceStatus, Topic
+from budget_operator.reconcile import Reconciler, load_parts
+from tests.unit.budget_operator.fakes import CODE, SETTINGS, Crash, World
+
+CONDITIONS = (
+    "Ready",
+    "ArtifactUploaded",
+    "KeepAliveArmed",
+    "InstanceRunning",
+    "ModelServing",
+    "CertificateValid",
+)
+CREATES = ("create_", "insert_", "reserve_", "upload")
 
 
-def test_apply_becomes_ready(world: World) -> None:
+def spec(**changes: Any) -> dict[str, Any]:
+    return {"predictor": {"inline": CODE}, **changes}
+
+
+def config(world: World, name: str = "iris") -> dict[str, Any]:
+    vm = world.vm(name)
+    assert vm is not None
+    found: dict[str, Any] = json.loads(vm.metadata[METADATA_CONFIG])
+    return found
+
+
+# --- up ---
+
+
+def test_apply_becomes_ready_with_everything_in_place(world: World) -> None:
     seconds = world.up()
-    status = world.kube.status("iris")
-    print(seconds, status, world.journal.calls)
+    status, vm = world.kube.status("iris"), world.vm("iris")
+    assert seconds < 30
+    assert vm is not None
+    assert [world.kube.condition("iris", kind)[0] for kind in CONDITIONS] == ["True"] * 6
     assert status["state"] == "Serving"
+    assert status["endpoint"] == f"https://{vm.external_ip}"
+    assert status["revision"] == {"target": config(world)["revision"], "active": config(world)["revision"]}
+    assert status["loginSecret"] == "iris-login"
+    assert status["caCertificate"] == world.cloud.ca(vm)
+    assert status["boot"] == {"engine": 1.0, "load": 2.0}
+    assert status["logs"] == f"logs {vm.name} proj us-central1-a"
+    assert "instance" not in status, "the intent is spent"
+    assert vm.labels[LABEL_WANTED] == "running"
+    assert set(config(world)) >= {"image", "bundle", "bundleSha256", "sealed", "sealedSha256", "apiEndpoint"}
+    assert {config(world)["bundle"], config(world)["sealed"]} <= set(world.cloud.blobs)
+    assert (world.cloud.the_job, world.cloud.the_function) != (None, None)
+
+
+def test_the_finalizer_is_the_first_change(world: World) -> None:
+    world.up()
+    assert world.journal.calls[0] == "add_finalizer"
+
+
+def test_the_intent_is_in_the_status_when_the_insert_is_made(world: World) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def look(number: int, call: str) -> None:
+        if call.startswith("insert_instance"):
+            seen.append(world.kube.status("iris").get("instance", {}))
+
+    world.journal.fault = look
+    world.up()
+    assert [intent["zone"] for intent in seen] == ["us-central1-a"]
+    assert seen[0]["requestId"]
+    assert "operation" not in seen[0]
+
+
+def test_nothing_is_written_while_nothing_changes(world: World) -> None:
+    world.up()
+    writes, calls = world.kube.status_writes, len(world.journal.calls)
+    for _ in range(20):
+        after = world.pass_("iris")
+        assert after is not None
+        world.clock.advance(after)
+    assert (world.kube.status_writes, len(world.journal.calls)) == (writes, calls)
+
+
+def test_a_ready_endpoint_is_asked_once_a_minute_and_its_report_left_alone(world: World) -> None:
+    world.up()
+    requests, reports = world.cloud.requests, world.cloud.reports_read
+    begun = world.clock.now
+    while (world.clock.now - begun).total_seconds() < 600:
+        world.clock.advance(world.pass_("iris") or 0)
+    assert 9 <= world.cloud.requests - requests <= 11
+    assert world.cloud.reports_read == reports
+
+
+def test_the_payload_is_predicted_on_the_transition_only(world: World) -> None:
+    world.up(spec=spec(readiness={"payload": {"x": [1]}}))
+    assert world.cloud.payloads == [{"x": [1]}]
+    world.clock.advance(120)
+    world.pass_("iris")
+    assert len(world.cloud.payloads) == 1
+
+
+def test_a_failing_prediction_is_not_ready(world: World) -> None:
+    world.cloud.predictions_fail = True
+    world.kube.apply("iris", spec(readiness={"payload": {"x": 1}}))
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[1] == "ReadinessFailed", "iris")
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    world.cloud.predictions_fail = False
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+# --- what cannot work ---
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "word"),
+    [
+        ({"predictor": {"inline": "def broken(:\n"}}, "InvalidSpec", "spec.predictor.inline"),
+        ({"predictor": {"inline": "x = 1\n"}}, "InvalidSpec", "spec.predictor.entrypoint"),
+        ({"predictor": {"inline": CODE, "configMap": {"name": "c"}}}, "InvalidSpec", "spec.predictor"),
+        (spec(requirements=["not a requirement"]), "InvalidSpec", "spec.requirements[0]"),
+        (spec(requirements=["numpy", "-r other.txt"]), "InvalidSpec", "spec.requirements[1]"),
+        (spec(placement={"zones": ["nowhere"]}), "InvalidSpec", "spec.placement.zones.0"),
+        (spec(surprise=1), "InvalidSpec", "spec.surprise"),
+        ({"predictor": {"configMap": {"name": "code"}}}, "ReferenceMissing", "spec.predictor.configMap.name"),
+        (spec(auth={"secretName": "auth"}), "ReferenceMissing", "spec.auth.secretName"),
+        (
+            spec(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+            "ReferenceMissing",
+            "spec.env[0].valueFrom.secretKeyRef.name",
+        ),
+    ],
+)
+def test_what_cannot_work_stalls_before_anything_is_paid_for(
+    world: World, bad: dict[str, Any], reason: str, word: str
+) -> None:
+    world.kube.apply("iris", bad)
+    after = world.pass_("iris")
+    assert world.kube.condition("iris", "Stalled")[:2] == ("True", reason)
+    assert word in world.kube.condition("iris", "Stalled")[2]
+    assert world.kube.status("iris")["state"] == "Stalled"
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    assert [call for call in world.journal.calls if call.startswith(CREATES)] == []
+    assert after is not None
+    assert 15 <= after <= 30
+    assert ("Warning", reason) in [(kind, why) for kind, why, _ in world.kube.events]
+
+
+def test_a_new_spec_is_picked_up_at_once(world: World) -> None:
+    world.kube.apply("iris", {"predictor": {"inline": "oops("}})
+    world.pass_("iris")
+    world.kube.apply("iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.kube.condition("iris", "Stalled")[0] == "False"
+
+
+def test_a_missing_reference_is_picked_up_when_it_appears(world: World) -> None:
+    world.kube.apply("iris", {"predictor": {"configMap": {"name": "code"}}})
+    world.pass_("iris")
+    world.kube.config_maps["default", "code"] = {"predictor.py": CODE.encode()}
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+
+
+def test_a_lost_secret_stalls_and_the_server_serves_on(world: World) -> None:
+    login = {"username": b"u", "password": b"p", "token": b"t"}
+    world.kube.secrets["default", "auth"] = dict(login)
+    world.up(spec=spec(auth={"secretName": "auth"}))
+    del world.kube.secrets["default", "auth"]
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[0] == "True", "iris", seconds=60)
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris", seconds=60)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris", seconds=120)
+    world.kube.secrets["default", "auth"] = dict(login)
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[0] == "False", "iris", seconds=60)
+    assert world.is_ready("iris")
+    assert world.journal.count("insert_instance") == 1
+
+
+def test_a_rotated_secret_reaches_the_same_vm(world: World) -> None:
+    world.kube.secrets["default", "auth"] = {"username": b"u", "password": b"old", "token": b"t"}
+    world.up(spec=spec(auth={"secretName": "auth"}))
+    old = config(world)["revision"]
+    world.kube.secrets["default", "auth"]["password"] = b"new"
+    took = world.drive(
+        lambda: world.kube.status("iris")["revision"]["active"] not in (None, old), "iris", seconds=120
+    )
+    assert took < 60
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert world.journal.count("insert_instance") == 1
+
+
+def test_no_secret_is_in_status_or_events(world: World) -> None:
+    world.up()
+    login = world.kube.secrets["default", "iris-login"]
+    told = json.dumps(world.kube.status("iris")) + json.dumps(world.kube.events)
+    assert not [key for key in ("password", "token") if login[key].decode() in told]
+    vm = world.vm("iris")
+    assert vm is not None
+    assert vm.metadata[METADATA_KEY] not in told
+
+
+# --- revisions and failures of the model ---
+
+
+def test_a_new_revision_is_rolled_out_while_the_old_one_serves(world: World) -> None:
+    world.up()
+    old = config(world)["revision"]
+    world.kube.apply("iris", {"predictor": {"inline": CODE + "# two\n"}})
+    states: set[str] = set()
+
+    def done() -> bool:
+        states.add(world.kube.condition("iris", "Ready")[0])
+        return world.is_ready("iris")
+
+    world.drive(done, "iris")
+    status = world.kube.status("iris")
+    assert states == {"True"}, "the endpoint served all the time"
+    assert status["revision"]["active"] == status["revision"]["target"] != old
+    assert world.journal.count("insert_instance") == 1
+    assert world.journal.count("stop_instance") == 0
+
+
+def test_old_objects_go_once_the_new_revision_serves(world: World) -> None:
+    world.up()
+    old = config(world)["bundle"]
+    world.kube.apply("iris", {"predictor": {"inline": CODE + "# two\n"}})
+    world.drive(lambda: world.is_ready("iris") and old not in world.cloud.blobs, "iris")
+    assert config(world)["bundle"] in world.cloud.blobs
+
+
+def test_a_failing_model_is_told_with_its_log(world: World) -> None:
+    world.cloud.guest_failure = {"reason": "LoadFailed", "message": "no such file", "log": "Traceback…" * 600}
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[1] == "LoadFailed", "iris")
+    status = world.kube.status("iris")
+    assert status["state"] == "Failed"
+    assert status["lastFailure"]["reason"] == "LoadFailed"
+    assert len(status["lastFailure"]["log"].encode()) <= 4096
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    world.cloud.guest_failure = {}
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert "lastFailure" not in world.kube.status("iris")
+
+
+def test_a_failing_update_leaves_the_old_revision_ready(world: World) -> None:
+    world.up()
+    old = config(world)["revision"]
+    world.cloud.guest_failure = {"reason": "RequirementsFailed", "message": "no such package"}
+    world.kube.apply("iris", spec(requirements=["nothing==1"]))
+    world.drive(
+        lambda: world.kube.condition("iris", "Reconciling")[:2] == ("True", "RequirementsFailed"), "iris"
+    )
+    status = world.kube.status("iris")
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert status["revision"]["active"] == old != status["revision"]["target"]
+    assert status["lastFailure"]["reason"] == "RequirementsFailed"
+
+
+def test_a_ready_endpoint_may_fail_for_failure_seconds(world: World) -> None:
+    world.up(spec=spec(readiness={"failureSeconds": 40}))
+    world.cloud.silent = True
+    world.clock.advance(60)
+    took = world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
+    assert 40 <= took <= 60
+    assert world.kube.condition("iris", "ModelServing")[1] == "NotAnswering"
+    world.cloud.silent = False
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_a_short_failure_is_not_told(world: World) -> None:
+    world.up()
+    writes = world.kube.status_writes
+    world.cloud.silent = True
+    world.clock.advance(60)
+    world.pass_("iris")
+    world.clock.advance(20)
+    world.pass_("iris")
+    world.cloud.silent = False
+    world.clock.advance(5)
+    world.pass_("iris")
+    assert world.kube.status_writes == writes
+
+
+# --- preemption ---
+
+
+def test_a_preempted_vm_is_started_and_counted_once(world: World) -> None:
+    world.up()
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.status("iris")["state"] == "Restarting", "iris", seconds=60)
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    preemptions = world.kube.status("iris")["preemptions"]
+    assert preemptions["count"] == 1
+    assert preemptions["recent"][0]["zone"] == "us-central1-a"
+    assert preemptions["recent"][0]["downSeconds"] > 0
+    assert [reason for _, reason, _ in world.kube.events].count("Preempted") == 1
+    assert world.journal.count("insert_instance") == 1
+
+
+def test_preemptions_while_the_operator_was_off_are_counted_once_each(world: World) -> None:
+    world.up()
+    for _ in range(7):
+        world.clock.advance(60)
+        world.cloud.preempt(world.owner("iris").cloud_name)
+        world.cloud.tick()
+        world.clock.advance(60)
+    for _ in range(3):
+        world.start_operator()
+        world.drive(lambda: world.is_ready("iris"), "iris")
+        world.pass_("iris")
+    preemptions = world.kube.status("iris")["preemptions"]
+    assert preemptions["count"] == 7
+    assert len(preemptions["recent"]) == 5
+    assert "downSeconds" not in preemptions["recent"][-1], "nobody measured it"
+    assert world.journal.count("insert_instance") == 1
+
+
+def test_preemptions_of_a_predecessor_are_not_counted(world: World) -> None:
+    world.up()
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    world.clock.advance(10)
+    world.up()
+    assert world.kube.status("iris")["preemptions"]["count"] == 0
+
+
+# --- capacity ---
+
+
+def test_a_stock_out_moves_on_to_the_next_zone(world: World) -> None:
+    world.cloud.sold_out = {"us-central1-a"}
+    world.up()
+    assert world.kube.status("iris")["zone"] == "us-central1-b"
+    assert [call.split()[1] for call in world.journal.calls if call.startswith("insert_instance")] == [
+        "us-central1-a",
+        "us-central1-b",
+    ]
+
+
+def test_all_zones_sold_out_is_told_and_waited_for(world: World) -> None:
+    world.cloud.sold_out = {"us-central1-a", "us-central1-b"}
+    world.kube.apply("iris")
+    world.drive(lambda: "us-central1-a, us-central1-b" in world.kube.condition("iris", "Ready")[2], "iris")
+    assert world.kube.condition("iris", "InstanceRunning")[:2] == ("False", "CapacityExhausted")
+    assert world.kube.condition("iris", "Reconciling")[:2] == ("True", "CapacityExhausted")
+    begun, inserts = world.clock.now, world.journal.count("insert_instance")
+    while (world.clock.now - begun).total_seconds() < 240:
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.journal.count("insert_instance") == inserts, "sold out zones are remembered"
+    world.cloud.sold_out = set()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_a_sold_out_zone_is_remembered_for_others(world: World) -> None:
+    world.cloud.sold_out = {"us-central1-a"}
+    world.up()
+    world.up("rose")
+    assert world.journal.count("insert_instance us-central1-a") == 1
+
+
+def test_a_start_that_finds_no_room_is_repeated_slowly(world: World) -> None:
+    world.up()
+    world.cloud.sold_out = {"us-central1-a"}
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "InstanceRunning")[1] == "CapacityExhausted", "iris")
+    begun, starts = world.clock.now, world.journal.count("start_instance")
+    while (world.clock.now - begun).total_seconds() < 300:
+        world.clock.advance(world.pass_("iris") or 0)
+    assert 5 <= world.journal.count("start_instance") - starts <= 11
+    world.cloud.sold_out = set()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.journal.count("insert_instance") == 1
+
+
+# --- changes of the machine ---
+
+
+def test_a_machine_type_is_changed_in_place(world: World) -> None:
+    world.up()
+    world.kube.apply("iris", spec(machine={"type": "e2-standard-2"}))
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    vm = world.vm("iris")
+    assert vm is not None
+    assert vm.machine_type == "e2-standard-2"
+    assert world.journal.count("insert_instance") == 1
+
+
+def test_a_refused_machine_type_lets_the_old_one_run_on(world: World) -> None:
+    world.up()
+    world.cloud.refuse["set_machine_type"] = errors.InvalidSpec("no such machine type")
+    world.kube.apply("iris", spec(machine={"type": "e2-gigantic"}))
+    world.drive(
+        lambda: (
+            world.kube.condition("iris", "Stalled")[0] == "True"
+            and world.kube.condition("iris", "Ready")[0] == "True"
+        ),
+        "iris",
+    )
+    assert "no such machine type" in world.kube.condition("iris", "Stalled")[2]
+    stops = world.journal.count("stop_instance")
+    for _ in range(10):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.journal.count("stop_instance") == stops == 1
+
+
+@pytest.mark.parametrize("machine", [{"provisioning": "Standard"}, {"diskGiB": 40}])
+def test_what_cannot_be_changed_in_place_is_made_again_behind_the_same_address(
+    world: World, machine: dict[str, Any]
+) -> None:
+    world.up()
+    ip = world.kube.status("iris")["ip"]
+    world.kube.apply("iris", spec(machine=machine))
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    vm = world.vm("iris")
+    assert vm is not None
+    assert (world.kube.status("iris")["ip"], vm.external_ip) == (ip, ip)
+    assert world.journal.count("reserve_address") == 1
+    assert world.kube.status("iris")["caCertificate"] == world.cloud.ca(vm), "a new disk has a new authority"
+
+
+def test_a_vm_outside_the_placement_stays_until_its_zone_is_sold_out(world: World) -> None:
+    world.up()
+    world.kube.apply("iris", spec(placement={"zones": ["us-central1-f"]}))
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.kube.status("iris")["zone"] == "us-central1-a"
+    world.cloud.sold_out = {"us-central1-a"}
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.kube.status("iris")["zone"] == "us-central1-f"
+    assert world.journal.count("reserve_address") == 1
+
+
+def test_labels_that_somebody_changed_are_put_back(world: World) -> None:
+    world.up()
+    key, vm = next(iter(world.cloud.vms.items()))
+    world.cloud.vms[key] = replace(vm, labels={**vm.labels, LABEL_WANTED: "stopped"})
+    world.drive(lambda: world.cloud.vms[key].labels[LABEL_WANTED] == "running", "iris")
+
+
+def test_a_second_vm_is_removed_and_the_running_one_kept(world: World) -> None:
+    world.up()
+    world.journal.check = lambda: None
+    _, vm = next(iter(world.cloud.vms.items()))
+    extra = replace(vm, zone="us-central1-b", id="999", status=InstanceStatus.TERMINATED)
+    world.cloud.vms["us-central1-b", vm.name] = extra
+    world.drive(lambda: len(world.cloud.vms) == 1, "iris")
+    assert next(iter(world.cloud.vms)) == ("us-central1-a", vm.name)
+
+
+# --- strangers ---
+
+
+def test_a_stranger_under_our_name_is_left_alone(world: World) -> None:
+    world.up("other")
+    name = world.owner("iris").cloud_name
+    vm = world.vm("other")
+    assert vm is not None
+    stranger = replace(vm, name=name, zone="us-central1-b", id="77", labels={}, metadata={})
+    world.cloud.vms["us-central1-b", name] = stranger
+    calls = len(world.journal.calls)
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[:2] == ("True", "NameConflict"), "iris")
+    for _ in range(5):
+        world.clock.advance(world.pass_("iris") or 0)
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.vms["us-central1-b", name] == stranger
+    touching = ("insert_instance", "reserve", "start", "stop", "delete_instance", "set_")
+    assert [call for call in world.journal.calls[calls:] if call.startswith(touching)] == []
+
+
+def test_a_strangers_bucket_is_left_alone(world: World) -> None:
+    world.cloud.the_bucket = Bucket("bucket", {"team": "a"})
+    world.cloud.blobs["theirs"] = b"x"
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[:2] == ("True", "NameConflict"), "iris")
+    assert "BUDGET_BUCKET" in world.kube.condition("iris", "Stalled")[2]
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.the_bucket == Bucket("bucket", {"team": "a"})
+    assert set(world.cloud.blobs) == {"theirs"}
+    assert world.journal.count("insert_instance") == 0, "no VM whose code lies nowhere"
+
+
+def test_a_strangers_topic_keeps_only_the_keep_alive_from_its_end(world: World) -> None:
+    world.cloud.the_topic = Topic(world.shared.keep_alive, {})
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[0] == "True", "iris")
+    assert world.kube.condition("iris", "KeepAliveArmed")[:2] == ("False", "NameConflict")
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.the_topic is not None
+    world.cloud.the_topic = None
+    assert world.cloud.empty
+
+
+# --- parts of the cloud that fail ---
+
+
+def test_a_scheduler_outage_does_not_stop_the_vm(world: World) -> None:
+    world.cloud.refuse["create_job"] = errors.Unavailable("Scheduler is down")
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[0] == "True", "iris")
+    assert world.kube.condition("iris", "KeepAliveArmed") == (
+        "False",
+        "CloudUnavailable",
+        "Scheduler is down",
+    )
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    del world.cloud.refuse["create_job"]
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+@pytest.mark.parametrize("part", ["topic", "job", "function", "bucket", "firewall"])
+def test_a_part_that_cannot_be_seen_changes_nothing_that_works(world: World, part: str) -> None:
+    world.up()
+    world.cloud.down[part] = errors.Unavailable(f"no {part}")
+    calls = len(world.journal.calls)
+    begun = world.clock.now
+    while (world.clock.now - begun).total_seconds() < 300:
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert world.kube.condition("iris", "Reconciling")[:2] == ("True", "CloudUnavailable")
+    assert [call for call in world.journal.calls[calls:] if call != "patch_status"] == []
+    world.cloud.down.clear()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=400)
+
+
+def test_without_any_picture_nothing_is_made_and_the_endpoint_is_still_asked(world: World) -> None:
+    world.up()
+    world.cloud.down["all"] = errors.Unavailable("no network")
+    world.clock.advance(60)
+    requests = world.cloud.requests
+    world.pass_("iris")
+    assert world.cloud.requests > requests
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    world.kube.apply("rose")
+    calls = len(world.journal.calls)
+    for _ in range(5):
+        world.clock.advance(world.pass_("rose") or 0)
+    assert [call for call in world.journal.calls[calls:] if call.startswith(CREATES)] == []
+    assert world.kube.condition("rose", "Reconciling")[1] == "CloudUnavailable"
+    world.cloud.down.clear()
+    world.drive(lambda: world.is_ready("rose"), "rose", seconds=400)
+
+
+def test_an_outage_is_retried_with_growing_pauses_and_a_new_spec_at_once(world: World) -> None:
+    world.cloud.refuse["create_bucket"] = errors.Unavailable("down")
+    world.kube.apply("iris")
+    begun, times = world.clock.now, []
+    world.journal.fault = lambda number, call: (
+        times.append((world.clock.now - begun).total_seconds()) if call == "create_bucket" else None
+    )
+    while (world.clock.now - begun).total_seconds() < 1500:
+        world.clock.advance(world.pass_("iris") or 0)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] <= 5
+    assert 256 <= pauses[-1] <= 330
+    del world.cloud.refuse["create_bucket"]
+    world.kube.apply("iris", {"predictor": {"inline": CODE + "# changed\n"}})
+    world.pass_("iris")
+    assert world.cloud.the_bucket is not None
+
+
+def test_a_zone_that_does_not_answer_is_not_taken_for_empty(world: World) -> None:
+    world.up()
+    world.cloud.unknown = {"zones/us-central1-a"}
+    inserts = world.journal.count("insert_instance")
+    for _ in range(10):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.journal.count("insert_instance") == inserts
+    assert world.kube.condition("iris", "InstanceRunning")[0] == "True", "what was known stays"
+    assert world.kube.condition("iris", "Ready")[0] == "True", "the endpoint was asked"
+
+
+def test_a_failed_build_is_told_and_made_again(world: World) -> None:
+    world.cloud.failing_builds = 2
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "KeepAliveArmed")[1] == "OperationFailed", "iris")
+    assert "the build broke" in world.kube.condition("iris", "KeepAliveArmed")[2]
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.journal.count("create_function") == 3
+
+
+def test_an_unexpected_exception_is_told_as_an_internal_error(world: World) -> None:
+    world.journal.fault = lambda number, call: (
+        ("before", ZeroDivisionError("secret detail")) if call == "create_topic" else None
+    )
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "KeepAliveArmed")[1] == "InternalError", "iris")
+    assert "secret detail" not in world.kube.condition("iris", "KeepAliveArmed")[2]
+    world.journal.fault = lambda number, call: None
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_a_stale_document_ends_the_pass_before_the_insert(world: World) -> None:
+    def edit(number: int, call: str) -> None:
+        if call == "patch_status" and not world.cloud.vms and world.cloud.ips:
+            world.journal.fault = lambda number, call: None
+            world.kube.apply("iris", spec(machine={"type": "e2-standard-2"}))
+
+    world.journal.fault = edit
+    world.kube.apply("iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    vm = world.vm("iris")
+    assert vm is not None
+    assert vm.machine_type == "e2-standard-2"
+    assert world.journal.count("insert_instance") == 1
+
+
+# --- memory, backups and keys ---
+
+
+def test_a_restored_backup_adopts_what_is_there(world: World) -> None:
+    world.up()
+    calls = len(world.journal.calls)
+    old = world.kube.objects.pop(("default", "iris"))
+    world.kube.apply("iris", old["spec"])
+    world.start_operator()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    again = [call for call in world.journal.calls[calls:] if call.startswith((*CREATES, "set_", "start"))]
+    assert again == []
+
+
+def test_a_lost_key_is_adopted_from_the_vm(world: World) -> None:
+    world.up()
+    vm = world.vm("iris")
+    assert vm is not None
+    name = f"{world.owner('iris').cloud_name}-key"
+    key = world.kube.secrets.pop((SETTINGS.system_namespace, name))
+    world.clock.advance(30)
+    world.pass_("iris")
+    assert world.kube.secrets[SETTINGS.system_namespace, name] == key
+
+
+def test_a_lost_key_waits_while_the_vm_cannot_be_seen(world: World) -> None:
+    world.up()
+    name = f"{world.owner('iris').cloud_name}-key"
+    key = world.kube.secrets.pop((SETTINGS.system_namespace, name))
+    world.cloud.unknown = {"zones/us-central1-a"}
+    for _ in range(3):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert (SETTINGS.system_namespace, name) not in world.kube.secrets
+    world.cloud.unknown = set()
+    world.drive(lambda: (SETTINGS.system_namespace, name) in world.kube.secrets, "iris")
+    assert world.kube.secrets[SETTINGS.system_namespace, name] == key
+
+
+def test_a_vm_deleted_by_hand_is_made_again(world: World) -> None:
+    world.up()
+    world.cloud.vms.clear()
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.journal.count("insert_instance") == 2
+    assert world.journal.count("reserve_address") == 1
+
+
+# --- deletion ---
+
+
+def test_delete_leaves_nothing(world: World) -> None:
+    world.up()
+    world.kube.delete("iris")
+    assert world.pass_("iris") is not None
+    assert world.kube.status("iris")["state"] == "Deleting"
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.empty
+    assert not [name for _, name in world.kube.secrets if name.endswith("-key")]
+    assert world.pass_("iris") is None
+
+
+def test_what_never_became_anything_is_deleted_at_once(world: World) -> None:
+    world.kube.apply("iris", {"predictor": {"inline": "oops("}})
+    world.pass_("iris")
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris", seconds=10)
+
+
+def test_neighbours_keep_what_is_shared(world: World) -> None:
+    world.up("iris")
+    world.up("rose")
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert None not in (world.cloud.the_job, world.cloud.the_topic, world.cloud.the_function)
+    assert None not in (world.cloud.the_bucket, world.cloud.the_firewall)
+    assert not [name for name in world.cloud.blobs if world.owner("iris").cloud_name in name]
+    assert world.is_ready("rose")
+    world.pass_("rose")
+    assert world.is_ready("rose")
+    world.kube.delete("rose")
+    world.drive(lambda: world.is_gone("rose"), "rose")
+    assert world.cloud.empty
+
+
+def test_the_last_of_several_deletions_removes_what_is_shared(world: World) -> None:
+    names = ("a", "b", "c")
+    for name in names:
+        world.up(name)
+    for name in names:
+        world.kube.delete(name)
+    world.drive(lambda: world.is_gone(*names), *names)
+    assert world.cloud.empty
+
+
+def test_deletion_waits_for_what_cannot_be_seen(world: World) -> None:
+    world.up()
+    world.kube.delete("iris")
+    world.cloud.unknown = {"zones/us-central1-a"}
+    for _ in range(20):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert not world.is_gone("iris")
+    assert FINALIZER in world.kube.objects["default", "iris"]["metadata"]["finalizers"]
+    assert "us-central1-a" in world.kube.condition("iris", "Ready")[2]
+    world.cloud.unknown = set()
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.empty
+
+
+def test_a_scheduler_outage_does_not_keep_the_vm(world: World) -> None:
+    world.up()
+    world.cloud.refuse["delete_job"] = errors.Unavailable("Scheduler is down")
+    world.kube.delete("iris")
+    world.drive(lambda: not world.cloud.vms and not world.cloud.ips, "iris")
+    assert not world.is_gone("iris")
+    assert "Scheduler is down" in world.kube.condition("iris", "Reconciling")[2]
+    world.cloud.refuse.clear()
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.empty
+
+
+def test_a_bucket_with_things_of_others_stays(world: World) -> None:
+    world.up()
+    world.cloud.blobs["notes.txt"] = b"mine"
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert set(world.cloud.blobs) == {"notes.txt"}
+
+
+def test_an_insert_that_was_never_confirmed_is_waited_for(world: World) -> None:
+    """The request may still be on its way when the deletion looks for the VM."""
+
+    def lost(number: int, call: str) -> tuple[Literal["before"], BaseException] | None:
+        return ("before", Crash()) if call.startswith("insert_instance") else None
+
+    world.journal.fault = lost
+    world.kube.apply("iris")
+    world.drive(lambda: bool(world.crashes), "iris")
+    world.journal.fault = lambda number, call: None
+    assert world.kube.status("iris")["instance"]["zone"] == "us-central1-a"
+    world.kube.delete("iris")
+    begun = world.clock.now
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert (world.clock.now - begun).total_seconds() >= 30
+    assert world.cloud.empty
+
+
+# --- crashes ---
+
+
+def life(world: World) -> None:
+    """Apply, change, preempt, delete; all must come to the same end whatever happens in between."""
+    world.kube.apply("iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert len(world.cloud.vms) == 1
+    assert len(world.cloud.ips) == 1
+    world.kube.apply("iris", {"predictor": {"inline": CODE + "# two\n"}, "machine": {"type": "e2-small"}})
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.status("iris")["preemptions"]["count"] == 1, "iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    status = world.kube.status("iris")
+    assert len(world.cloud.vms) == len(world.cloud.ips) == 1
+    assert status["revision"]["active"] == config(world)["revision"]
+    assert status["preemptions"]["count"] == 1
+    assert next(iter(world.cloud.vms.values())).machine_type == "e2-small"
+    assert world.journal.count("insert_instance") <= 2
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.empty
+
+
+def calls_of_a_life() -> int:
+    world = World()
+    life(world)
+    return len(world.journal.calls)
+
+
+CALLS = calls_of_a_life()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("k", range(CALLS))
+def test_the_end_is_the_same_wherever_the_operator_dies(
+    world: World, k: int, when: Literal["before", "after"]
+) -> None:
+    world.journal.fault = lambda number, call: (when, Crash()) if number == k else None
+    life(world)
+    assert world.crashes == 1
+
+
+@pytest.mark.parametrize("k", range(CALLS))
+def test_the_end_is_the_same_whichever_answer_is_lost(world: World, k: int) -> None:
+    lost = errors.Unavailable("no answer")
+    world.journal.fault = lambda number, call: ("after", lost) if number == k else None
+    life(world)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_the_end_is_the_same_under_many_crashes(world: World, step: int) -> None:
+    world.journal.fault = lambda number, call: ("after", Crash()) if number % step == 0 else None
+    life(world)
+
+
+def test_the_boot_scripts_are_read_once(world: World, tmp_path: Any) -> None:
+    (tmp_path / "main.py").write_text("def restart(): ...")
+    (tmp_path / "requirements.txt").write_text("x")
+    (tmp_path / "notes.md").write_text("x")
+    parts = load_parts(replace(SETTINGS, function_source=tmp_path))
+    assert parts.startup_script.startswith("#!")
+    assert set(parts.function_files) == {"main.py", "requirements.txt"}
+    assert isinstance(world.reconciler, Reconciler)
