@@ -13,6 +13,7 @@ import pytest
 from google.cloud import functions_v2, pubsub_v1, scheduler_v1, storage
 
 PARENT = "projects/p1/locations/us-central1"
+ZONE = "us-central1-a"
 TOPIC = "projects/p1/topics/budget-keepalive"
 FUNCTION = f"{PARENT}/functions/budget-keepalive"
 JOB = f"{PARENT}/jobs/budget-keepalive"
@@ -34,11 +35,12 @@ def main(event):
 """
 
 
-def archive() -> bytes:
+def archive(**files: str) -> bytes:
+    """A zip of `main` and `requirements`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
-        opened.writestr("main.py", MAIN)
-        opened.writestr("requirements.txt", "functions-framework>=3.10,<4\n")
+        opened.writestr("main.py", files["main"])
+        opened.writestr("requirements.txt", files["requirements"])
     return buffer.getvalue()
 
 
@@ -52,18 +54,18 @@ def proof(tmp_path: Path) -> Callable[[], list[dict[str, str]]]:
 
 
 @pytest.fixture
-def deploy(cloud: Any, client_options: dict[str, Any], tmp_path: Path) -> Callable[..., None]:
+def chain(cloud: Any, client_options: dict[str, Any]) -> Callable[..., None]:
     """Make topic, function and job with the real clients."""
 
-    def make(retry: str = "RETRY_POLICY_DO_NOT_RETRY", **variables: str) -> None:
+    def make(content: bytes, entry_point: str, retry: str, **variables: str) -> None:
         pubsub_v1.PublisherClient(transport="rest", **client_options).create_topic(request={"name": TOPIC})
         options = {"api_endpoint": cloud.url}
         client = storage.Client("p1", credentials=client_options["credentials"], client_options=options)
-        client.create_bucket("sources").blob("f.zip").upload_from_string(archive())
+        client.create_bucket("sources").blob("f.zip").upload_from_string(content)
         source = {"storage_source": {"bucket": "sources", "object_": "f.zip"}}
         function = functions_v2.Function(
-            build_config={"runtime": "python312", "entry_point": "main", "source": source},
-            service_config={"environment_variables": {"PROOF": str(tmp_path / "proof")} | variables},
+            build_config={"runtime": "python312", "entry_point": entry_point, "source": source},
+            service_config={"environment_variables": variables},
             event_trigger={
                 "event_type": "google.cloud.pubsub.topic.v1.messagePublished",
                 "pubsub_topic": TOPIC,
@@ -71,15 +73,24 @@ def deploy(cloud: Any, client_options: dict[str, Any], tmp_path: Path) -> Callab
             },
         )
         functions = functions_v2.FunctionServiceClient(transport="rest", **client_options)
-        begun = functions.create_function(
-            parent=PARENT, function=function, function_id=FUNCTION.rsplit("/", 1)[1]
-        )
-        begun.result(timeout=120)
+        short = FUNCTION.rsplit("/", 1)[1]
+        functions.create_function(parent=PARENT, function=function, function_id=short).result(timeout=120)
         target = {"topic_name": TOPIC, "data": b"tick", "attributes": {"schedule": "abc"}}
         job = scheduler_v1.Job(name=JOB, schedule="0 0 1 1 *", time_zone="Etc/UTC", pubsub_target=target)
         scheduler_v1.CloudSchedulerClient(transport="rest", **client_options).create_job(
             parent=PARENT, job=job
         )
+
+    return make
+
+
+@pytest.fixture
+def deploy(chain: Callable[..., None], tmp_path: Path) -> Callable[..., None]:
+    """The chain with the function that writes its events down."""
+    content = archive(main=MAIN, requirements="functions-framework>=3.10,<4\n")
+
+    def make(retry: str = "RETRY_POLICY_DO_NOT_RETRY", **variables: str) -> None:
+        chain(content, "main", retry, PROOF=str(tmp_path / "proof"), **variables)
 
     return make
 
@@ -135,3 +146,35 @@ def test_a_failed_event_is_kept_where_the_trigger_retries(
         lambda: [body["attempts"] for _, body in cloud.context.store.list("pubsub.backlog")] == [1], "a retry"
     )
     assert len(proof()) == 1
+
+
+def test_the_keep_alive_starts_a_stopped_vm(
+    cloud: Any, chain: Callable[..., None], spot_body: Any, wait_until: Callable[..., Any]
+) -> None:
+    """The product's own function, built from its pinned requirements, against the same port."""
+    folder = Path(__file__).parents[2] / "restart_function"
+    names = {"budgetml-installation": "abc", "budgetml-deployment": "d"}
+    labels = names | {"budgetml-wanted": "running", "budgetml-schedule": "s1"}
+    cloud.compute("POST", f"zones/{ZONE}/instances", spot_body(labels=labels))
+
+    def status() -> str:
+        answer = cloud.compute("GET", f"zones/{ZONE}/instances/vm1")
+        return str(answer.json()["status"]) if answer.is_success else ""
+
+    wait_until(lambda: status() == "RUNNING", "the VM to run")
+    cloud.compute("POST", f"zones/{ZONE}/instances/vm1/stop")
+    wait_until(lambda: status() == "TERMINATED", "the VM to stop")
+    content = archive(
+        main=(folder / "main.py").read_text(), requirements=(folder / "requirements.txt").read_text()
+    )
+    chain(
+        content,
+        "restart",
+        "RETRY_POLICY_RETRY",
+        BUDGET_PROJECT="p1",
+        BUDGET_INSTALLATION="abc",
+        BUDGET_API_ENDPOINT=cloud.url,
+        BUDGET_CREDENTIALS="anonymous",
+    )
+    tick(cloud)
+    wait_until(lambda: status() == "RUNNING", "the function to start the VM", 30)
