@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,7 @@ def serving(tmp_path: Path) -> Callable[..., Serving]:
 
 
 @pytest.fixture
-def processes(tmp_path: Path) -> Processes:  # type: ignore[misc]
+def processes(tmp_path: Path) -> Iterator[Processes]:
     made = Processes(tmp_path / "log")
     yield made
     made.stop()
