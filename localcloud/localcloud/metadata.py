@@ -29,7 +29,6 @@ _GUEST = "instance/guest-attributes/"
 _LOOK = 0.05
 _UNTIL_CHANGED = 3600.0
 _TOKEN_SECONDS = 3599
-_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 _KEPT_NAMES = ("attributes", "guest-attributes")
 
 
@@ -184,15 +183,16 @@ def _instance(key: str, record: Record, project: str) -> Json:
 
 
 def _service_accounts(body: Json, number: str) -> Json:
-    """Without an account in the instance, the default one: everything is allowed locally, but must be asked
-    for alike."""
-    asked = (body.get("serviceAccounts") or [{}])[0]
+    """An instance that was inserted without an account has none, and so no token."""
+    if not body.get("serviceAccounts"):
+        return {}
+    asked = body["serviceAccounts"][0]
     default = f"{number}-compute@developer.gserviceaccount.com"
     email = asked.get("email", default)
     account = {
         "aliases": ["default"],
         "email": default if email == "default" else email,
-        "scopes": asked.get("scopes", _SCOPES),
+        "scopes": asked.get("scopes", []),
         "token": Token(),
     }
     return {"default": account, account["email"]: account}

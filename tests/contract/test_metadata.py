@@ -21,14 +21,24 @@ def vm(cloud: Any, spot_body: Any) -> Iterator[httpx.Client]:
         "scopes": ["https://www.googleapis.com/auth/devstorage"],
     }
     items = [{"key": "enable-guest-attributes", "value": "TRUE"}, {"key": "budget-config", "value": "{}"}]
-    body = spot_body(serviceAccounts=[account], metadata={"items": items})
+    with guest(cloud, spot_body(serviceAccounts=[account], metadata={"items": items})) as client:
+        yield client
+
+
+def guest(cloud: Any, body: dict[str, Any]) -> httpx.Client:
+    """Insert the instance and speak from its address."""
     operation = cloud.compute("POST", INSTANCES, body).json()
     cloud.compute("POST", f"zones/us-central1-a/operations/{operation['name']}/wait")
-    ip = cloud.compute("GET", f"{INSTANCES}/vm1").json()["networkInterfaces"][0]["networkIP"]
-    transport = httpx.HTTPTransport(local_address=ip)
+    ip = cloud.compute("GET", f"{INSTANCES}/{body['name']}").json()["networkInterfaces"][0]["networkIP"]
     base = f"{cloud.url}/computeMetadata/v1/"
-    with httpx.Client(transport=transport, base_url=base, headers=GOOGLE, timeout=30) as client:
-        yield client
+    transport = httpx.HTTPTransport(local_address=ip)
+    return httpx.Client(transport=transport, base_url=base, headers=GOOGLE, timeout=30)
+
+
+def test_an_instance_without_an_account_gets_no_token(cloud: Any, spot_body: Any) -> None:
+    with guest(cloud, spot_body()) as client:
+        assert client.get("instance/service-accounts/default/token").status_code == 404
+        assert client.get("instance/service-accounts/", params={"recursive": "true"}).json() == {}
 
 
 def test_the_header_is_needed(vm: httpx.Client) -> None:

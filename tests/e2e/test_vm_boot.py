@@ -157,6 +157,9 @@ def instance(ip: str, metadata: dict[str, str]) -> dict[str, Any]:
         "disks": [{"boot": True, "autoDelete": True, "initializeParams": disk}],
         "networkInterfaces": [{"network": "global/networks/default", "accessConfigs": [access]}],
         "metadata": {"items": [{"key": key, "value": value} for key, value in metadata.items()]},
+        "serviceAccounts": [
+            {"email": "default", "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
+        ],
         "scheduling": {
             "provisioningModel": "SPOT",
             "instanceTerminationAction": "STOP",

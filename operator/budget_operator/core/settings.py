@@ -17,6 +17,7 @@ Credentials = Literal["adc", "anonymous"]
 
 COS_IMAGE = "projects/cos-cloud/global/images/family/cos-stable"
 DEFAULT_NETWORK = "global/networks/default"
+DEFAULT_ACCOUNT = "default"  # Compute Engine's word for the project's default service account
 CHECKOUT_FUNCTION_SOURCE = Path(__file__).resolve().parents[3] / "restart_function"
 GCLOUD_LOGS = (
     "gcloud logging read --project={project} --freshness=1h"
@@ -52,7 +53,7 @@ class Settings:
     time_zone: str = "Etc/UTC"
     function_runtime: str = "python312"
     function_source: Path = CHECKOUT_FUNCTION_SOURCE
-    vm_service_account: str = ""
+    vm_service_account: str = DEFAULT_ACCOUNT
     function_service_account: str = ""
     trigger_service_account: str = ""
     build_service_account: str = ""
@@ -89,7 +90,7 @@ class Settings:
                 "BUDGET_FUNCTION_RUNTIME", "python312", _matching(_RUNTIME, "like python312")
             ),
             function_source=read.get("BUDGET_FUNCTION_SOURCE", str(CHECKOUT_FUNCTION_SOURCE), _directory),
-            vm_service_account=read.get("BUDGET_VM_SERVICE_ACCOUNT", "", _text),
+            vm_service_account=read.get("BUDGET_VM_SERVICE_ACCOUNT", DEFAULT_ACCOUNT, _text),
             function_service_account=read.get("BUDGET_FUNCTION_SERVICE_ACCOUNT", "", _text),
             trigger_service_account=read.get("BUDGET_TRIGGER_SERVICE_ACCOUNT", "", _text),
             build_service_account=read.get("BUDGET_BUILD_SERVICE_ACCOUNT", "", _text),
