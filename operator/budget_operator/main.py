@@ -199,6 +199,8 @@ def run() -> None:
         level=os.environ.get("BUDGET_LOG_LEVEL", "INFO").upper(),
         format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
     )
+    for chatty in ("kopf.objects", "httpx"):  # a line for every event and every probe
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         operator = build(Settings.from_environment(os.environ))
     except (SettingsError, BudgetError) as error:
