@@ -39,6 +39,7 @@ def operator(home: Home) -> dict[str, str]:
         "BUDGET_FUNCTION_SOURCE": str(ROOT / "restart_function"),
         "BUDGET_FUNCTION_RUNTIME": "python311",
         "BUDGET_HEALTH_PORT": str(home.port("operator")),
+        "BUDGET_LOGS_COMMAND": "localcloud logs {name}",
     }
 
 
