@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dev import cluster, environment, stack
+from dev import cluster, engine, environment, stack
 from dev.errors import DevError
 from dev.paths import MAIN, ROOT, Home
 from dev.progress import step, until
@@ -109,7 +109,7 @@ class Story:
 def play() -> bool:
     """The whole story; true if every step held."""
     started = time.monotonic()
-    was_up = stack.running(MAIN)
+    was_up, engine_was_up = stack.running(MAIN), engine.find() is not None
     cold = not cluster.is_built()
     figures: list[Figure] = []
     try:
@@ -127,7 +127,10 @@ def play() -> bool:
     finally:
         if not was_up:
             print("\n--- the stack was not up before: taking it down", flush=True)
-            stack.down_all()
+            stack.down(MAIN)
+            if not engine_was_up:
+                with step("Docker engine ended"):
+                    engine.down()
     figures.append(Figure("the whole story", time.monotonic() - started, COLD_GOAL if cold else WARM_GOAL))
     print_table(figures)
     return True
