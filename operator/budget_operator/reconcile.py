@@ -148,10 +148,12 @@ class Pass:
         self._memory = memory
         self._generation = int(document["metadata"].get("generation", 1))
         self._before = statuses.read(document)
+        self._execution = Execution(self._means, memory, self._persist)
 
     def run(self) -> float:
         """The pass; seconds until the next one."""
         self._memory.new_generation(self._generation)
+        self._execution.poll()
         inventory, blind = self._look()
         wish = self._wish(inventory)
         zones = self._zones(wish)
@@ -211,8 +213,7 @@ class Pass:
         zones: tuple[str, ...],
         blind: BudgetError | None,
     ) -> Outcome:
-        execution = Execution(self._means, self._memory, seen.instance if seen else None, self._persist)
-        execution.poll()
+        execution = self._execution
         if seen is None or wish.hindrance is not None:
             error = blind or Unavailable("the project could not be looked at")
             lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))

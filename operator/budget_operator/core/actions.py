@@ -255,6 +255,9 @@ class InstanceAction(Action):
 
 @dataclass(frozen=True)
 class StartInstance(InstanceAction):
+    machine_type: str  # what the zone may be out of
+    provisioning_model: str
+
     def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
         return cloud.compute.start_instance(self.zone, self.name, request_id)
 

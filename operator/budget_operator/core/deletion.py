@@ -42,7 +42,7 @@ class Deletion:
     def run(self, document: Document, sharing: AbstractContextManager[object]) -> float | None:
         """The pass; seconds until the next one, or None once nothing is left."""
         self._memory.new_generation(int(document["metadata"].get("generation", 1)))
-        execution = Execution(self._means, self._memory, None, _never)
+        execution = Execution(self._means, self._memory, _never)
         execution.poll()
         intent = statuses.read(document).instance
         try:

@@ -23,7 +23,7 @@ from budget_operator.core.capacity import Capacity, Offer
 from budget_operator.core.errors import BudgetError, Disposition
 from budget_operator.core.gateways import Cloud
 from budget_operator.core.memory import Memory, Started
-from budget_operator.core.observed import Instance, OperationState
+from budget_operator.core.observed import OperationState
 from budget_operator.core.operations import operation_error
 from budget_operator.core.steps import OPERATION, SOON, Plan, Step
 
@@ -72,17 +72,18 @@ class Execution:
         self,
         means: Means,
         memory: Memory,
-        instance: Instance | None,
         persist: Callable[[Intent], None],
     ) -> None:
         self._means = means
         self._memory = memory
-        self._instance = instance
         self._persist = persist
         self._outcome = Outcome({})
 
     def poll(self) -> None:
-        """Look at the operations in flight; one that failed is a trouble of its room."""
+        """Look at the operations in flight; one that failed is a trouble of its room.
+
+        Comes before the picture is taken: what an operation's end has changed must be seen in it.
+        """
         for resource, started in list(self._memory.operations.items()):
             try:
                 state = self._means.cloud.compute.operation(started.ref)
@@ -92,6 +93,7 @@ class Execution:
             if state is not None and not state.done:
                 continue
             del self._memory.operations[resource]
+            self._memory.acted_at = self._means.clock()
             failure = operation_error(state) if state is not None else None
             if failure is not None:
                 self._note(started.room, started.action, failure)
@@ -202,9 +204,8 @@ class Execution:
             offer = Offer(request.zone, request.machine_type, request.provisioning_model)
             capacity.refuse(offer, now)
             return SOON  # the next zone is tried at once
-        if isinstance(action, StartInstance) and self._instance is not None:
-            vm = self._instance
-            capacity.refuse(Offer(vm.zone, vm.machine_type, vm.provisioning_model), now)
+        if isinstance(action, StartInstance):
+            capacity.refuse(Offer(action.zone, action.machine_type, action.provisioning_model), now)
         return None
 
     def _remember_object(self, action: Action) -> None:

@@ -307,7 +307,9 @@ def check_started(now: Situation) -> Step | None:
     if instance.status in OFF:
         if now.desired is None and instance.labels.get(LABEL_WANTED) != WANTED_RUNNING:
             return None
-        start = actions.StartInstance(instance.zone, instance.name)
+        start = actions.StartInstance(
+            instance.zone, instance.name, instance.machine_type, instance.provisioning_model
+        )
         return Step((start,), Reason.STARTING, f"{where} and is being started", OPERATION)
     if instance.status in COMING_UP:
         return Step((), Reason.STARTING, where, OPERATION)

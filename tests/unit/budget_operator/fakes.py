@@ -95,7 +95,12 @@ class Journal:
         fault = self.fault(len(self.calls) - 1, call)
         if fault is not None and fault[0] == "before":
             raise fault[1]
-        result = effect()
+        try:
+            result = effect()
+        except BudgetError:
+            if fault is None:
+                raise
+            result = None
         self.check()
         if fault is not None:
             raise fault[1]
@@ -287,6 +292,9 @@ class FakeCloud:
     reports_read: int = 0
     requests: int = 0
     snapshots_taken: int = 0
+    cached: Inventory | None = None
+    lag_seconds: float = 0.0  # how long a new VM is not seen by anybody
+    visible_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -345,11 +353,24 @@ class FakeCloud:
     # --- compute: looking ---
 
     def snapshot(self, newer_than: datetime | None = None) -> Inventory:
+        """Shared for some seconds, like the real one."""
+        old = self.cached
+        fresh = old is not None and self.clock.now - old.taken_at < timedelta(seconds=5)
+        if old is not None and fresh and (newer_than is None or old.taken_at >= newer_than):
+            return old
+        self.cached = self._picture()
+        return self.cached
+
+    def _picture(self) -> Inventory:
         self.settle()
         self.snapshots_taken += 1
         if "all" in self.down:
             raise self.down["all"]
-        seen = [vm for vm in self.vms.values() if f"zones/{vm.zone}" not in self.unknown]
+        seen = [
+            vm
+            for key, vm in self.vms.items()
+            if f"zones/{vm.zone}" not in self.unknown and self._visible(key)
+        ]
 
         def part(word: str, value: Any) -> Any:
             return None if word in self.down else value
@@ -370,7 +391,11 @@ class FakeCloud:
             problems=dict(self.down),
         )
 
-    def forget(self) -> None: ...
+    def _visible(self, key: tuple[str, str]) -> bool:
+        return self.visible_at.get(key, START) <= self.clock.now
+
+    def forget(self) -> None:
+        self.cached = None
 
     def instances(self, label: str, value: str) -> Scan[Instance]:
         raise NotImplementedError
@@ -385,7 +410,7 @@ class FakeCloud:
         self.settle()
         if f"zones/{zone}" in self.unknown:
             raise BudgetError(f"{zone} does not answer")
-        return self.vms.get((zone, name))
+        return self.vms.get((zone, name)) if self._visible((zone, name)) else None
 
     def address(self, region: str, name: str) -> Address | None:
         self.settle()
@@ -438,6 +463,7 @@ class FakeCloud:
             scope = f"zones/{request.zone}"
             if request.zone in self.sold_out:
                 return self._begin(scope, request_id, error="ZONE_RESOURCE_POOL_EXHAUSTED")
+            self.visible_at[key] = self.clock.now + timedelta(seconds=self.lag_seconds)
             self.vms[key] = Instance(
                 name=request.name,
                 zone=request.zone,

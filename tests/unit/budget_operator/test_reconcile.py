@@ -650,6 +650,7 @@ def test_a_lost_key_waits_while_the_vm_cannot_be_seen(world: World) -> None:
     name = f"{world.owner('iris').cloud_name}-key"
     key = world.kube.secrets.pop((SETTINGS.system_namespace, name))
     world.cloud.unknown = {"zones/us-central1-a"}
+    world.cloud.forget()
     for _ in range(3):
         world.clock.advance(world.pass_("iris") or 0)
     assert (SETTINGS.system_namespace, name) not in world.kube.secrets
@@ -771,6 +772,7 @@ def test_an_insert_that_was_never_confirmed_is_waited_for(world: World) -> None:
 
 def life(world: World) -> None:
     """Apply, change, preempt, delete; all must come to the same end whatever happens in between."""
+    world.cloud.lag_seconds = 3.0
     world.kube.apply("iris")
     world.drive(lambda: world.is_ready("iris"), "iris")
     assert len(world.cloud.vms) == 1
