@@ -71,7 +71,7 @@ def play_demo() -> None:
 @app.command("images")
 def build_images() -> None:
     """Build the images that changed."""
-    with told(), locked("engine"):
+    with told():
         docker = engine.up()
     with told(), locked("images"), step("images") as current:
         current.note = ", ".join(images.build(docker)) or "unchanged"
@@ -101,14 +101,14 @@ def clean() -> None:
 @engine_app.command("up")
 def engine_up() -> None:
     """Find a Docker engine, or start a private one."""
-    with told(), locked("engine"), step("Docker engine") as current:
+    with told(), step("Docker engine") as current:
         current.note = engine.up().host
 
 
 @engine_app.command("down")
 def engine_down() -> None:
     """End the private engine and what it changed on the machine."""
-    with told(), locked("engine"), step("Docker engine ended") as current:
+    with told(), step("Docker engine ended") as current:
         current.note = "private" if engine.down() else "there was none of ours"
 
 

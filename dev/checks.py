@@ -71,17 +71,15 @@ def _prepared(name: str) -> Iterator[None]:
     if name != "e2e":
         yield
         return
-    with locked("engine"):
-        was_up = engine.find() is not None
-        docker = engine.up()
+    was_up = engine.find() is not None
+    docker = engine.up()
     try:
         with locked("images"), step("images built"):
             images.build(docker)
         yield
     finally:
         if not was_up:
-            with locked("engine"):
-                engine.down()
+            engine.release()
 
 
 def _succeeds(command: tuple[str, ...]) -> bool:

@@ -130,7 +130,7 @@ def play() -> bool:
             stack.down(MAIN)
             if not engine_was_up:
                 with step("Docker engine ended"):
-                    engine.down()
+                    engine.release()
     figures.append(Figure("the whole story", time.monotonic() - started, COLD_GOAL if cold else WARM_GOAL))
     print_table(figures)
     return True

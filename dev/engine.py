@@ -14,7 +14,7 @@ from pathlib import Path
 from dev import docker, machine, process
 from dev.docker import Docker
 from dev.errors import DevError
-from dev.paths import ENGINE, LOCAL, MAIN
+from dev.paths import ENGINE, LOCAL, MAIN, locked
 from dev.process import Process
 from dev.progress import until
 
@@ -33,7 +33,8 @@ NO_ENGINE = (
 
 def up() -> Docker:
     """An engine that answers."""
-    return find() or _private()
+    with locked("engine"):
+        return find() or _private()
 
 
 def find() -> Docker | None:
@@ -56,14 +57,22 @@ def find() -> Docker | None:
 
 def down() -> bool:
     """Ends the private engine and undoes what it changed; true if there was anything to do."""
-    if not SNAPSHOT.exists() and not PROCESS.pid() and not process.marked(PROCESS.mark):
-        return False
-    PROCESS.stop(seconds=40)
-    _clean()
-    if before := machine.recall(SNAPSHOT):
-        machine.undo(before)
-    SNAPSHOT.unlink(missing_ok=True)
-    return True
+    with locked("engine"):
+        if not SNAPSHOT.exists() and not process.marked(PROCESS.mark):
+            return False
+        PROCESS.stop(seconds=40)
+        _clean()
+        machine.undo(machine.recall(SNAPSHOT) or machine.without_docker())
+        SNAPSHOT.unlink(missing_ok=True)
+        return True
+
+
+def release() -> bool:
+    """Ends the private engine unless something runs in it: another stack may have come up in the meantime."""
+    docker = find()
+    if docker and docker.private and not docker("container", "ls", "--quiet"):
+        return down()
+    return False
 
 
 def _private() -> Docker:

@@ -54,6 +54,19 @@ def take() -> Snapshot:
     )
 
 
+def without_docker() -> Snapshot:
+    """The present state less what is Docker's: for an engine whose snapshot is lost."""
+    present = take()
+    rules = {
+        command: [
+            line for line in lines if not (line.split(" ")[1] == "-A" and _of_docker(line.split(" ", 1)[1]))
+        ]
+        for command, lines in present.rules.items()
+    }
+    kept = {command: [line for line in lines if " :DOCKER" not in line] for command, lines in rules.items()}
+    return Snapshot(present.boot, [], {}, kept, present.files)
+
+
 def remember(path: Path) -> None:
     """Writes the snapshot, unless one of this boot is there: its engine was never undone, it is the truth."""
     present = take()

@@ -59,7 +59,7 @@ def localcloud(home: Home) -> Process:
 def up(home: Home = MAIN, kubeconfig: Path | None = None) -> Stack:
     """Everything runs and answers when this returns."""
     with locked(f"stack-{home.network}"):
-        with locked("engine"), step("Docker engine") as current:
+        with step("Docker engine") as current:
             docker = engine.up()
             current.note = docker.host
         with ThreadPoolExecutor(2) as pool:
@@ -108,7 +108,7 @@ def down_all() -> None:
         if home is MAIN or home.root.exists():
             with step(f"stack {home.network} ended"):
                 down(home)
-    with locked("engine"), step("Docker engine") as current:
+    with step("Docker engine") as current:
         if (docker := _engine_for_removal()) and docker.private:
             _remove(docker, docker("container", "ls", "--all", "--quiet").split(), [])
         current.note = "the private one is ended" if engine.down() else "not ours, left as it is"

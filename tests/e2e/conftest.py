@@ -15,9 +15,8 @@ from dev.stack import Stack
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """An engine with the images built; DOCKER_HOST points to it."""
-    with locked("engine"):
-        was_up = engine.find() is not None
-        found = engine.up()
+    was_up = engine.find() is not None
+    found = engine.up()
     before = os.environ.get("DOCKER_HOST")
     os.environ["DOCKER_HOST"] = found.host
     try:
@@ -29,8 +28,7 @@ def docker() -> Iterator[Docker]:
         if before is not None:
             os.environ["DOCKER_HOST"] = before
         if not was_up:
-            with locked("engine"):
-                engine.down()
+            engine.release()
 
 
 @pytest.fixture(scope="session")

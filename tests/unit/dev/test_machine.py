@@ -122,6 +122,19 @@ def test_a_snapshot_of_this_boot_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert machine.recall(path) == snapshot(boot="b2")
 
 
+def test_a_lost_snapshot_is_what_is_there_less_docker(
+    monkeypatch: pytest.MonkeyPatch, calls: list[list[str]]
+) -> None:
+    monkeypatch.setattr(machine, "take", lambda: snapshot(rules={"iptables": rules(monkeypatch, AFTER)}))
+    before = machine.without_docker()
+    assert before.links == []
+    machine._undo_rules("iptables", before.rules["iptables"])
+    done = [" ".join(call[3:]) for call in calls]
+    assert "nat -X DOCKER" in done
+    assert "filter -D FORWARD -j DOCKER-USER" in done
+    assert not [line for line in done if "-P" in line or "eth0" in line]
+
+
 def test_a_damaged_snapshot_is_none(tmp_path: Path) -> None:
     path = tmp_path / "before.json"
     for text in ("", "{", json.dumps({"boot": "b1"})):
