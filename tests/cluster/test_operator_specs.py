@@ -1,0 +1,222 @@
+"""The operator's process and what users write: specs that cannot work cost nothing, and are picked up once
+they can.
+"""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dev.errors import DevError
+
+PREDICTOR = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
+INLINE = {"predictor": {"inline": PREDICTOR}}
+LOGIN = {"username": "ada", "password": "lovelace-1815", "token": "a-token-of-some-length"}
+
+
+def document(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default"}
+    return {
+        "apiVersion": "budgetml.dev/v1alpha1",
+        "kind": "BudgetDeployment",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+def secret(name: str, values: dict[str, str]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
+
+
+def config_map(name: str, files: dict[str, str]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": files}
+
+
+def from_secret(name: str, key: str) -> dict[str, Any]:
+    return {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def references(operator: Any) -> Iterator[None]:
+    """What the broken specs refer to."""
+    hidden = base64.b64encode(b"\xff\xfe").decode()
+    operator.world.apply(
+        secret("half-login", {"username": "ada", "password": "lovelace-1815"}),
+        secret("full", {"present": "s3cret-value-never-shown"}),
+        {**secret("binary", {}), "data": {"key": hidden}},
+        config_map("empty", {}),
+        config_map("no-module", {"model.py": PREDICTOR}),
+        config_map("broken", {"predictor.py": PREDICTOR, "helper.py": "def broken(:\n"}),
+    )
+    yield
+    operator.world.kubectl("delete", "secret", "half-login", "full", "binary", "--ignore-not-found")
+    operator.world.kubectl("delete", "configmap", "empty", "no-module", "broken", "--ignore-not-found")
+
+
+BROKEN = {
+    "no-config-map": (
+        {"predictor": {"configMap": {"name": "absent"}}},
+        "ReferenceMissing",
+        "spec.predictor.configMap.name: there is no ConfigMap default/absent",
+    ),
+    "no-secret": (
+        {**INLINE, "env": [from_secret("absent", "key")]},
+        "ReferenceMissing",
+        "spec.env[0].valueFrom.secretKeyRef.name: there is no Secret default/absent",
+    ),
+    "no-secret-key": (
+        {**INLINE, "env": [{"name": "PLAIN", "value": "1"}, from_secret("full", "absent")]},
+        "ReferenceMissing",
+        "spec.env[1].valueFrom.secretKeyRef.key: Secret default/full has no key absent",
+    ),
+    "secret-not-text": (
+        {**INLINE, "env": [from_secret("binary", "key")]},
+        "InvalidSpec",
+        "spec.env[0].valueFrom.secretKeyRef: the value is not UTF-8",
+    ),
+    "no-login": ({**INLINE, "auth": {"secretName": "absent"}}, "ReferenceMissing", "spec.auth.secretName"),
+    "half-login": (
+        {**INLINE, "auth": {"secretName": "half-login"}},
+        "ReferenceMissing",
+        "spec.auth.secretName: Secret default/half-login needs a non-empty key token",
+    ),
+    "no-file": (
+        {"predictor": {"configMap": {"name": "empty"}}},
+        "InvalidSpec",
+        "spec.predictor.entrypoint: there is no file predictor.py in spec.predictor.configMap (files: none)",
+    ),
+    "does-not-compile": (
+        {"predictor": {"inline": "class Predictor:\n  def load(self) pass\n"}},
+        "InvalidSpec",
+        "spec.predictor.inline: predictor.py, line 2 does not compile",
+    ),
+    "helper-does-not-compile": (
+        {"predictor": {"configMap": {"name": "broken"}}},
+        "InvalidSpec",
+        "spec.predictor.configMap: helper.py, line 1 does not compile",
+    ),
+    "no-class": (
+        {"predictor": {"inline": "class Model: ...\n"}},
+        "InvalidSpec",
+        "spec.predictor.entrypoint: predictor.py defines no Predictor",
+    ),
+    "no-module": (
+        {"predictor": {"configMap": {"name": "no-module"}}},
+        "InvalidSpec",
+        "spec.predictor.entrypoint: there is no file predictor.py in spec.predictor.configMap",
+    ),
+    "no-requirement": (
+        {**INLINE, "requirements": ["numpy", "scikit-learn=1.7"]},
+        "InvalidSpec",
+        "spec.requirements[1]: 'scikit-learn=1.7' is not a requirement that pip understands",
+    ),
+    "pip-option": (
+        {**INLINE, "requirements": ["numpy --no-deps"]},
+        "InvalidSpec",
+        "spec.requirements[0]: the pip option --no-deps is not supported",
+    ),
+}
+
+
+def stalled(conditions: dict[str, dict[str, Any]]) -> bool:
+    return conditions["Stalled"]["status"] == "True"
+
+
+def running(conditions: dict[str, dict[str, Any]]) -> bool:
+    return conditions["InstanceRunning"]["status"] == "True"
+
+
+@pytest.fixture
+def gone(operator: Any) -> Iterator[None]:
+    """The cloud is empty before and after."""
+    assert operator.world.resources() == []
+    yield
+    operator.world.kubectl("delete", "bd", "--all", "--timeout=60s")
+    assert operator.world.resources() == []
+
+
+def test_what_cannot_work_is_refused_by_name_and_costs_nothing(operator: Any, gone: None) -> None:
+    world = operator.world
+    since = world.mark()
+    world.apply(*(document(name, spec) for name, (spec, _, _) in BROKEN.items()))
+    for name, (_, reason, message) in BROKEN.items():
+        found = world.wait(name, stalled)
+        assert found["Stalled"]["reason"] == reason, name
+        assert message in found["Stalled"]["message"], name
+        assert found["Ready"]["status"] == "False", name
+        assert found["Ready"]["reason"] == reason, name
+        assert found["Reconciling"]["status"] == "False", name
+        assert message in world.kubectl("describe", "bd", name).stdout, name
+    events = world.kubectl("get", "events").stdout
+    assert "ReferenceMissing" in events
+    assert "s3cret-value-never-shown" not in world.kubectl("get", "bd", "-o", "yaml").stdout + events
+    world.delete(*BROKEN)
+    assert world.changes(since) == []
+    assert world.looks(since) > 0, "the journal shows the operator's calls"
+
+
+@pytest.mark.parametrize("key", ["..data", ".", "models/predictor.py"])
+def test_keys_that_are_no_file_names_are_refused_by_the_api_server(operator: Any, key: str) -> None:
+    with pytest.raises(DevError, match="is invalid: data"):
+        operator.world.apply(config_map("no-file-name", {key: "x"}))
+
+
+def test_what_was_missing_is_picked_up_when_it_appears(operator: Any, gone: None) -> None:
+    world = operator.world
+    spec = {
+        "predictor": {"configMap": {"name": "late-code"}},
+        "env": [from_secret("late", "key")],
+        "auth": {"secretName": "late-login"},
+    }
+    world.apply(document("late", spec))
+    world.wait("late", stalled)
+    world.apply(config_map("late-code", {"predictor.py": PREDICTOR}))
+    world.apply(secret("late", {"key": "value"}), secret("late-login", LOGIN))
+    found = world.wait("late", running)
+    assert found["Stalled"]["status"] == "False"
+    assert world.deployment("late")["status"]["loginSecret"] == "late-login"
+    world.delete("late")
+    world.kubectl("delete", "secret", "late", "late-login")
+    world.kubectl("delete", "configmap", "late-code")
+
+
+def test_a_new_spec_is_picked_up_at_once(operator: Any, gone: None) -> None:
+    world = operator.world
+    world.apply(document("fixed", {"predictor": {"inline": "class Model: ...\n"}}))
+    world.wait("fixed", stalled)
+    world.apply(document("fixed", INLINE))
+    world.wait("fixed", lambda found: found["Stalled"]["status"] == "False", seconds=5)
+    world.wait("fixed", running)
+
+
+def test_a_new_spec_does_not_wait_for_a_back_off(operator: Any, gone: None) -> None:
+    world = operator.world
+    refused = {"method": "POST", "path": "/zones/[^/]+/instances$", "code": 403, "reason": "forbidden"}
+    world.control("POST", "faults", refused)
+    world.apply(document("patient", INLINE))
+    found = world.wait("patient", lambda found: found["InstanceRunning"]["reason"] == "PermissionDenied")
+    assert found["Reconciling"]["status"] == "True", "an administrator may mend it: no stall"
+    before = world.mark()
+    world.apply(document("patient", {**INLINE, "server": {"threads": 2}}))
+    world.wait("patient", running, seconds=10)
+    inserts = [line for line in world.changes(before) if line.startswith("POST") and "/instances " in line]
+    assert len(inserts) == 1
+
+
+def test_deleting_what_is_stalled_leaves_nothing(operator: Any, gone: None) -> None:
+    """Once before anything was made, once with a VM whose spec was broken later."""
+    world = operator.world
+    world.apply(document("never", {"predictor": {"configMap": {"name": "absent"}}}))
+    world.apply(document("later", INLINE))
+    world.wait("never", stalled)
+    world.wait("later", running)
+    world.apply(document("later", {**INLINE, "requirements": ["a b c"]}))
+    found = world.wait("later", stalled)
+    assert found["InstanceRunning"]["status"] == "True", "what runs is kept"
+    world.delete("never", "later")
+    assert world.resources() == []
+    left = world.kubectl("get", "secrets", "--namespace=budgetml-system", "--output=name").stdout
+    assert "-key" not in left
