@@ -1,0 +1,114 @@
+"""The same input gives the same bytes; every change gives another revision; secrets stay sealed."""
+
+import base64
+import io
+import json
+import zipfile
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from budget_operator.core import artifact
+from budget_operator.core.api import parse_spec
+from budget_operator.core.artifact import Artifact, Login, Source
+from budget_operator.core.inputs import encoded_key
+
+KEY = bytes(range(32))
+LOGIN = Login("user", "päss", "token")
+SOURCE = Source({"predictor.py": b"class Predictor: ..."}, ("numpy==2",), {"A": "b"}, LOGIN)
+CLOUD_NAME = "budget-iris-0123456789"
+
+
+def build(source: Source = SOURCE, key: bytes = KEY, **spec: Any) -> Artifact:
+    parsed = parse_spec({"predictor": {"inline": "x"}, **spec})
+    return artifact.build(parsed, "team/iris", CLOUD_NAME, source, key)
+
+
+def opened(made: Artifact, key: bytes = KEY, context: str | None = None) -> Any:
+    """As the VM opens it."""
+    sealing = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"budgetml/seal/v1").derive(key)
+    bound = (context or f"{CLOUD_NAME}/{made.revision}").encode()
+    return json.loads(AESGCM(sealing).decrypt(made.sealed.data[:12], made.sealed.data[12:], bound))
+
+
+def test_two_builds_are_the_same_to_the_byte() -> None:
+    assert build() == build(replace(SOURCE, files=dict(SOURCE.files)))
+
+
+def test_the_bundle_holds_manifest_and_code() -> None:
+    made = build(readiness={"payload": {"x": 1}}, auth={"tokenTTL": "2h"}, server={"workers": 2})
+    with zipfile.ZipFile(io.BytesIO(made.bundle.data)) as bundle:
+        assert bundle.namelist() == ["code/predictor.py", "manifest.json"]
+        assert bundle.read("code/predictor.py") == b"class Predictor: ..."
+        assert json.loads(bundle.read("manifest.json")) == {
+            "version": 1,
+            "deployment": "team/iris",
+            "entrypoint": "predictor:Predictor",
+            "requirements": ["numpy==2"],
+            "readiness": {"payload": {"x": 1}, "startupSeconds": 1800},
+            "server": {"workers": 2, "threads": 4},
+            "tokenTTLSeconds": 7200,
+        }
+
+
+def test_objects_are_named_by_deployment_and_revision() -> None:
+    made = build()
+    assert len(made.revision) == 12
+    assert made.bundle.name == f"code/{CLOUD_NAME}/{made.revision}/bundle.zip"
+    assert made.sealed.name == f"code/{CLOUD_NAME}/{made.revision}/secrets.sealed"
+
+
+def test_credentials_open_with_the_key_for_this_revision_only() -> None:
+    made = build()
+    assert opened(made) == {"username": "user", "password": "päss", "token": "token", "env": {"A": "b"}}
+    with pytest.raises(InvalidTag):
+        opened(made, key=bytes(32))
+    with pytest.raises(InvalidTag):
+        opened(made, context=f"budget-other-0123456789/{made.revision}")
+
+
+def test_no_secret_is_in_the_clear() -> None:
+    made = build()
+    for secret in ("päss", "token", "user"):
+        assert secret.encode() not in made.sealed.data
+        assert secret.encode() not in made.bundle.data.replace(b"tokenTTLSeconds", b"")
+    assert "päss" not in repr(made) + repr(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        build(replace(SOURCE, files={"predictor.py": b"class Predictor: pass"})),
+        build(replace(SOURCE, files={**SOURCE.files, "more.py": b""})),
+        build(replace(SOURCE, requirements=("numpy==3",))),
+        build(replace(SOURCE, env={"A": "c"})),
+        build(replace(SOURCE, login=Login("user", "other", "token"))),
+        build(server={"threads": 8}),
+        build(auth={"tokenTTL": "1h"}),
+        build(readiness={"startupSeconds": 60}),
+        build(key=bytes(32)),
+    ],
+)
+def test_every_change_is_another_revision_and_nonce(other: Artifact) -> None:
+    assert other.revision != build().revision
+    assert other.sealed.data[:12] != build().sealed.data[:12]
+
+
+def test_the_machine_is_no_part_of_the_revision() -> None:
+    assert build(machine={"type": "e2-small"}).revision == build().revision
+
+
+def test_the_function_is_named_by_its_content() -> None:
+    blob = artifact.function_blob({"main.py": b"x", "requirements.txt": b""})
+    assert blob.name == f"function/{blob.sha256}.zip"
+    assert blob == artifact.function_blob({"requirements.txt": b"", "main.py": b"x"})
+    assert blob.name != artifact.function_blob({"main.py": b"y"}).name
+
+
+def test_the_key_travels_as_base64() -> None:
+    assert base64.b64decode(encoded_key(KEY)) == KEY

@@ -1,0 +1,100 @@
+"""References are read, named when they are missing, and never quoted."""
+
+from typing import Any
+
+import pytest
+
+from budget_operator.core import inputs
+from budget_operator.core.api import parse_spec
+from budget_operator.core.errors import InvalidSpec, ReferenceMissing
+from tests.unit.budget_operator.fakes import CODE, World
+
+LOGIN = {"username": b"u", "password": b"p", "token": b"t"}
+
+
+def read(world: World, **spec: Any) -> Any:
+    spec = {"predictor": {"inline": CODE}, **spec}
+    document = world.kube.apply("iris", spec)
+    return inputs.read_source(world.kube, document, parse_spec(spec))
+
+
+def test_a_login_is_made_once(world: World) -> None:
+    first = read(world).login
+    assert first.username == "budget"
+    assert len(first.password) >= 24
+    assert first.password != first.token
+    assert read(world).login == first
+
+
+def test_the_users_secret_is_taken_as_it_is(world: World) -> None:
+    world.kube.secrets["default", "auth"] = {**LOGIN, "password": "p£ss\n".encode()}
+    assert read(world, auth={"secretName": "auth"}).login.password == "p£ss\n"
+    assert ("default", "iris-login") not in world.kube.secrets
+
+
+@pytest.mark.parametrize("missing", ["username", "password", "token"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_every_key_of_the_login_has_to_be_there(world: World, missing: str, empty: bool) -> None:
+    held = {key: value for key, value in LOGIN.items() if key != missing}
+    world.kube.secrets["default", "auth"] = {**held, missing: b""} if empty else held
+    with pytest.raises(ReferenceMissing, match=f"non-empty key {missing}"):
+        read(world, auth={"secretName": "auth"})
+
+
+def test_a_long_name_has_a_login_too() -> None:
+    spec = parse_spec({"predictor": {"inline": CODE}})
+    name = inputs.login_secret("a" * 246 + ".b" + "c" * 5, spec)
+    assert len(name) <= 253
+    assert name.endswith("a-login")
+
+
+def test_a_config_map_becomes_files(world: World) -> None:
+    files = {"predictor.py": CODE.encode(), "weights.bin": b"\0\1"}
+    world.kube.config_maps["default", "code"] = files
+    assert read(world, predictor={"configMap": {"name": "code"}}).files == files
+
+
+def test_environment_from_values_and_secrets(world: World) -> None:
+    world.kube.secrets["default", "s"] = {"k": b"hidden"}
+    env = [
+        {"name": "A", "value": "plain"},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ]
+    assert read(world, env=env).env == {"A": "plain", "B": "hidden"}
+
+
+def test_a_missing_key_is_named(world: World) -> None:
+    world.kube.secrets["default", "s"] = {}
+    env = [{"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    with pytest.raises(ReferenceMissing, match=r"spec\.env\[0\]\.valueFrom\.secretKeyRef\.key"):
+        read(world, env=env)
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfehidden", b"hid\0den"])
+def test_unusable_values_are_named_not_quoted(world: World, value: bytes) -> None:
+    world.kube.secrets["default", "s"] = {"k": value}
+    env = [{"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    with pytest.raises(InvalidSpec, match=r"spec\.env\[0\]") as caught:
+        read(world, env=env)
+    assert "hid" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", [{"name": "BUDGET_TOKEN", "value": "x"}, {"name": "A"}])
+def test_rules_of_the_schema_hold_for_older_objects_too(world: World, variable: dict[str, str]) -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.env\[0\]"):
+        read(world, env=[variable])
+
+
+def test_a_key_of_the_wrong_length_is_refused(world: World) -> None:
+    owner = world.owner("iris")
+    world.kube.secrets["system", inputs.key_secret(owner)] = {"key": b"short"}
+    with pytest.raises(InvalidSpec, match="32 bytes"):
+        inputs.held_key(world.kube, "system", owner)
+
+
+def test_a_new_key_is_random(world: World) -> None:
+    one = inputs.make_key(world.kube, "system", world.owner("a"), None)
+    two = inputs.make_key(world.kube, "system", world.owner("b"), None)
+    assert len(one) == 32
+    assert one != two
+    assert inputs.held_key(world.kube, "system", world.owner("a")) == one

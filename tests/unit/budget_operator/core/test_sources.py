@@ -1,0 +1,123 @@
+"""What the user wrote is checked without being executed; refusals name the field."""
+
+import pytest
+
+from budget_operator.core.api import parse_spec
+from budget_operator.core.errors import InvalidSpec
+from budget_operator.core.sources import check_code, check_file_names, module_file, requirement_lines
+
+
+def check(source: str | bytes, entrypoint: str = "predictor:Predictor", **more: bytes) -> None:
+    spec = parse_spec({"predictor": {"inline": "x", "entrypoint": entrypoint}})
+    data = source if isinstance(source, bytes) else source.encode()
+    check_code(spec, {module_file(entrypoint): data, **{f"{name}.py": text for name, text in more.items()}})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class Predictor: ...",
+        "def Predictor(): ...",
+        "from model import Predictor",
+        "from model import Net as Predictor",
+        "from model import *",
+        "Predictor = make()",
+        "Predictor: type = make()",
+        "(Predictor, x) = make()",
+        "try:\n    import fast\nexcept ImportError:\n    class Predictor: ...",
+        "if True:\n    with x:\n        class Predictor: ...",
+        "# -*- coding: latin-1 -*-\nclass Predictor: ...",
+    ],
+)
+def test_every_way_to_bind_the_class_is_seen(source: str) -> None:
+    check(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "class Other: ...", "def load():\n    class Predictor: ...", "class A:\n    class Predictor: ..."],
+)
+def test_a_missing_class_names_the_entrypoint(source: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.predictor\.entrypoint: predictor\.py defines no Predictor"):
+        check(source)
+
+
+def test_code_that_does_not_compile_names_file_and_line() -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.predictor\.inline: predictor\.py, line 2 does not compile"):
+        check("x = 1\ndef broken(:\n")
+
+
+@pytest.mark.parametrize("source", [b"class Predictor: ...\n\0", b"\xff\xfe", b"(" * 5000])
+def test_odd_bytes_are_refused_not_raised(source: bytes) -> None:
+    with pytest.raises(InvalidSpec, match="does not compile"):
+        check(source)
+
+
+def test_every_file_is_checked() -> None:
+    with pytest.raises(InvalidSpec, match=r"helper\.py, line 1"):
+        check("class Predictor: ...", helper=b"oops(")
+
+
+def test_nothing_is_executed() -> None:
+    check("raise SystemExit\nclass Predictor: ...")
+
+
+def test_the_module_has_to_be_there() -> None:
+    spec = parse_spec({"predictor": {"configMap": {"name": "c"}, "entrypoint": "model:Net"}})
+    with pytest.raises(
+        InvalidSpec, match=r"no file model\.py in spec.* \(files: a\.py\)"
+    ):
+        check_code(spec, {"a.py": b""})
+
+
+def test_a_dotted_module_is_a_path() -> None:
+    assert module_file("pkg.model:Net") == "pkg/model.py"
+    check("class Net: ...", entrypoint="pkg.model:Net")
+
+
+@pytest.mark.parametrize("name", ["predictor.py", "data.json", "weights-1.bin", ".env"])
+def test_usable_file_names(name: str) -> None:
+    check_file_names("spec.predictor.configMap", [name])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", "x" * 254, "naïve.py"])
+def test_unusable_file_names(name: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"^spec\.predictor\.configMap: "):
+        check_file_names("spec.predictor.configMap", [name])
+
+
+def test_requirements_lose_comments_and_empty_lines() -> None:
+    lines = [
+        "numpy==2.0  # fast",
+        "# nothing",
+        "  ",
+        "pillow >= 12 ; python_version > '3.9'",
+        "x @ https://e.org/x.whl",
+    ]
+    assert requirement_lines(lines) == (
+        "numpy==2.0",
+        "pillow >= 12 ; python_version > '3.9'",
+        "x @ https://e.org/x.whl",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("--extra-index-url https://e.org", "--extra-index-url"),
+        ("-r other.txt", "-r"),
+        ("-e .", "-e"),
+        ("numpy==2 --hash=sha256:abc", "--hash"),
+    ],
+)
+def test_options_are_refused_by_name(line: str, word: str) -> None:
+    with pytest.raises(
+        InvalidSpec, match=rf"^spec\.requirements\[1\]: the pip option {word} is"
+    ):
+        requirement_lines(["numpy", line])
+
+
+@pytest.mark.parametrize("line", ["not a requirement", "numpy=2", "./local.whl", "numpy\npillow", "numpy \\"])
+def test_lines_that_pip_would_not_parse(line: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"^spec\.requirements\[0\]: "):
+        requirement_lines([line])
