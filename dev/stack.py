@@ -152,11 +152,7 @@ def _images(docker: Docker, home: Home) -> None:
 def _cluster(home: Home, kubeconfig: Path | None) -> None:
     given = home.root / "given"
     if kubeconfig:
-        view = Kubectl(kubeconfig.expanduser().resolve())("config", "view", "--raw", "--minify", "--flatten")
-        cluster.write_private(home.kubeconfig, view.stdout)
-        if not given.exists():
-            known = Kubectl(home.kubeconfig)("get", "crd", CRD, "--ignore-not-found", "--output=name").stdout
-            given.write_text("the CRD was there" if known else "the CRD is ours")
+        _take(home, kubeconfig.expanduser().resolve(), given)
     if given.exists():
         return
     with locked("go"), step("control plane built") as current:
@@ -165,6 +161,19 @@ def _cluster(home: Home, kubeconfig: Path | None) -> None:
         current.note = "compiled" if cluster.build() else "unchanged"
     with step("control plane"):
         cluster.up(home)
+
+
+def _take(home: Home, kubeconfig: Path, given: Path) -> None:
+    """Uses somebody's cluster from now on; an own control plane of before, and its operator, are ended."""
+    view = Kubectl(kubeconfig)("config", "view", "--raw", "--minify", "--flatten").stdout
+    if given.exists() and home.kubeconfig.exists() and home.kubeconfig.read_text() == view:
+        return
+    operator(home).stop()
+    cluster.down(home)
+    cluster.forget(home)
+    cluster.write_private(home.kubeconfig, view)
+    known = Kubectl(home.kubeconfig)("get", "crd", CRD, "--ignore-not-found", "--output=name").stdout
+    given.write_text("the CRD was there" if known else "the CRD is ours")
 
 
 def _start_localcloud(home: Home, docker: Docker) -> None:
