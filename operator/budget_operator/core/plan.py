@@ -17,6 +17,7 @@ from budget_operator.core.errors import CapacityExhausted, NameConflict, Operati
 from budget_operator.core.names import LABEL_WANTED, Shared, region_of
 from budget_operator.core.observed import Instance, InstanceStatus
 from budget_operator.core.steps import (
+    ANOTHER_ROOM,
     CHANGE,
     OPERATION,
     Check,
@@ -152,12 +153,13 @@ def check_function(now: Situation) -> Step | None:
         return None
     look(inventory, "bucket")
     if inventory.bucket is None or not _labelled(inventory.bucket.labels, now.shared):
-        return Step((), Reason.ARMING, "the keep-alive function waits for the bucket")
-    change: actions.Action = actions.UpdateFunction(wanted.function)
+        return Step((), Reason.ARMING, "the keep-alive function waits for the bucket", ANOTHER_ROOM)
+    upload = actions.Upload(wanted.source)
     if function is None:
-        change = actions.CreateFunction(wanted.function)
-    message = "the keep-alive function is being built"
-    return Step((actions.Upload(wanted.source), change), Reason.FUNCTION_DEPLOYING, message)
+        make = actions.CreateFunction(wanted.function)
+        return Step((upload, make), Reason.ARMING, "the keep-alive function is being made")
+    update = actions.UpdateFunction(wanted.function)
+    return Step((upload, update), Reason.FUNCTION_DEPLOYING, "the keep-alive function is being updated")
 
 
 # --- the VM and what it needs ---
@@ -323,7 +325,8 @@ def check_made(now: Situation) -> Step | None:
     desired, address = _wanted(now), now.seen.address
     held = now.seen.objects or frozenset()
     if any(blob.name not in held for blob in desired.artifact.blobs):
-        return Step((), Reason.PROVISIONING, "the VM waits until its code is uploaded")
+        message = "the VM waits until its code is uploaded"
+        return Step((), Reason.PROVISIONING, message, ANOTHER_ROOM)
     assert address is not None  # check_address
     intent = _intent(now)
     make = actions.InsertInstance(desired.instance_request(intent.zone, address.address), intent)

@@ -14,9 +14,12 @@ from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Address, Instance, Inventory, OperationState
 
+# Seconds to the next pass: after a call that is done at once, while an operation runs, while something slow
+# changes, and where another room, with its own pace, has to come first.
 SOON = 1.0
 OPERATION = 2.0
 CHANGE = 5.0
+ANOTHER_ROOM = 30.0
 
 
 @dataclass(frozen=True)

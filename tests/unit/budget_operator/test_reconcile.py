@@ -562,8 +562,11 @@ def test_an_outage_is_retried_with_growing_pauses_and_a_new_spec_at_once(world: 
     world.journal.fault = lambda number, call: (
         times.append((world.clock.now - begun).total_seconds()) if call == "create_bucket" else None
     )
+    passes = 0
     while (world.clock.now - begun).total_seconds() < 1500:
         world.clock.advance(world.pass_("iris") or 0)
+        passes += 1
+    assert passes < 150, "an outage is no reason to hurry"
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses == sorted(pauses)
     assert pauses[0] <= 5
@@ -592,6 +595,24 @@ def test_a_failed_build_is_told_and_made_again(world: World) -> None:
     assert "the build broke" in world.kube.condition("iris", "KeepAliveArmed")[2]
     world.drive(lambda: world.is_ready("iris"), "iris")
     assert world.journal.count("create_function") == 3
+
+
+def test_a_new_version_of_the_function_leaves_ready_alone(world: World) -> None:
+    world.up()
+    function = world.cloud.the_function
+    assert function is not None
+    world.cloud.the_function = replace(function, source_object="function/old.zip")
+    states: set[str] = set()
+
+    def updated() -> bool:
+        states.add(world.kube.condition("iris", "Ready")[0])
+        found = world.cloud.the_function
+        return found is not None and found.source_object == function.source_object and world.is_ready("iris")
+
+    world.clock.advance(10)
+    world.drive(updated, "iris")
+    assert states == {"True"}
+    assert world.journal.count("update_function") == 1
 
 
 def test_an_unexpected_exception_is_told_as_an_internal_error(world: World) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from budget_operator.core.names import Owner, Shared, region_of
 
-NAME = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,250}[a-z0-9])?", fullmatch=True)
+NAME = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,80}[a-z0-9])?", fullmatch=True)
 
 
 @given(NAME, NAME)

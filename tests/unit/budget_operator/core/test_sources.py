@@ -64,9 +64,7 @@ def test_nothing_is_executed() -> None:
 
 def test_the_module_has_to_be_there() -> None:
     spec = parse_spec({"predictor": {"configMap": {"name": "c"}, "entrypoint": "model:Net"}})
-    with pytest.raises(
-        InvalidSpec, match=r"no file model\.py in spec.* \(files: a\.py\)"
-    ):
+    with pytest.raises(InvalidSpec, match=r"no file model\.py in spec.* \(files: a\.py\)"):
         check_code(spec, {"a.py": b""})
 
 
@@ -111,9 +109,7 @@ def test_requirements_lose_comments_and_empty_lines() -> None:
     ],
 )
 def test_options_are_refused_by_name(line: str, word: str) -> None:
-    with pytest.raises(
-        InvalidSpec, match=rf"^spec\.requirements\[1\]: the pip option {word} is"
-    ):
+    with pytest.raises(InvalidSpec, match=rf"^spec\.requirements\[1\]: the pip option {word} is"):
         requirement_lines(["numpy", line])
 
 

@@ -1,0 +1,131 @@
+"""What is removed, in which order, and what is left alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from budget_operator.core import actions
+from budget_operator.core.actions import Action, Room
+from budget_operator.core.errors import Unavailable
+from budget_operator.core.observed import Bucket, Inventory
+from budget_operator.core.removal import Remains, plan
+from tests.unit.budget_operator.core.conftest import NOW, OWNER, SHARED, Scene
+
+NOTHING = Inventory(taken_at=NOW)
+OBJECT = f"code/{OWNER.cloud_name}/000000000000/bundle.zip"
+
+
+def remains(scene: Scene, **changes: Any) -> Remains:
+    usual: dict[str, Any] = {
+        "owner": OWNER,
+        "shared": SHARED,
+        "inventory": scene.inventory,
+        "instances": (),
+        "addresses": (),
+        "pending": "",
+        "objects": (),
+        "last": False,
+        "problems": {},
+    }
+    return Remains(**{**usual, **changes})
+
+
+def done(found: Remains, room: Room) -> list[Action]:
+    return [action for where, step in plan(found).steps if where is room for action in step.actions]
+
+
+def test_nothing_is_left(scene: Scene) -> None:
+    found = plan(remains(scene, inventory=NOTHING, last=True))
+    assert (found.steps, dict(found.problems)) == ((), {})
+
+
+def test_neighbours_keep_what_is_shared(scene: Scene) -> None:
+    assert plan(remains(scene)).steps == ()
+
+
+def test_the_vm_goes_before_address_firewall_and_objects(scene: Scene) -> None:
+    found = remains(
+        scene, instances=(scene.instance,), addresses=(scene.address,), objects=(OBJECT,), last=True
+    )
+    assert done(found, Room.INSTANCE) == [actions.DeleteInstance(scene.instance.zone, OWNER.cloud_name)]
+    assert done(found, Room.ARTIFACT) == []
+    assert done(found, Room.KEEP_ALIVE) == [actions.DeleteJob(SHARED.keep_alive)]
+
+
+def test_then_the_address_then_the_firewall(scene: Scene) -> None:
+    found = remains(scene, addresses=(scene.address,), last=True)
+    assert done(found, Room.INSTANCE) == [actions.ReleaseAddress("us-central1", OWNER.cloud_name)]
+    assert done(remains(scene, last=True), Room.INSTANCE) == [actions.DeleteFirewall(SHARED.firewall)]
+
+
+def test_only_our_own_objects_go(scene: Scene) -> None:
+    found = remains(scene, objects=(OBJECT, "code/budget-other-0/x/bundle.zip", "function/f.zip"))
+    assert done(found, Room.ARTIFACT) == [actions.DeleteObject(OBJECT)]
+
+
+def test_the_last_one_empties_the_bucket(scene: Scene) -> None:
+    assert done(remains(scene, last=True, objects=("function/f.zip",)), Room.ARTIFACT) == [
+        actions.DeleteBucket()
+    ]
+
+
+def test_a_bucket_with_things_of_others_stays(scene: Scene) -> None:
+    found = remains(scene, last=True, objects=("code/budget-old-0/x", "notes.txt"))
+    assert done(found, Room.ARTIFACT) == [actions.DeleteObject("code/budget-old-0/x")]
+    assert done(remains(scene, last=True, objects=("notes.txt",)), Room.ARTIFACT) == []
+
+
+def test_the_keep_alive_goes_from_its_end(scene: Scene) -> None:
+    no_job = replace(scene.inventory, job=None)
+    assert done(remains(scene, last=True, inventory=no_job), Room.KEEP_ALIVE) == [
+        actions.DeleteFunction(SHARED.keep_alive)
+    ]
+    assert scene.inventory.function is not None
+    going = replace(no_job, function=replace(scene.inventory.function, state="DELETING"))
+    assert done(remains(scene, last=True, inventory=going), Room.KEEP_ALIVE) == []
+    assert [
+        room for room, _ in plan(remains(scene, last=True, inventory=going)).steps if room == "keep-alive"
+    ]
+    no_function = replace(no_job, function=None)
+    assert done(remains(scene, last=True, inventory=no_function), Room.KEEP_ALIVE) == [
+        actions.DeleteTopic(SHARED.keep_alive)
+    ]
+
+
+def test_strangers_are_left_alone(scene: Scene) -> None:
+    inventory = scene.inventory
+    assert None not in (inventory.topic, inventory.function, inventory.job, inventory.firewall)
+    foreign = replace(
+        inventory,
+        bucket=Bucket("bucket", {}),
+        topic=replace(inventory.topic, labels={}),  # type: ignore[type-var]
+        function=replace(inventory.function, labels={}),  # type: ignore[type-var]
+        job=replace(inventory.job, description="mine"),  # type: ignore[type-var]
+        firewall=replace(inventory.firewall, description="mine"),  # type: ignore[type-var]
+    )
+    found = plan(remains(scene, last=True, inventory=foreign, objects=(OBJECT,)))
+    assert found.steps == ()
+
+
+@pytest.mark.parametrize("scope", ["zones/asia-east1-a", "regions/us-central1"])
+def test_a_place_that_does_not_answer_may_hold_something(scene: Scene, scope: str) -> None:
+    found = plan(remains(scene, inventory=replace(NOTHING, unknown=frozenset({scope}))))
+    assert scope in found.problems[Room.INSTANCE].message
+
+
+@pytest.mark.parametrize("word", ["bucket", "job", "function", "topic", "firewall"])
+def test_a_part_that_does_not_answer_may_be_there(scene: Scene, word: str) -> None:
+    inventory = replace(NOTHING, unknown=frozenset({word}), problems={word: Unavailable("x")})
+    assert plan(remains(scene, inventory=inventory, last=True)).problems
+
+
+def test_a_vm_that_may_still_appear_is_waited_for(scene: Scene) -> None:
+    found = plan(remains(scene, inventory=NOTHING, pending="waits"))
+    assert [step.message for _, step in found.steps] == ["waits"]
+
+
+def test_problems_of_the_look_close_their_room(scene: Scene) -> None:
+    found = plan(remains(scene, objects=(OBJECT,), problems={Room.ARTIFACT: Unavailable("no list")}))
+    assert found.steps == ()
+    assert found.problems[Room.ARTIFACT].message == "no list"

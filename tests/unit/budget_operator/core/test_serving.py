@@ -1,0 +1,167 @@
+"""Requests prove, the VM's report only explains."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from budget_operator.core.api import Failure, RevisionStatus, Status
+from budget_operator.core.conditions import Reason, Type, Verdict, merged
+from budget_operator.core.observed import GuestReport, Probe
+from budget_operator.core.serving import LOG_LIMIT, MESSAGE_LIMIT, Glimpse, judge
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+OK = Probe(True, "ok", "new", certificate_ok=True)
+REFUSED = Probe(False, "connection refused")
+NEVER = Status()
+
+
+def status(model: str = "True", reason: str = Reason.ANSWERING, active: str | None = "new") -> Status:
+    verdicts = {
+        Type.MODEL_SERVING: Verdict(model, reason),  # type: ignore[arg-type]
+        Type.CERTIFICATE_VALID: Verdict("True", Reason.VERIFIED),
+    }
+    return Status(conditions=merged((), verdicts, 1, NOW), revision=RevisionStatus(active=active))
+
+
+SERVED = status()
+
+
+def glimpse(**changes: Any) -> Glimpse:
+    usual: dict[str, Any] = {"running": True, "due": True, "target": "new", "ca": "PEM", "ready": OK}
+    return Glimpse(**{**usual, **changes})
+
+
+def test_an_answer_is_the_only_proof() -> None:
+    found = judge(NEVER, glimpse())
+    assert (found.model.status, found.certificate.status, found.active) == ("True", "True", "new")
+    boast = GuestReport(phase="serving", target="new", active="new")
+    assert judge(NEVER, glimpse(ready=REFUSED, report=boast)).model.status == "False"
+
+
+def test_a_failing_prediction_is_no_proof() -> None:
+    bad = Probe(False, "status 500", certificate_ok=True)
+    found = judge(NEVER, glimpse(prediction=bad))
+    assert found.model == Verdict("False", Reason.READINESS_FAILED, "status 500")
+    assert found.failure is not None
+    assert found.failure.reason == Reason.READINESS_FAILED
+    assert found.certificate.status == "True"
+
+
+def test_a_vm_that_is_off_serves_nothing() -> None:
+    found = judge(SERVED, glimpse(running=False, due=False))
+    assert (found.model.reason, found.active) == (Reason.INSTANCE_NOT_RUNNING, None)
+    assert found.certificate.status == "True", "nothing was learnt about it"
+
+
+def test_without_a_request_everything_is_kept() -> None:
+    found = judge(SERVED, glimpse(due=False, ready=None))
+    assert (found.model.status, found.active) == ("True", "new")
+    assert judge(NEVER, glimpse(due=False, ready=None)).model.status == "Unknown"
+
+
+def test_a_serving_endpoint_has_its_grace() -> None:
+    short = glimpse(ready=REFUSED, failing_seconds=59.0, failure_seconds=60.0)
+    assert judge(SERVED, short).model.status == "True"
+    long = replace(short, failing_seconds=60.0)
+    assert judge(SERVED, long).model == Verdict("False", Reason.NOT_ANSWERING, "connection refused")
+    assert judge(NEVER, short).model.status == "False", "what never served has none"
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (None, Reason.BOOTING),
+        (GuestReport(phase="boot"), Reason.BOOTING),
+        (GuestReport(phase="environment"), Reason.LOADING),
+        (GuestReport(phase="load"), Reason.LOADING),
+        (GuestReport(phase="serving"), Reason.BOOTING),
+    ],
+)
+def test_a_booting_vm_is_no_failure(report: GuestReport | None, reason: Reason) -> None:
+    before = status("False", Reason.INSTANCE_NOT_RUNNING)
+    assert judge(before, glimpse(ready=REFUSED, report=report)).model.reason == reason
+
+
+def test_silence_stays_silence() -> None:
+    before = status("False", Reason.NOT_ANSWERING)
+    found = judge(before, glimpse(ready=REFUSED, report=GuestReport(phase="serving")))
+    assert found.model.reason == Reason.NOT_ANSWERING
+
+
+def failed(reason: str = "LoadFailed", revision: str = "new", **more: Any) -> GuestReport:
+    return GuestReport(
+        phase="failed", failure_reason=reason, failure_message="why", failure_revision=revision, **more
+    )
+
+
+def test_the_vms_reason_explains() -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed(failure_log="Traceback")))
+    assert found.model == Verdict("False", "LoadFailed", "why")
+    assert found.failure == Failure(reason="LoadFailed", message="why", log="Traceback")
+
+
+@pytest.mark.parametrize("reason", ["Ready", "rm -rf /", "x" * 100, "InternalError"])
+def test_a_reason_we_do_not_know_is_not_repeated(reason: str) -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed(reason)))
+    assert found.model.reason == Reason.GUEST_FAILED
+
+
+def test_the_failure_of_another_revision_does_not_count() -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed(revision="old")))
+    assert (found.model.reason, found.failure) == (Reason.BOOTING, None)
+
+
+def test_an_image_that_cannot_be_pulled_concerns_every_revision() -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed("ImagePullFailed", revision="old")))
+    assert found.model.reason == Reason.IMAGE_PULL_FAILED
+
+
+def test_what_the_vm_says_is_bounded() -> None:
+    report = failed(failure_log="é" * 9999)
+    found = judge(NEVER, glimpse(ready=REFUSED, report=replace(report, failure_message="m" * 9999)))
+    assert found.failure is not None
+    assert len(found.failure.message) == MESSAGE_LIMIT
+    assert len(found.failure.log.encode()) <= LOG_LIMIT
+    assert set(found.failure.log) == {"é"}
+
+
+def test_a_failed_update_leaves_the_old_revision_serving() -> None:
+    old = replace(OK, revision="old")
+    found = judge(status(active="old"), glimpse(ready=old, report=failed()))
+    assert (found.model.status, found.active) == ("True", "old")
+    assert found.failure is not None
+    assert found.in_motion("new")
+
+
+def test_success_of_the_wanted_revision_clears_the_failure() -> None:
+    before = SERVED.model_copy(update={"last_failure": Failure(reason="LoadFailed", message="x")})
+    assert judge(before, glimpse()).failure is None
+    assert not judge(before, glimpse()).in_motion("new")
+    assert judge(before, glimpse(due=False, ready=None)).failure is not None
+
+
+@pytest.mark.parametrize(
+    ("ready", "status_", "reason"),
+    [
+        (Probe(False, "status 503", certificate_ok=True), "True", Reason.VERIFIED),
+        (Probe(False, "the certificate is not valid: expired"), "False", Reason.NOT_VERIFIED),
+        (REFUSED, "Unknown", Reason.UNKNOWN),
+    ],
+)
+def test_the_certificate_is_judged_by_itself(ready: Probe, status_: str, reason: Reason) -> None:
+    found = judge(NEVER, glimpse(ready=ready)).certificate
+    assert (found.status, found.reason) == (status_, reason)
+
+
+def test_without_an_authority_nothing_can_be_verified() -> None:
+    found = judge(NEVER, glimpse(ca="", ready=None))
+    assert (found.model.status, found.certificate.reason) == ("False", Reason.CERTIFICATE_PENDING)
+
+
+def test_seconds_of_the_boot_are_cleaned() -> None:
+    report = GuestReport(boot={"load": 1.26, "pull": float("nan"), "engine": -1.0, "artifact": 1e12})
+    assert judge(NEVER, glimpse(report=report)).boot == {"load": 1.3}
+    before = NEVER.model_copy(update={"boot": {"load": 9.0}})
+    assert judge(before, glimpse()).boot == {"load": 9.0}

@@ -1,0 +1,241 @@
+"""Status, patch and Events from the facts of a pass."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from budget_operator.core.actions import Room
+from budget_operator.core.api import Failure, Intent, Preemptions, RevisionStatus, Status
+from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged
+from budget_operator.core.errors import BudgetError, InvalidSpec, NameConflict, Unavailable
+from budget_operator.core.execution import Outcome
+from budget_operator.core.observed import InstanceStatus
+from budget_operator.core.serving import Serving
+from budget_operator.core.status import (
+    Event,
+    Facts,
+    build,
+    deleting,
+    dump,
+    events,
+    merge_patch,
+    read,
+    state,
+)
+from budget_operator.core.steps import Step
+from tests.unit.budget_operator.core.conftest import Scene
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SERVES = Serving(Verdict("True", Reason.ANSWERING), Verdict("True", Reason.VERIFIED), "rev", None, ca="PEM")
+SILENT = Serving(Verdict("False", Reason.BOOTING, "boots"), Verdict("Unknown", Reason.UNKNOWN), None, None)
+
+
+def facts(scene: Scene, **changes: Any) -> Facts:
+    usual: dict[str, Any] = {
+        "generation": 3,
+        "now": NOW,
+        "target": "rev",
+        "login_secret": "iris-login",
+        "logs": "logs",
+        "ca": "PEM",
+        "stall": None,
+        "seen": scene.seen(),
+        "outcome": Outcome({}),
+        "serving": SERVES,
+        "preemptions": Preemptions(),
+    }
+    return Facts(**{**usual, **changes})
+
+
+def verdict(found: Status, kind: Type) -> tuple[str, str]:
+    return next((item.status, item.reason) for item in found.conditions if item.type == kind)
+
+
+def with_conditions(**statuses: str) -> Status:
+    verdicts = {Type(kind): Verdict(value, "Before") for kind, value in statuses.items()}  # type: ignore[arg-type]
+    return Status(conditions=merged((), verdicts, 1, NOW))
+
+
+def test_all_is_well(scene: Scene) -> None:
+    found = build(Status(), facts(scene))
+    assert found.state == "Serving"
+    assert all(verdict(found, kind)[0] == "True" for kind in (Type.READY, *DEPENDENCIES))
+    assert verdict(found, Type.RECONCILING) == verdict(found, Type.STALLED) == ("False", "UpToDate")
+    assert (found.endpoint, found.ip, found.zone) == ("https://10.0.0.1", "10.0.0.1", "us-central1-a")
+    assert (found.provisioning, found.observed_generation) == ("Spot", 3)
+    assert all(item.observed_generation == 3 for item in found.conditions)
+
+
+def problem(room: Room, error: BudgetError, *, unseen: bool = False) -> Outcome:
+    return Outcome({room: error}, frozenset({room}) if unseen else frozenset())
+
+
+@pytest.mark.parametrize(
+    ("room", "kind"), [(Room.ARTIFACT, "ArtifactUploaded"), (Room.KEEP_ALIVE, "KeepAliveArmed")]
+)
+def test_a_room_that_fails_says_why(scene: Scene, room: Room, kind: str) -> None:
+    found = build(Status(), facts(scene, outcome=problem(room, Unavailable("down"))))
+    assert verdict(found, Type(kind)) == ("False", "CloudUnavailable")
+    assert verdict(found, Type.READY)[0] == "False"
+    assert verdict(found, Type.RECONCILING) == ("True", "CloudUnavailable")
+
+
+@pytest.mark.parametrize(
+    ("room", "kind"), [(Room.ARTIFACT, "ArtifactUploaded"), (Room.KEEP_ALIVE, "KeepAliveArmed")]
+)
+def test_a_room_that_could_not_be_seen_keeps_what_was_known(scene: Scene, room: Room, kind: str) -> None:
+    outcome = problem(room, Unavailable("down"), unseen=True)
+    assert (
+        verdict(build(with_conditions(**{kind: "True"}), facts(scene, outcome=outcome)), Type(kind))[0]
+        == "True"
+    )
+    assert verdict(build(Status(), facts(scene, outcome=outcome)), Type(kind))[0] == "Unknown"
+
+
+def test_a_failing_upload_of_an_update_leaves_the_old_artifact(scene: Scene) -> None:
+    outcome = problem(Room.ARTIFACT, Unavailable("down"))
+    found = build(with_conditions(ArtifactUploaded="True"), facts(scene, outcome=outcome))
+    assert verdict(found, Type.ARTIFACT_UPLOADED)[0] == "True"
+    assert verdict(found, Type.RECONCILING) == ("True", "CloudUnavailable")
+    conflict = problem(Room.ARTIFACT, NameConflict("theirs"))
+    found = build(with_conditions(ArtifactUploaded="True"), facts(scene, outcome=conflict))
+    assert verdict(found, Type.ARTIFACT_UPLOADED) == ("False", "NameConflict")
+    assert verdict(found, Type.STALLED) == ("True", "NameConflict")
+
+
+def test_an_open_step_is_the_reason(scene: Scene) -> None:
+    outcome = Outcome({}, open={Room.KEEP_ALIVE: Step((), Reason.FUNCTION_DEPLOYING, "builds")})
+    found = build(Status(), facts(scene, outcome=outcome))
+    assert verdict(found, Type.KEEP_ALIVE_ARMED) == ("False", "FunctionDeploying")
+    assert verdict(found, Type.RECONCILING) == ("True", "FunctionDeploying")
+    found = build(with_conditions(KeepAliveArmed="True"), facts(scene, outcome=outcome))
+    assert verdict(found, Type.KEEP_ALIVE_ARMED)[0] == "True", "an update leaves the old version at work"
+
+
+def test_a_running_vm_is_running_whatever_else_fails(scene: Scene) -> None:
+    found = build(Status(), facts(scene, outcome=problem(Room.INSTANCE, Unavailable("down"))))
+    assert verdict(found, Type.INSTANCE_RUNNING) == ("True", "Running")
+
+
+def test_a_stalled_spec_keeps_the_conditions_of_what_serves(scene: Scene) -> None:
+    before = with_conditions(ArtifactUploaded="True", KeepAliveArmed="True")
+    found = build(before, facts(scene, target=None, stall=InvalidSpec("spec.x: bad")))
+    assert found.state == "Stalled"
+    assert verdict(found, Type.STALLED) == ("True", "InvalidSpec")
+    assert verdict(found, Type.READY)[0] == "True"
+    assert verdict(found, Type.RECONCILING)[0] == "False"
+
+
+def test_a_stalled_spec_without_a_past(scene: Scene) -> None:
+    seen = scene.seen(instance=None, address=None)
+    found = build(
+        Status(), facts(scene, target=None, stall=InvalidSpec("bad"), seen=seen, serving=SILENT, ca="")
+    )
+    assert verdict(found, Type.READY) == ("False", "InvalidSpec")
+    assert verdict(found, Type.INSTANCE_RUNNING) == ("False", "InvalidSpec")
+    assert (found.endpoint, found.zone, found.ca_certificate) == (None, None, None)
+
+
+def test_an_update_in_motion(scene: Scene) -> None:
+    found = build(Status(), facts(scene, target="next"))
+    assert (found.state, verdict(found, Type.RECONCILING)) == ("Updating", ("True", "Updating"))
+    assert verdict(found, Type.READY)[0] == "True"
+    assert found.revision == RevisionStatus(target="next", active="rev")
+
+
+def test_without_a_picture_places_are_kept(scene: Scene) -> None:
+    before = build(Status(), facts(scene))
+    outcome = Outcome(dict.fromkeys(Room, Unavailable("down")), frozenset(Room))
+    found = build(before, facts(scene, seen=None, outcome=outcome))
+    assert (found.zone, found.ip, found.provisioning, found.state) == (
+        "us-central1-a",
+        "10.0.0.1",
+        "Spot",
+        "Serving",
+    )
+    assert verdict(found, Type.READY)[0] == "True"
+
+
+INTENT = Intent(name="n", zone="us-central1-b", request_id="id")
+
+
+@pytest.mark.parametrize(
+    ("word", "before", "change", "instance"),
+    [
+        ("Pending", {}, {}, None),
+        ("Provisioning", {}, {"outcome": Outcome({}, intent=INTENT)}, None),
+        ("Provisioning", {}, {"outcome": Outcome({}, intent=INTENT)}, InstanceStatus.PROVISIONING),
+        ("Starting", {}, {}, InstanceStatus.RUNNING),
+        ("Starting", {}, {}, InstanceStatus.STAGING),
+        ("Restarting", {"state": "Serving", "ip": "1"}, {}, InstanceStatus.TERMINATED),
+        ("Restarting", {"state": "Restarting", "ip": "1"}, {}, InstanceStatus.RUNNING),
+        ("Stalled", {}, {"stall": InvalidSpec("x")}, InstanceStatus.RUNNING),
+        ("Stalled", {}, {"outcome": problem(Room.ARTIFACT, NameConflict("x"))}, None),
+        (
+            "Failed",
+            {"state": "Starting"},
+            {
+                "serving": Serving(
+                    Verdict("False", Reason.LOAD_FAILED),
+                    Verdict("True", Reason.VERIFIED),
+                    None,
+                    Failure(reason="LoadFailed", message="x"),
+                )
+            },
+            InstanceStatus.RUNNING,
+        ),
+    ],
+)
+def test_words_for_people(
+    scene: Scene, word: str, before: dict[str, Any], change: dict[str, Any], instance: InstanceStatus | None
+) -> None:
+    vm = None if instance is None else scene.with_instance(status=instance)
+    found = facts(scene, **{"serving": SILENT, "seen": scene.seen(instance=vm), **change})
+    assert state(Status(**before), found) == word
+
+
+def test_a_patch_says_only_what_changed() -> None:
+    before = {"a": 1, "gone": 2, "same": {"x": [1]}, "deep": {"keep": 1, "drop": 2}}
+    after = {"a": 2, "same": {"x": [1]}, "deep": {"keep": 1, "new": 3}, "list": [1, 2]}
+    assert merge_patch(before, after) == {
+        "a": 2,
+        "gone": None,
+        "deep": {"drop": None, "new": 3},
+        "list": [1, 2],
+    }
+    assert merge_patch(after, after) == {}
+
+
+def test_a_status_survives_its_own_dump(scene: Scene) -> None:
+    found = build(Status(), facts(scene, outcome=Outcome({}, intent=INTENT)))
+    assert read({"status": dump(found)}) == found
+    assert dump(found)["instance"] == {"name": "n", "zone": "us-central1-b", "requestId": "id"}
+    assert merge_patch(dump(found), dump(found)) == {}
+
+
+@pytest.mark.parametrize("broken", [{"conditions": "x"}, {"preemptions": {"count": "many"}}])
+def test_a_broken_status_counts_as_lost(broken: dict[str, Any]) -> None:
+    assert read({"status": broken}) == Status()
+    assert read({}) == Status()
+
+
+def test_events_are_transitions() -> None:
+    old = merged((), {Type.READY: Verdict("False", Reason.BOOTING)}, 1, NOW)
+    new = merged(old, {Type.READY: Verdict("True", Reason.SERVING, "yes")}, 1, NOW)
+    assert events(old, new) == (Event("Normal", "Serving", "Ready=True: yes"),)
+    assert events(new, new) == ()
+    failing = merged(new, {Type.READY: Verdict("False", Reason.LOAD_FAILED, "why")}, 1, NOW)
+    assert events(new, failing) == (Event("Warning", "LoadFailed", "Ready=False: why"),)
+    assert events((), old) == (), "what is not there yet is no news"
+
+
+def test_deleting_tells_what_is_left() -> None:
+    before = with_conditions(ModelServing="True", Ready="True")
+    outcome = Outcome({}, open={Room.INSTANCE: Step((), Reason.DELETING, "the VM goes")})
+    found = deleting(before, 4, outcome, NOW)
+    assert (found.state, found.observed_generation) == ("Deleting", 4)
+    assert verdict(found, Type.READY) == ("False", "Deleting")
+    assert next(item.message for item in found.conditions if item.type == Type.READY) == "the VM goes"
+    found = deleting(before, 4, problem(Room.INSTANCE, Unavailable("no answer")), NOW)
+    assert verdict(found, Type.RECONCILING) == ("True", "CloudUnavailable")
