@@ -90,7 +90,7 @@ class World:
                 *(f"--listen={listen}", "--backend=simulated"),
             ]
         )
-        until(self.cloud_answers, 30, lambda: self.process.log_tail())
+        until(self.cloud_answers, 30, self.process.log_tail)
 
     def cloud_answers(self) -> bool:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from budget_operator.core.names import Owner
 from dev.errors import DevError
 
 PREDICTOR = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
@@ -33,6 +34,10 @@ def secret(name: str, values: dict[str, str]) -> dict[str, Any]:
 def config_map(name: str, files: dict[str, str]) -> dict[str, Any]:
     metadata = {"name": name, "namespace": "default"}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": files}
+
+
+def cloud_name(name: str) -> str:
+    return Owner("default", "default", name).cloud_name
 
 
 def from_secret(name: str, key: str) -> dict[str, Any]:
@@ -129,17 +134,18 @@ def running(conditions: dict[str, dict[str, Any]]) -> bool:
     return conditions["InstanceRunning"]["status"] == "True"
 
 
-@pytest.fixture
-def gone(operator: Any) -> Iterator[None]:
-    """The cloud is empty before and after."""
-    assert operator.world.resources() == []
+@pytest.fixture(scope="module")
+def neighbour(operator: Any) -> Iterator[None]:
+    """A deployment because of which the shared things stay while the tests' own come and go."""
+    operator.world.apply(document("neighbour", INLINE))
     yield
-    operator.world.kubectl("delete", "bd", "--all", "--timeout=60s")
+    operator.world.delete("neighbour")
     assert operator.world.resources() == []
 
 
-def test_what_cannot_work_is_refused_by_name_and_costs_nothing(operator: Any, gone: None) -> None:
+def test_what_cannot_work_is_refused_by_name_and_costs_nothing(operator: Any) -> None:
     world = operator.world
+    assert world.resources() == []
     since = world.mark()
     world.apply(*(document(name, spec) for name, (spec, _, _) in BROKEN.items()))
     for name, (_, reason, message) in BROKEN.items():
@@ -164,7 +170,7 @@ def test_keys_that_are_no_file_names_are_refused_by_the_api_server(operator: Any
         operator.world.apply(config_map("no-file-name", {key: "x"}))
 
 
-def test_what_was_missing_is_picked_up_when_it_appears(operator: Any, gone: None) -> None:
+def test_what_was_missing_is_picked_up_when_it_appears(operator: Any, neighbour: None) -> None:
     world = operator.world
     spec = {
         "predictor": {"configMap": {"name": "late-code"}},
@@ -183,16 +189,17 @@ def test_what_was_missing_is_picked_up_when_it_appears(operator: Any, gone: None
     world.kubectl("delete", "configmap", "late-code")
 
 
-def test_a_new_spec_is_picked_up_at_once(operator: Any, gone: None) -> None:
+def test_a_new_spec_is_picked_up_at_once(operator: Any, neighbour: None) -> None:
     world = operator.world
     world.apply(document("fixed", {"predictor": {"inline": "class Model: ...\n"}}))
     world.wait("fixed", stalled)
     world.apply(document("fixed", INLINE))
     world.wait("fixed", lambda found: found["Stalled"]["status"] == "False", seconds=5)
     world.wait("fixed", running)
+    world.delete("fixed")
 
 
-def test_a_new_spec_does_not_wait_for_a_back_off(operator: Any, gone: None) -> None:
+def test_a_new_spec_does_not_wait_for_a_back_off(operator: Any, neighbour: None) -> None:
     world = operator.world
     refused = {"method": "POST", "path": "/zones/[^/]+/instances$", "code": 403, "reason": "forbidden"}
     world.control("POST", "faults", refused)
@@ -204,9 +211,10 @@ def test_a_new_spec_does_not_wait_for_a_back_off(operator: Any, gone: None) -> N
     world.wait("patient", running, seconds=10)
     inserts = [line for line in world.changes(before) if line.startswith("POST") and "/instances " in line]
     assert len(inserts) == 1
+    world.delete("patient")
 
 
-def test_deleting_what_is_stalled_leaves_nothing(operator: Any, gone: None) -> None:
+def test_deleting_what_is_stalled_leaves_nothing(operator: Any, neighbour: None) -> None:
     """Once before anything was made, once with a VM whose spec was broken later."""
     world = operator.world
     world.apply(document("never", {"predictor": {"configMap": {"name": "absent"}}}))
@@ -217,6 +225,7 @@ def test_deleting_what_is_stalled_leaves_nothing(operator: Any, gone: None) -> N
     found = world.wait("later", stalled)
     assert found["InstanceRunning"]["status"] == "True", "what runs is kept"
     world.delete("never", "later")
-    assert world.resources() == []
     left = world.kubectl("get", "secrets", "--namespace=budgetml-system", "--output=name").stdout
-    assert "-key" not in left
+    for name in ("never", "later"):
+        assert not [row for row in world.resources() if cloud_name(name) in row[1]]
+        assert cloud_name(name) not in left
