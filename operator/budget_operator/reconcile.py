@@ -36,7 +36,7 @@ from budget_operator.core.steps import Observation, Plan, Situation
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 30.0
-STALLED_SECONDS = 20.0
+STALLED_SECONDS = 10.0
 BOOT = Path(__file__).resolve().parent / "boot"
 
 
