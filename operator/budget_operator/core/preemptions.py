@@ -58,6 +58,6 @@ def measured(preemptions: Preemptions, before: Status, serving: Serving, now: da
 def events(records: Iterable[PreemptionRecord]) -> tuple[Event, ...]:
     """Google took the VM away: one Event each."""
     return tuple(
-        Event("Normal", Reason.PREEMPTED, f"the VM was preempted in {record.zone} at {record.at}")
+        Event("Normal", str(Reason.PREEMPTED), f"the VM was preempted in {record.zone} at {record.at}")
         for record in records
     )

@@ -19,6 +19,7 @@ from budget_operator.core.api import (
     Status,
 )
 from budget_operator.core.conditions import (
+    ABNORMAL,
     IN_MOTION,
     Reason,
     TriState,
@@ -280,7 +281,7 @@ def deleting(before: Status, generation: int, outcome: Outcome, now: datetime) -
     status: TriState = "False"
     verdicts[Type.READY] = Verdict(status, Reason.DELETING, message)
     verdicts[Type.RECONCILING] = Verdict("True", reason, message)
-    verdicts[Type.STALLED] = Verdict("False", Reason.DELETING)
+    verdicts[Type.STALLED] = Verdict("False", Reason.UP_TO_DATE)
     return before.model_copy(
         update={
             "state": "Deleting",
@@ -301,7 +302,10 @@ class Event:
 
 
 def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
-    """One Event per condition whose status or reason changed; the first look at what is not there is none."""
+    """One Event per condition whose status or reason changed.
+
+    What was never there is no news, and Reconciling and Stalled are only where they warn: the others tell.
+    """
     old = {condition.type: condition for condition in before}
     told = []
     for condition in after:
@@ -309,10 +313,10 @@ def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Eve
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
             continue
         warning = is_warning(condition)
-        if was is None and not warning and condition.status != "True":
+        if not warning and (condition.type in ABNORMAL or (was is None and condition.status != "True")):
             continue
         message = f"{condition.type}={condition.status}: {condition.message or condition.reason}"
-        told.append(Event("Warning" if warning else "Normal", condition.reason, message))
+        told.append(Event("Warning" if warning else "Normal", str(condition.reason), message))
     return tuple(told)
 
 
