@@ -5,6 +5,7 @@ The user's code is only parsed (`sources`). Where files and secrets come from is
 with the result is the server's.
 """
 
+import base64
 import hashlib
 import hmac
 import io
@@ -173,3 +174,8 @@ def _seal(plain: bytes, key: bytes, context: bytes) -> bytes:
 
 def _canonical(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def encoded_key(key: bytes) -> str:
+    """The key as it stands in the instance's metadata."""
+    return base64.b64encode(key).decode()

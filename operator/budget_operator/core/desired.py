@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 from budget_operator.core.actions import JobRequest
 from budget_operator.core.api import Spec
-from budget_operator.core.artifact import Artifact, Blob, function_blob
+from budget_operator.core.artifact import Artifact, Blob, encoded_key, function_blob
 from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
-from budget_operator.core.inputs import encoded_key
 from budget_operator.core.names import (
     LABEL_SCHEDULE,
     LABEL_WANTED,

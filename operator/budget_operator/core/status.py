@@ -33,10 +33,9 @@ from budget_operator.core.conditions import (
     ready,
 )
 from budget_operator.core.errors import BudgetError, Disposition
-from budget_operator.core.execution import Outcome
 from budget_operator.core.observed import Instance, InstanceStatus
 from budget_operator.core.serving import Serving
-from budget_operator.core.steps import Observation
+from budget_operator.core.steps import Observation, Outcome
 
 SERVED = frozenset({"Serving", "Updating", "Restarting"})
 PROVISIONING = {"SPOT": "Spot", "STANDARD": "Standard"}

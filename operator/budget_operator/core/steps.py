@@ -117,3 +117,19 @@ def look(inventory: Inventory, word: str) -> None:
     """Raise `Unseen` if this part of the inventory did not answer."""
     if word in inventory.unknown or word in inventory.problems:
         raise Unseen(inventory.problems.get(word, Unavailable(f"the {word} could not be looked at")))
+
+
+@dataclass
+class Outcome:
+    """What became of a plan."""
+
+    problems: dict[Room, BudgetError]
+    unseen: frozenset[Room] = frozenset()
+    open: dict[Room, Step] = field(default_factory=dict)  # steps whose end was not seen yet
+    intent: Intent | None = None
+    acted: bool = False
+    after: float | None = None  # seconds to the next pass; None = nothing asks for one
+
+    def again(self, seconds: float) -> None:
+        """Ask for the next pass, at the latest in so many seconds."""
+        self.after = seconds if self.after is None else min(self.after, seconds)

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from budget_operator.core import artifact
 from budget_operator.core.api import parse_spec
-from budget_operator.core.artifact import Artifact, Login, Source
-from budget_operator.core.inputs import encoded_key
+from budget_operator.core.artifact import Artifact, Login, Source, encoded_key
 
 KEY = bytes(range(32))
 LOGIN = Login("user", "päss", "token")

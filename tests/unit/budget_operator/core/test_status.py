@@ -9,7 +9,6 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import Failure, Intent, Preemptions, RevisionStatus, Status
 from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged
 from budget_operator.core.errors import BudgetError, InvalidSpec, NameConflict, Unavailable
-from budget_operator.core.execution import Outcome
 from budget_operator.core.observed import InstanceStatus
 from budget_operator.core.serving import Serving
 from budget_operator.core.status import (
@@ -23,7 +22,7 @@ from budget_operator.core.status import (
     read,
     state,
 )
-from budget_operator.core.steps import Step
+from budget_operator.core.steps import Outcome, Step
 from tests.unit.budget_operator.core.conftest import Scene
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -70,11 +70,6 @@ def make_key(kube: Kubernetes, namespace: str, owner: Owner, instance: Instance 
     return _checked_key(namespace, owner, held)
 
 
-def encoded_key(key: bytes) -> str:
-    """The key as it stands in the instance's metadata."""
-    return base64.b64encode(key).decode()
-
-
 def _checked_key(namespace: str, owner: Owner, held: Mapping[str, bytes]) -> bytes:
     key = held.get(KEY_ENTRY, b"")
     if len(key) != KEY_BYTES:

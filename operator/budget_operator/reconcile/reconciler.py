@@ -14,30 +14,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from budget_operator.core import desired as wishes
-from budget_operator.core import inputs, observe, plan, preemptions, serving
+from budget_operator.core import plan, preemptions, serving
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import InsertInstance, Room, Upload
 from budget_operator.core.api import FINALIZER, Intent, Spec, Status, parse_spec
 from budget_operator.core.artifact import build
 from budget_operator.core.capacity import Capacity
 from budget_operator.core.conditions import Type, is_true
-from budget_operator.core.deletion import Deletion
 from budget_operator.core.desired import Desired, Parts
 from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
-from budget_operator.core.execution import Execution, Means, Outcome
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Inventory
-from budget_operator.core.probing import Probing, motion_pause
 from budget_operator.core.settings import Settings
-from budget_operator.core.steps import Observation, Plan, Situation
+from budget_operator.core.steps import Observation, Outcome, Plan, Situation
+from budget_operator.reconcile import inputs, observe
+from budget_operator.reconcile.deletion import Deletion
+from budget_operator.reconcile.execution import Execution, Means
+from budget_operator.reconcile.probing import Probing, motion_pause
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 30.0
 STALLED_SECONDS = 10.0
-BOOT = Path(__file__).resolve().parent / "boot"
+BOOT = Path(__file__).resolve().parents[1] / "boot"
 
 
 def load_parts(settings: Settings) -> Parts:

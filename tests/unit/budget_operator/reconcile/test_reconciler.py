@@ -11,7 +11,7 @@ from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
 from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
 from budget_operator.core.observed import Bucket, InstanceStatus, Topic
-from budget_operator.reconcile import Reconciler, load_parts
+from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from tests.unit.budget_operator.fakes import CODE, SETTINGS, Crash, World
 
 CONDITIONS = (

@@ -6,20 +6,21 @@ What is still to be removed is decided by `removal`.
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
-from budget_operator.core import observe, removal
+from budget_operator.core import removal
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Room
 from budget_operator.core.api import FINALIZER, Intent
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.errors import BudgetError, NotFound
-from budget_operator.core.execution import Execution, Means, Outcome
 from budget_operator.core.gateways import Document, Kubernetes
-from budget_operator.core.inputs import key_secret
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Instance, Inventory, OperationRef
 from budget_operator.core.settings import Settings
-from budget_operator.core.steps import CHANGE, OPERATION, SOON, Plan
+from budget_operator.core.steps import CHANGE, OPERATION, SOON, Outcome, Plan
+from budget_operator.reconcile import observe
+from budget_operator.reconcile.execution import Execution, Means
+from budget_operator.reconcile.inputs import key_secret
 
 # How long an insert that was decided but never confirmed may still bring a VM into being.
 UNRESOLVED_GRACE = timedelta(seconds=30)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from budget_operator.core import inputs
 from budget_operator.core.api import parse_spec
 from budget_operator.core.errors import InvalidSpec, ReferenceMissing
+from budget_operator.reconcile import inputs
 from tests.unit.budget_operator.fakes import CODE, World
 
 LOGIN = {"username": b"u", "password": b"p", "token": b"t"}

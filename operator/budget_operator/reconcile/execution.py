@@ -5,7 +5,7 @@ the rooms. What the steps are is decided by `plan` and `removal`.
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from budget_operator.core import errors
@@ -25,7 +25,7 @@ from budget_operator.core.gateways import Cloud
 from budget_operator.core.memory import Memory, Started
 from budget_operator.core.observed import OperationState
 from budget_operator.core.operations import operation_error
-from budget_operator.core.steps import OPERATION, SOON, Plan, Step
+from budget_operator.core.steps import OPERATION, SOON, Outcome, Plan, Step
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +47,6 @@ class Means:
     capacity: Capacity
     clock: Callable[[], datetime]
     jitter: Callable[[], float]  # between 0 and 1
-
-
-@dataclass
-class Outcome:
-    """What became of a plan."""
-
-    problems: dict[Room, BudgetError]
-    unseen: frozenset[Room] = frozenset()
-    open: dict[Room, Step] = field(default_factory=dict)  # steps whose end was not seen yet
-    intent: Intent | None = None
-    acted: bool = False
-    after: float | None = None  # seconds to the next pass; None = nothing asks for one
-
-    def again(self, seconds: float) -> None:
-        """Ask for the next pass, at the latest in so many seconds."""
-        self.after = seconds if self.after is None else min(self.after, seconds)
 
 
 class Execution:
