@@ -160,6 +160,15 @@ def test_the_manifests_shown_would_be_accepted(document: Path) -> None:
         sources.requirement_lines(spec.requirements)
 
 
+def test_every_file_that_is_named_exists() -> None:
+    """A bare `core/plan.py` is the operator's, `vm/…` the server's."""
+    bases = (ROOT, ROOT / "operator" / "budget_operator", ROOT / "server" / "budget_server")
+    for document in DOCUMENTS:
+        named = re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|sh|yaml))`", document.read_text(encoding="utf-8"))
+        for path in named:
+            assert any((base / path).exists() for base in bases), f"{document}: {path}"
+
+
 def test_the_story_shown_has_the_steps_of_the_demo() -> None:
     names = re.findall(r'(?:Figure\(|chapter\(|measure\(\s*)"([^"]+)"', inspect.getsource(demo))
     assert len(names) > 6
