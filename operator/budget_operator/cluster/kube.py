@@ -22,7 +22,9 @@ from budget_operator.core.gateways import Document
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS, READ_SECONDS = 5, 20
+TIMEOUT = (5, 20)  # seconds to connect, and to wait for an answer
+# A renewal is a read and a write: with one that hangs, the holder still notices before the Lease expires.
+LEASE_TIMEOUT = (2, 3)
 MERGE_PATCH = "application/merge-patch+json"
 EVENT_MESSAGE_LIMIT = 1024
 COMPONENT = "budget-operator"
@@ -69,7 +71,7 @@ def translate(error: ApiException, what: str) -> errors.BudgetError:
 
 def _call(what: str, function: Callable[..., Any], **arguments: Any) -> Any:
     try:
-        return function(**arguments, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+        return function(**{"_request_timeout": TIMEOUT, **arguments})
     except ApiException as error:
         raise translate(error, what) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -246,7 +248,7 @@ class KubeLease:
 
     def __init__(self, api_client: client.ApiClient, namespace: str, name: str = COMPONENT) -> None:
         self._objects = client.CustomObjectsApi(api_client)
-        self._place = {**_LEASES, "namespace": namespace}
+        self._place = {**_LEASES, "namespace": namespace, "_request_timeout": LEASE_TIMEOUT}
         self._name = name
 
     def read_lease(self) -> LeaseRecord:

@@ -40,11 +40,14 @@ class LeaseStore(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: how long a holder may stay silent, when it gives up itself, how often it tries."""
+    """Seconds: how long a holder may stay silent, when it gives up itself, how often it tries.
 
-    duration: int = 30
-    renew_deadline: float = 20.0
-    retry: float = 5.0
+    The values are those of Kubernetes' own controllers (client-go's leader election).
+    """
+
+    duration: int = 15
+    renew_deadline: float = 10.0
+    retry: float = 2.0
 
 
 class Step(Enum):

@@ -59,12 +59,12 @@ def test_a_standby_takes_over_only_after_the_holder_was_silent_for_the_whole_dur
     second.step()
     assert first.held.is_set()
     assert not second.held.is_set()
-    clock.now += 29
+    clock.now += 14
     first.step()
     second.step()
-    clock.now += 29
+    clock.now += 14
     second.step()
-    assert not second.held.is_set(), "the holder renewed 29 s ago"
+    assert not second.held.is_set(), "the holder renewed 14 s ago"
     clock.now += 2
     second.step()
     assert second.held.is_set()
@@ -77,7 +77,7 @@ def test_a_holder_that_cannot_renew_gives_up_before_another_may_take_over() -> N
     lease = Lease(store, "me", lambda: lost.append("me"), clock=clock)
     lease.step()
     store.failing = True
-    clock.now += 19
+    clock.now += 9
     lease.step()
     assert lost == []
     clock.now += 2
