@@ -78,7 +78,10 @@ def _judged(before: Status, glimpse: Glimpse) -> Serving:
     if not glimpse.due:
         model = kept(before.conditions, Type.MODEL_SERVING, "not asked yet")
         certificate = kept(before.conditions, Type.CERTIFICATE_VALID, "not asked yet")
-        return Serving(model, certificate, before.revision.active, before.last_failure, boot)
+        # Who goes back to the revision that serves has undone what failed.
+        undone = glimpse.target is not None and glimpse.target == before.revision.active
+        failure = None if undone else before.last_failure
+        return Serving(model, certificate, before.revision.active, failure, boot)
     if glimpse.ok:
         return _answering(before, glimpse, boot)
     if is_true(before.conditions, Type.MODEL_SERVING) and glimpse.failing_seconds < glimpse.failure_seconds:

@@ -139,7 +139,13 @@ def test_success_of_the_wanted_revision_clears_the_failure() -> None:
     before = SERVED.model_copy(update={"last_failure": Failure(reason="LoadFailed", message="x")})
     assert judge(before, glimpse()).failure is None
     assert not judge(before, glimpse()).in_motion("new")
-    assert judge(before, glimpse(due=False, ready=None)).failure is not None
+
+
+def test_going_back_to_what_serves_clears_the_failure_without_a_request() -> None:
+    before = SERVED.model_copy(update={"last_failure": Failure(reason="LoadFailed", message="x")})
+    assert judge(before, glimpse(due=False, ready=None)).failure is None
+    for target in ("newer", None):
+        assert judge(before, glimpse(due=False, ready=None, target=target)).failure is not None
 
 
 @pytest.mark.parametrize(
