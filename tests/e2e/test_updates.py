@@ -1,0 +1,232 @@
+"""A deployment that serves is changed: nobody who asks it notices, the VM stays, a mistake harms nothing.
+
+Each test goes on where the one before ended.
+"""
+
+import base64
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from dev import cluster
+from dev.progress import until
+
+PREDICTOR = """
+import os
+
+class Predictor:
+    def load(self):
+        self.word = "{word}"
+
+    def predict(self, request):
+        return {{"word": self.word, "key": os.environ["API_KEY"]}}
+"""
+BROKEN = """
+class Predictor:
+    def load(self):
+        raise RuntimeError("the new weights are damaged")
+
+    def predict(self, request):
+        return {}
+"""
+OLD = {"username": "ada", "password": "lovelace-1815", "token": "the-first-static-token"}
+NEW = {"username": "ada", "password": "byron-1816-✓", "token": "the-second-static-token"}
+ROTATION_SECONDS = 120
+
+
+def spec(code: str) -> dict[str, Any]:
+    return {
+        "predictor": {"inline": code},
+        "env": [{"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "updated-env", "key": "key"}}}],
+        "auth": {"secretName": "updated-login"},
+        "readiness": {"payload": {"question": "?"}, "startupSeconds": 60},
+    }
+
+
+@pytest.fixture(scope="module")
+def updated(deploy: Callable[[str], Any]) -> Iterator[Any]:
+    """It serves the word "one"."""
+    made = deploy("updated")
+    made.apply_secret("updated-login", OLD)
+    made.apply_secret("updated-env", {"key": "key-1"})
+    made.apply(spec(PREDICTOR.format(word="one")))
+    made.wait(settled, 120)
+    yield made
+    made.stack.kubectl("delete", "secret", "updated-login", "updated-env", "--namespace=default")
+
+
+def condition(status: dict[str, Any], kind: str) -> str:
+    conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
+    return str(conditions.get(kind, ""))
+
+
+def settled(status: dict[str, Any]) -> bool:
+    """The wanted revision serves and nothing moves."""
+    revision = status.get("revision", {})
+    return (
+        condition(status, "Ready") == "True"
+        and condition(status, "Reconciling") == "False"
+        and revision.get("active") == revision.get("target")
+    )
+
+
+def ask(client: httpx.Client) -> dict[str, Any]:
+    answer = client.post("/predict_dict", json={"payload": {}})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def log_in(client: httpx.Client, login: dict[str, str]) -> int:
+    form = {"username": login["username"], "password": login["password"]}
+    return client.post("/token", data=form).status_code
+
+
+@contextmanager
+def under_watch(deployment: Any, token: str) -> Iterator[list[str]]:
+    """Somebody asks all the time, and somebody watches the object; gives the words that were answered.
+
+    At the end: every question was answered, and no status that was ever written had another Ready than True.
+    """
+    words: list[str] = []
+    failures: list[str] = []
+    enough = threading.Event()
+
+    def keep_asking() -> None:
+        with deployment.client(token) as client:
+            while not enough.is_set():
+                try:
+                    words.append(ask(client)["word"])
+                except (httpx.HTTPError, AssertionError) as error:
+                    failures.append(repr(error))
+
+    path = '{.status.conditions[?(@.type=="Ready")].status}{"\\n"}'
+    watch = subprocess.Popen(
+        [
+            *(cluster.program("kubectl"), f"--kubeconfig={deployment.stack.home.kubeconfig}"),
+            *("get", "bd", deployment.name, "--namespace=default", "--watch", f"--output=jsonpath={path}"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        until(lambda: bool(words or failures), 10, "nothing was answered")
+        yield words
+    finally:
+        enough.set()
+        asking.join()
+        watch.terminate()
+        seen, _ = watch.communicate()
+    assert failures == []
+    assert set(seen.split()) == {"True"}
+
+
+def changes(deployment: Any, since: int) -> list[str]:
+    """Calls of the operator that changed something, after this id of the journal."""
+    url = f"{deployment.stack.home.cloud_url}/_localcloud/v1/journal"
+    entries = httpx.get(url, params={"after": since, "limit": 100000}, trust_env=False).json()["entries"]
+    return [
+        entry["path"].partition("?")[0].rpartition("/")[2]
+        for entry in entries
+        if entry["method"] not in ("GET", "HEAD") and "computeMetadata" not in entry["path"]
+    ]
+
+
+def journal_end(deployment: Any) -> int:
+    url = f"{deployment.stack.home.cloud_url}/_localcloud/v1/journal"
+    return int(httpx.get(url, params={"limit": 1}, trust_env=False).json()["entries"][-1]["id"])
+
+
+def test_new_code_takes_over_without_a_gap(updated: Any) -> None:
+    vm, before = updated.instance()["id"], updated.status()["revision"]["active"]
+    with under_watch(updated, OLD["token"]) as words:
+        started = time.monotonic()
+        updated.apply(spec(PREDICTOR.format(word="two")))
+        status = updated.wait(settled)
+        print(f"new code: apply to settled {time.monotonic() - started:.1f} s")
+        until(lambda: words[-1] == "two", 10, lambda: f"still {words[-1]}")
+    assert words == sorted(words, key=["one", "two"].index), "never back to the old one"
+    assert status["revision"]["active"] != before
+    assert updated.instance()["id"] == vm
+    assert "lastFailure" not in status
+
+
+def test_broken_code_leaves_the_old_one_serving(updated: Any) -> None:
+    serving = updated.status()["revision"]["active"]
+    with under_watch(updated, OLD["token"]) as words:
+        updated.apply(spec(BROKEN))
+        status = updated.wait(lambda status: status.get("lastFailure", {}).get("reason") == "LoadFailed")
+        assert condition(status, "Reconciling") == "True"
+        assert condition(status, "ModelServing") == "True"
+        assert status["revision"]["active"] == serving
+        assert status["revision"]["target"] != serving
+        assert "the new weights are damaged" in status["lastFailure"]["log"]
+        assert "the new weights are damaged" in updated.stack.kubectl("describe", "bd", "updated").stdout
+    assert set(words) == {"two"}
+
+
+def test_going_back_to_the_old_spec_starts_nothing(updated: Any) -> None:
+    generations = updated.console().count("is to be served")
+    with under_watch(updated, OLD["token"]) as words:
+        updated.apply(spec(PREDICTOR.format(word="two")))
+        status = updated.wait(settled)
+        assert "lastFailure" not in status
+    assert set(words) == {"two"}
+    assert updated.console().count("is to be served") == generations
+    since = journal_end(updated)
+    written = updated.document()["metadata"]["resourceVersion"]
+    updated.apply(spec(PREDICTOR.format(word="two")))
+    updated.stack.kubectl("annotate", "bd", "updated", "touched=yes", "--namespace=default")
+    updated.stack.kubectl("annotate", "bd", "updated", "touched-", "--namespace=default")
+    assert updated.status() == status, f"{written} was no change either"
+    assert changes(updated, since) == []
+
+
+def test_rotated_secrets_roll_out_within_two_minutes(updated: Any) -> None:
+    vm = updated.instance()["id"]
+    with updated.client() as client:
+        assert log_in(client, OLD) == 200
+        assert log_in(client, NEW) == 401
+        started = time.monotonic()
+        updated.apply_secret("updated-login", NEW)
+        updated.apply_secret("updated-env", {"key": "key-2"})
+        until(lambda: log_in(client, NEW) == 200, ROTATION_SECONDS, "the new password is not accepted")
+        print(f"rotated Secret: change to accepted {time.monotonic() - started:.1f} s")
+        assert log_in(client, OLD) == 401
+        assert client.post("/predict_dict", json={}, headers=bearer(OLD["token"])).status_code == 401
+    until(lambda: asked_key(updated) == "key-2", ROTATION_SECONDS, "the environment holds the old value")
+    status = updated.wait(settled)
+    assert condition(status, "Ready") == "True"
+    assert updated.instance()["id"] == vm
+    written = json.dumps(updated.document()) + updated.console()
+    for value in (*OLD.values(), *NEW.values(), "key-1", "key-2"):
+        if value != OLD["username"]:
+            assert value not in written
+            assert base64.b64encode(value.encode()).decode() not in written
+
+
+def test_a_lost_secret_is_told_while_the_server_goes_on(updated: Any) -> None:
+    updated.stack.kubectl("delete", "secret", "updated-login", "--namespace=default")
+    with under_watch(updated, NEW["token"]) as words:
+        status = updated.wait(lambda status: condition(status, "Stalled") == "True", ROTATION_SECONDS)
+        assert "updated-login" in updated.condition("Stalled", status)["message"]
+    assert words
+    updated.apply_secret("updated-login", NEW)
+    updated.wait(lambda status: condition(status, "Stalled") == "False" and settled(status))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def asked_key(updated: Any) -> str:
+    with updated.client(NEW["token"]) as client:
+        return str(ask(client)["key"])
