@@ -4,8 +4,10 @@ Setting up and taking down is what other tests and CI do; of such commands only 
 here. Every other command is run, and what it prints is compared with what the document shows.
 """
 
+import os
 import re
 import selectors
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +62,7 @@ class Shell:
 
     def close(self) -> None:
         """End the shell and whatever it still runs."""
-        self._bash.kill()
+        os.killpg(self._bash.pid, signal.SIGKILL)
         self._bash.wait()
 
     def _answer(self, command: str) -> int:
