@@ -166,6 +166,7 @@ def build(
             "startup-script": parts.startup_script,
             "shutdown-script": parts.shutdown_script,
             "enable-guest-attributes": "TRUE",
+            "google-logging-enabled": "true",  # Container-Optimized OS ships its containers' output
             METADATA_OWNER: owner.document,
             METADATA_KEY: encoded_key(key),
             METADATA_CONFIG: _config(settings, owner, artifact),

@@ -421,4 +421,5 @@ def test_desired_from_the_spec() -> None:
     assert "\n" not in wanted.metadata[METADATA_CONFIG]
     assert " " not in wanted.metadata[METADATA_CONFIG]
     assert wanted.metadata["enable-guest-attributes"] == "TRUE"
+    assert wanted.metadata["google-logging-enabled"] == "true"
     assert wanted.keep_alive.function.topic == wanted.keep_alive.job.topic == SHARED.keep_alive
