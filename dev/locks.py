@@ -11,7 +11,7 @@ from dev.progress import step
 
 OPTIONS = (
     *("--quiet", "--universal", "--python-version=3.11", "--generate-hashes"),
-    *("--no-emit-index-url", "--no-header", "--no-annotate"),
+    *("--no-emit-index-url", "--no-header", "--no-annotate", "--system-certs"),
 )
 FUNCTION = "restart_function/requirements.in"
 DEPLOYABLES = ("operator/pyproject.toml", "server/pyproject.toml", "localcloud/pyproject.toml")

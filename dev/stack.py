@@ -189,8 +189,7 @@ def _start_localcloud(home: Home, docker: Docker) -> None:
             *(f"--listen={home.gateway}:{CLOUD_PORT}", "--backend=docker"),
             *(f"--network={home.network}", f"--subnet={home.subnet}", f"--vm-image={images.VM_IMAGE}"),
         ],
-        # functions are installed by uv, which does not trust the machine's own certificates unasked
-        env={"UV_SYSTEM_CERTS": "1", **docker.env},
+        env=docker.env,
     )
     until(lambda: _answers(home.cloud_url) or not server.pid(), 60, f"No answer: see {server.log_file}")
     if not server.pid():

@@ -134,7 +134,8 @@ def _uv(arguments: list[str], environment: Mapping[str, str], log: Path) -> None
         try:
             done = subprocess.run(
                 [find_uv_bin(), *arguments],
-                env=dict(environment),
+                # an index may be reached through a proxy that only the machine's certificates vouch for
+                env={"UV_SYSTEM_CERTS": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
