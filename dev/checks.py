@@ -22,8 +22,23 @@ class Check:
     commands: tuple[tuple[str, ...], ...]
 
 
+SCRIPTS = (
+    ".ci/run",
+    "dev/venv.sh",
+    "localcloud/vm-image/vm-init",
+    "operator/budget_operator/boot/shutdown.sh",
+    "operator/budget_operator/boot/startup.sh",
+)
+
 CHECKS = (
-    Check("lint", (("ruff", "check", "."), ("ruff", "format", "--check", "."))),
+    Check(
+        "lint",
+        (
+            ("ruff", "check", "."),
+            ("ruff", "format", "--check", "."),
+            ("shellcheck", "--external-sources", *SCRIPTS),
+        ),
+    ),
     Check(
         "types",
         (

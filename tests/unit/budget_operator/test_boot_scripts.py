@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -60,13 +59,6 @@ def test_it_is_a_bash_script_that_fits_into_metadata(script: str) -> None:
     assert text.startswith("#!/bin/bash\n"), "the machine executes it by this line"
     assert len(text.encode()) < LIMIT
     assert subprocess.run(["bash", "-n", BOOT / script], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-def test_shellcheck_has_nothing_to_say(script: str) -> None:
-    done = subprocess.run(["shellcheck", BOOT / script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(
