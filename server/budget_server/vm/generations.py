@@ -107,7 +107,7 @@ class Generation:
                 self._check(given_up)
                 if time.monotonic() > deadline:
                     seconds = f"{readiness.startup_seconds:.0f} s"
-                    raise LoadFailed(f"The model was not loaded within {seconds}", self.tail())
+                    raise LoadFailed(f"The model was not loaded within {seconds}", self._last_words())
                 time.sleep(_POLL_SECONDS)
             if readiness.payload is not None:
                 self._predict(client, readiness.payload, max(deadline - time.monotonic(), 1), given_up)
@@ -196,11 +196,11 @@ class Generation:
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             message = f"The prediction with readiness.payload failed: {cause}"
-            raise ReadinessFailed(message, self.tail()) from error
+            raise ReadinessFailed(message, self._last_words()) from error
         if response.status_code != 200:
             answer = self._mask(response.text[:500])
             message = f"The prediction with readiness.payload answered {response.status_code}: {answer}"
-            raise ReadinessFailed(message, self.tail())
+            raise ReadinessFailed(message, self._last_words())
 
     def _patiently(self, asked: "Future[httpx.Response]", given_up: Callable[[], bool]) -> httpx.Response:
         while True:
@@ -211,6 +211,11 @@ class Generation:
                     raise
                 if given_up():
                     raise Interrupted from None
+
+    def _last_words(self) -> str:
+        """Ends it, so that all it said has been read: its answer arrives before its log does."""
+        self._child.kill()
+        return self.tail()
 
     def _drain(self) -> None:
         time.sleep(SWITCH_SECONDS)

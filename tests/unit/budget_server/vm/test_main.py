@@ -123,6 +123,7 @@ def test_a_failing_prediction_is_told(world: Any, vm: Any, predictor: Code) -> N
     assert state["active"] is None
     assert state["failure"]["reason"] == "ReadinessFailed"
     assert "500" in state["failure"]["message"]
+    assert "KeyError: 'x'" in state["failure"]["log"], "to the last line of the traceback"
     with vm.client() as client:
         answer = client.get("/")
         assert answer.status_code == 503
