@@ -5,7 +5,7 @@ image that cannot be pulled is a setting of the installation: `test_vm_boot` has
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,11 +19,13 @@ class Predictor:
         return {"answer": self.answer}
 """
 BROKEN = """
+import os
 import time
 
 class Weights:
     def read(self):
-        raise FileNotFoundError("weights.bin was never uploaded")
+        print("reading with", os.environ["API_KEY"])
+        raise FileNotFoundError(f"weights.bin?key={os.environ['API_KEY']} was never uploaded")
 
 class Predictor:
     def load(self):
@@ -33,21 +35,29 @@ class Predictor:
     def predict(self, request):
         return self.weights
 """
+WRONG_ANSWER = """
+class Predictor:
+    def load(self): pass
+
+    def predict(self, request):
+        return {"answer": request.payload["no such key"]}
+"""
+SECRET = "s3cret-key-of-somebody"
 READINESS = {"payload": {"question": "?"}, "startupSeconds": 60}
 
 
 @pytest.fixture(scope="module")
-def bad(deploy: Callable[[str], Any]) -> Any:
-    return deploy("bad-input")
+def bad(deploy: Callable[[str], Any]) -> Iterator[Any]:
+    made = deploy("bad-input")
+    yield made
+    made.stack.kubectl("delete", "secret", "bad-input-env", "--namespace=default", "--ignore-not-found")
 
 
 def failed(reason: str) -> Callable[[dict[str, Any]], bool]:
     def holds(status: dict[str, Any]) -> bool:
-        conditions = {each["type"]: each for each in status.get("conditions", ())}
-        return (
-            conditions["ModelServing"]["status"] == "False"
-            and status.get("lastFailure", {}).get("reason") == conditions["ModelServing"]["reason"] == reason
-        )
+        found = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+        told = status.get("lastFailure", {}).get("reason")
+        return (found["ModelServing"], told) == (("False", reason), reason)
 
     return holds
 
@@ -77,18 +87,23 @@ def test_a_version_that_does_not_exist_is_named(bad: Any) -> None:
 
 
 def test_a_load_that_fails_shows_the_users_own_traceback(bad: Any) -> None:
-    bad.apply({"predictor": {"inline": BROKEN}, "readiness": READINESS})
+    bad.apply_secret("bad-input-env", {"key": SECRET})
+    secret = {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "bad-input-env", "key": "key"}}}
+    bad.apply({"predictor": {"inline": BROKEN}, "env": [secret], "readiness": READINESS})
     status = bad.wait(failed("LoadFailed"))
     failure = status["lastFailure"]
-    assert "FileNotFoundError: weights.bin was never uploaded" in failure["message"]
+    assert "FileNotFoundError: weights.bin?key=[secret] was never uploaded" in failure["message"]
     trace = failure["log"].splitlines()
     assert trace[0].startswith("Traceback")
     files = [line for line in trace if line.lstrip().startswith("File ")]
     assert [re.sub(r".*/", "", line) for line in files] == [
-        'predictor.py", line 11, in load',
-        'predictor.py", line 6, in read',
+        'predictor.py", line 13, in load',
+        'predictor.py", line 8, in read',
     ], "none of the server's own frames"
-    assert "weights.bin" in bad.stack.kubectl("describe", "bd", bad.name).stdout
+    described = bad.stack.kubectl("describe", "bd", bad.name).stdout
+    assert "weights.bin" in described
+    assert "reading with [secret]" in bad.console()
+    assert SECRET not in described + bad.console()
 
 
 def test_it_is_tried_again_after_growing_pauses(bad: Any) -> None:
@@ -100,6 +115,13 @@ def test_it_is_tried_again_after_growing_pauses(bad: Any) -> None:
     assert second - first >= 10
     assert third - second >= 20
     assert len(bad.instances()) == 1
+
+
+def test_a_model_that_cannot_answer_its_own_payload_does_not_serve(bad: Any) -> None:
+    bad.apply({"predictor": {"inline": WRONG_ANSWER}, "readiness": READINESS})
+    status = bad.wait(failed("ReadinessFailed"))
+    assert "readiness.payload" in status["lastFailure"]["message"]
+    assert "KeyError: 'no such key'" in status["lastFailure"]["log"]
 
 
 def test_a_good_spec_is_served_by_the_same_vm(bad: Any) -> None:
