@@ -30,11 +30,11 @@ def cloud_name(name: str, namespace: str = "default") -> str:
 
 
 def running(conditions: dict[str, dict[str, Any]]) -> bool:
-    return conditions["InstanceRunning"]["status"] == "True"
+    return bool(conditions["InstanceRunning"]["status"] == "True")
 
 
 def armed(conditions: dict[str, dict[str, Any]]) -> bool:
-    return running(conditions) and conditions["KeepAliveArmed"]["status"] == "True"
+    return running(conditions) and bool(conditions["KeepAliveArmed"]["status"] == "True")
 
 
 def creations(changes: list[str]) -> dict[str, int]:
@@ -131,16 +131,47 @@ def test_what_a_stranger_made_is_never_touched(operator: Any, empty: None) -> No
     until(lambda: world.resources() == [], 60, lambda: f"{world.resources()}")
 
 
-def make_strangers(world: Any, name: str) -> dict[str, Any]:
-    """Path and content of what somebody made by hand."""
-    compute, keep_alive = f"/compute/v1/projects/{PROJECT}", SHARED.keep_alive
+def test_a_vm_that_a_stranger_made_is_never_touched(operator: Any, empty: None) -> None:
+    """Only it stands in the way: all else is made, and removed again."""
+    world, name = operator.world, cloud_name("mine")
+    path = f"/compute/v1/projects/{PROJECT}/zones/{OTHER_ZONE}/instances"
+    world.api.post(path, json=instance_by_hand(name, OTHER_ZONE)).raise_for_status()
+    vm = f"{path}/{name}"
+    until(lambda: bool(running_at(world, vm)), 20, "the stranger does not run")
+    before, since = running_at(world, vm), world.mark()
+    world.apply(document("mine"))
+    found = world.wait("mine", lambda found: found["ArtifactUploaded"]["status"] == "True")
+    assert found["Stalled"]["reason"] == found["InstanceRunning"]["reason"] == "NameConflict"
+    assert f"instance {name} in {OTHER_ZONE}" in found["Stalled"]["message"]
+    world.delete("mine")
+    assert [line for line in world.changes(since) if "/instances" in line] == []
+    assert running_at(world, vm) == before
+    assert {row[0] for row in world.resources()} == {"instance", "disk"}
+    world.api.delete(vm).raise_for_status()
+    until(lambda: world.resources() == [], 60, lambda: f"{world.resources()}")
+
+
+def running_at(world: Any, path: str) -> dict[str, Any]:
+    """The instance, if it is there and runs."""
+    answer = world.api.get(path)
+    found = dict(answer.json()) if answer.is_success else {}
+    return found if found.get("status") == "RUNNING" else {}
+
+
+def instance_by_hand(name: str, zone: str) -> dict[str, Any]:
+    """What somebody would make without knowing of us."""
     disk = {"boot": True, "initializeParams": {"sourceImage": "projects/debian-cloud/global/images/d"}}
-    instance = {
+    return {
         "name": name,
-        "machineType": f"zones/{ZONE}/machineTypes/e2-medium",
+        "machineType": f"zones/{zone}/machineTypes/e2-medium",
         "disks": [{**disk, "autoDelete": True}],
         "networkInterfaces": [{"network": "global/networks/default"}],
     }
+
+
+def make_strangers(world: Any, name: str) -> dict[str, Any]:
+    """Path and content of what somebody made by hand."""
+    compute, keep_alive = f"/compute/v1/projects/{PROJECT}", SHARED.keep_alive
     topic = f"projects/{PROJECT}/topics/{keep_alive}"
     job = f"projects/{PROJECT}/locations/{REGION}/jobs/{keep_alive}"
     target = {"topicName": topic, "data": "e30="}
@@ -148,7 +179,7 @@ def make_strangers(world: Any, name: str) -> dict[str, Any]:
     allowed = {"allowed": [{"IPProtocol": "tcp", "ports": ["22"]}], "sourceRanges": ["10.0.0.0/8"]}
     calls: list[tuple[str, str, str, Any]] = [
         ("POST", f"{compute}/regions/{REGION}/addresses", f"/{name}", {"name": name}),
-        ("POST", f"{compute}/zones/{ZONE}/instances", f"/{name}", instance),
+        ("POST", f"{compute}/zones/{ZONE}/instances", f"/{name}", instance_by_hand(name, ZONE)),
         ("POST", f"{compute}/global/firewalls", f"/{SHARED.firewall}", {**firewall, **allowed}),
         ("PUT", f"/v1/{topic}", "", {}),
         (
@@ -164,7 +195,7 @@ def make_strangers(world: Any, name: str) -> dict[str, Any]:
         assert answer.is_success, answer.text
     paths = [path + suffix for _, path, suffix, _ in calls]
     until(lambda: all(world.api.get(path).is_success for path in paths), 20, "not all strangers are there")
-    until(lambda: world.api.get(paths[1]).json()["status"] == "RUNNING", 20, "the stranger does not run")
+    until(lambda: bool(running_at(world, paths[1])), 20, "the stranger does not run")
     return {path: world.api.get(path).json() for path in paths}
 
 
