@@ -223,7 +223,7 @@ def test_an_outage_of_the_cloud_is_told_and_survived(operator: Any, empty: None)
     world.apply(document("late"))
 
     def unreachable(found: dict[str, dict[str, Any]]) -> bool:
-        return found["Reconciling"]["reason"] == "CloudUnavailable"
+        return bool(found["Reconciling"]["reason"] == "CloudUnavailable")
 
     found = world.wait("late", unreachable)
     assert found["Ready"]["status"] != "True"
