@@ -111,7 +111,7 @@ def down_all() -> None:
     with step("Docker engine") as current:
         if (docker := _engine_for_removal()) and docker.private:
             _remove(docker, docker("container", "ls", "--all", "--quiet").split(), [])
-        current.note = "the private one is ended" if engine.down() else "not ours, left as it is"
+        current.note = "the private one is ended" if engine.down() else "none of ours is left"
 
 
 def clean() -> None:
