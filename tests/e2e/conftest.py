@@ -92,14 +92,15 @@ class Deployment:
         return next((each for each in conditions if each["type"] == kind), {})
 
     def instance(self) -> dict[str, Any]:
-        """The one VM of this stack."""
+        """Its one VM."""
         (found,) = self.instances()
         return found
 
     def instances(self) -> list[dict[str, Any]]:
         url = f"{self.stack.home.cloud_url}/compute/v1/projects/{environment.PROJECT}/aggregated/instances"
         listed = httpx.get(url, timeout=30, trust_env=False).json()["items"]
-        return [vm for scope in listed.values() for vm in scope.get("instances", ())]
+        found = [vm for scope in listed.values() for vm in scope.get("instances", ())]
+        return [vm for vm in found if vm["name"].startswith(f"budget-{self.name}-")]
 
     def console(self) -> str:
         url = f"{self.stack.home.cloud_url}/_localcloud/v1/logs/{self.instance()['name']}"

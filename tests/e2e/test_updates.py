@@ -219,8 +219,21 @@ def test_a_lost_secret_is_told_while_the_server_goes_on(updated: Any) -> None:
         status = updated.wait(lambda status: condition(status, "Stalled") == "True", ROTATION_SECONDS)
         assert "updated-login" in updated.condition("Stalled", status)["message"]
     assert words
-    updated.apply_secret("updated-login", NEW)
-    updated.wait(lambda status: condition(status, "Stalled") == "False" and settled(status))
+
+
+def test_a_secret_that_changed_while_the_operator_was_off_rolls_out(updated: Any) -> None:
+    vm, stack = updated.instance()["id"], updated.stack
+    stack.operator.stop()
+    try:
+        updated.apply_secret("updated-login", OLD)
+    finally:
+        stack.start_operator()
+    with updated.client() as client:
+        until(lambda: log_in(client, OLD) == 200, ROTATION_SECONDS, "the changed password is not accepted")
+        assert log_in(client, NEW) == 401
+    status = updated.wait(settled)
+    assert condition(status, "Stalled") == "False"
+    assert updated.instance()["id"] == vm
 
 
 def bearer(token: str) -> dict[str, str]:
