@@ -44,6 +44,7 @@ CHECKS = (
         (
             ("mypy", "--strict", *(f"--package={package}" for package in TYPED)),
             ("mypy", "--strict", "restart_function/main.py"),
+            ("mypy", "--strict", "tests"),
         ),
     ),
     Check("imports", (("lint-imports",),)),

@@ -57,7 +57,9 @@ def test_the_finalizer_is_added_and_removed_once(kube: Kube, document: Any) -> N
     with pytest.raises(PreconditionFailed):
         kube.remove_finalizer(document)
     kube.remove_finalizer(added)
-    assert "finalizers" not in kube.deployment("default", document["metadata"]["name"])["metadata"]
+    left = kube.deployment("default", document["metadata"]["name"])
+    assert left is not None
+    assert "finalizers" not in left["metadata"]
 
 
 def test_a_status_written_on_a_stale_base_is_refused(kube: Kube, document: Any) -> None:

@@ -61,7 +61,8 @@ def references(operator: Any) -> Iterator[None]:
     operator.world.kubectl("delete", "configmap", "empty", "no-module", "broken", "--ignore-not-found")
 
 
-BROKEN = {
+#: Name -> spec, reason of the stall, part of its message.
+BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-config-map": (
         {"predictor": {"configMap": {"name": "absent"}}},
         "ReferenceMissing",
@@ -127,11 +128,11 @@ BROKEN = {
 
 
 def stalled(conditions: dict[str, dict[str, Any]]) -> bool:
-    return conditions["Stalled"]["status"] == "True"
+    return bool(conditions["Stalled"]["status"] == "True")
 
 
 def running(conditions: dict[str, dict[str, Any]]) -> bool:
-    return conditions["InstanceRunning"]["status"] == "True"
+    return bool(conditions["InstanceRunning"]["status"] == "True")
 
 
 @pytest.fixture(scope="module")

@@ -222,7 +222,7 @@ def client_options(cloud: Cloud) -> dict[str, Any]:
     from google.auth.credentials import AnonymousCredentials
 
     return {
-        "credentials": AnonymousCredentials(),
+        "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
         "client_options": ClientOptions(api_endpoint=cloud.url),
     }
 

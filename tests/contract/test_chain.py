@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud import functions_v2, pubsub_v1, scheduler_v1, storage
+from google.cloud import functions_v2, scheduler_v1, storage
+from google.cloud.pubsub_v1 import PublisherClient
 
 PARENT = "projects/p1/locations/us-central1"
 ZONE = "us-central1-a"
@@ -58,7 +59,7 @@ def chain(cloud: Any, client_options: dict[str, Any]) -> Callable[..., None]:
     """Make topic, function and job with the real clients."""
 
     def make(content: bytes, entry_point: str, retry: str, **variables: str) -> None:
-        pubsub_v1.PublisherClient(transport="rest", **client_options).create_topic(request={"name": TOPIC})
+        PublisherClient(transport="rest", **client_options).create_topic(request={"name": TOPIC})
         options = {"api_endpoint": cloud.url}
         client = storage.Client("p1", credentials=client_options["credentials"], client_options=options)
         client.create_bucket("sources").blob("f.zip").upload_from_string(content)
@@ -74,7 +75,8 @@ def chain(cloud: Any, client_options: dict[str, Any]) -> Callable[..., None]:
         )
         functions = functions_v2.FunctionServiceClient(transport="rest", **client_options)
         short = FUNCTION.rsplit("/", 1)[1]
-        functions.create_function(parent=PARENT, function=function, function_id=short).result(timeout=120)
+        made = functions.create_function(parent=PARENT, function=function, function_id=short)
+        made.result(timeout=120)  # type: ignore[no-untyped-call]
         target = {"topic_name": TOPIC, "data": b"tick", "attributes": {"schedule": "abc"}}
         job = scheduler_v1.Job(name=JOB, schedule="0 0 1 1 *", time_zone="Etc/UTC", pubsub_target=target)
         scheduler_v1.CloudSchedulerClient(transport="rest", **client_options).create_job(

@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 from google.api_core import exceptions
-from google.cloud import functions_v2, pubsub_v1, storage
+from google.api_core.operation import Operation
+from google.cloud import functions_v2, storage
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from googleapiclient.errors import HttpError
 
 PARENT = "projects/p1/locations/us-central1"
@@ -77,8 +79,13 @@ def function(source: str = "a.zip", colour: str = "blue") -> functions_v2.Functi
     )
 
 
-def create(client: functions_v2.FunctionServiceClient, made: functions_v2.Function) -> Any:
+def create(client: functions_v2.FunctionServiceClient, made: functions_v2.Function) -> Operation:
     return client.create_function(parent=PARENT, function=made, function_id="budget-keepalive")
+
+
+def outcome(operation: Operation, seconds: float) -> Any:
+    """The function an operation ends with, or its error."""
+    return operation.result(timeout=seconds)  # type: ignore[no-untyped-call]
 
 
 def test_the_life_of_a_function(
@@ -93,7 +100,7 @@ def test_the_life_of_a_function(
     operation = create(client, function())
     with pytest.raises(exceptions.Conflict):
         create(client, function())
-    made = operation.result(timeout=120)
+    made = outcome(operation, 120)
     assert (made.state.name, made.environment.name) == ("ACTIVE", "GEN_2")
     assert made.url == made.service_config.uri
     assert operation.metadata.target == NAME
@@ -110,7 +117,7 @@ def test_the_life_of_a_function(
     updated = client.update_function(
         function=change, update_mask={"paths": ["build_config", "service_config"]}
     )
-    assert updated.result(timeout=120).labels == {"budgetml-installation": "abc"}
+    assert outcome(updated, 120).labels == {"budgetml-installation": "abc"}
     second = httpx.post(made.url).json()
     assert (second["COLOUR"], second["version"]) == ("red", "2")
     assert len(list((cloud.home / "functions" / "environments").iterdir())) == 1, (
@@ -123,7 +130,7 @@ def test_the_life_of_a_function(
     assert third["pid"] != second["pid"]
     assert [one.name for one in client.list_functions(parent=PARENT)] == [NAME]
 
-    client.delete_function(name=NAME).result(timeout=30)
+    outcome(client.delete_function(name=NAME), 30)
     with pytest.raises(exceptions.NotFound):
         client.get_function(name=NAME)
     assert httpx.post(made.url).status_code == 404
@@ -136,7 +143,7 @@ def test_a_process_that_died_is_started_again(
     wait_until: Callable[..., Any],
 ) -> None:
     put("a.zip", archive(ECHO % 1))
-    url = create(client, function()).result(timeout=120).url
+    url = outcome(create(client, function()), 120).url
     first = httpx.post(url).json()["pid"]
     os.kill(first, signal.SIGKILL)
     wait_until(
@@ -161,21 +168,21 @@ def test_a_failed_deployment_says_why(
 ) -> None:
     put("a.zip", content)
     with pytest.raises(exceptions.GoogleAPICallError, match=message):
-        create(client, function()).result(timeout=120)
+        outcome(create(client, function()), 120)
     found = client.get_function(name=NAME)
     assert found.state.name == "FAILED"
     assert message in found.state_messages[0].message
-    client.delete_function(name=NAME).result(timeout=30)
+    outcome(client.delete_function(name=NAME), 30)
 
 
 def test_a_failed_update_leaves_the_revision_before_serving(
     client: functions_v2.FunctionServiceClient, put: Callable[[str, bytes], None]
 ) -> None:
     put("a.zip", archive(ECHO % 1))
-    url = create(client, function()).result(timeout=120).url
+    url = outcome(create(client, function()), 120).url
     put("a.zip", archive("raise SystemExit('broken')\n"))
     with pytest.raises(exceptions.GoogleAPICallError, match="broken"):
-        client.update_function(function=function("a.zip")).result(timeout=120)
+        outcome(client.update_function(function=function("a.zip")), 120)
     assert client.get_function(name=NAME).state.name == "FAILED"
     assert httpx.post(url).json()["version"] == "1"
 
@@ -184,14 +191,14 @@ def test_missing_sources_and_topics_fail_the_operation(
     client: functions_v2.FunctionServiceClient, put: Callable[[str, bytes], None]
 ) -> None:
     with pytest.raises(exceptions.GoogleAPICallError, match=r"gs://sources/nothing\.zip"):
-        create(client, function("nothing.zip")).result(timeout=30)
+        outcome(create(client, function("nothing.zip")), 30)
     put("a.zip", archive(ECHO % 1))
     triggered = function()
     triggered.event_trigger = functions_v2.EventTrigger(
         event_type="google.cloud.pubsub.topic.v1.messagePublished", pubsub_topic=TOPIC
     )
     with pytest.raises(exceptions.GoogleAPICallError, match=TOPIC):
-        client.update_function(function=triggered).result(timeout=120)
+        outcome(client.update_function(function=triggered), 120)
 
 
 def test_the_trigger_is_a_push_subscription(
@@ -199,8 +206,8 @@ def test_the_trigger_is_a_push_subscription(
     put: Callable[[str, bytes], None],
     client_options: dict[str, Any],
 ) -> None:
-    publisher = pubsub_v1.PublisherClient(transport="rest", **client_options)
-    subscriber = pubsub_v1.SubscriberClient(transport="rest", **client_options)
+    publisher = PublisherClient(transport="rest", **client_options)
+    subscriber = SubscriberClient(transport="rest", **client_options)
     publisher.create_topic(request={"name": TOPIC})
     put("a.zip", archive("def main(event):\n    print('hello')\n"))
     triggered = function()
@@ -210,14 +217,14 @@ def test_the_trigger_is_a_push_subscription(
         retry_policy="RETRY_POLICY_RETRY",
         service_account_email="trigger@p1.iam.gserviceaccount.com",
     )
-    made = create(client, triggered).result(timeout=120)
+    made = outcome(create(client, triggered), 120)
     assert made.event_trigger.trigger.startswith(f"{PARENT}/triggers/budget-keepalive-")
     assert made.event_trigger.trigger_region == "us-central1"
     (name,) = publisher.list_topic_subscriptions(request={"topic": TOPIC})
     push = subscriber.get_subscription(request={"subscription": name}).push_config
     assert push.push_endpoint.startswith(made.url)
     assert push.oidc_token.service_account_email == "trigger@p1.iam.gserviceaccount.com"
-    client.delete_function(name=NAME).result(timeout=30)
+    outcome(client.delete_function(name=NAME), 30)
     assert list(publisher.list_topic_subscriptions(request={"topic": TOPIC})) == []
     assert publisher.get_topic(request={"topic": TOPIC}).name == TOPIC
 
@@ -235,13 +242,14 @@ def test_google_api_python_client(
     assert answer.status_code == 200
     source = {"storageSource": place["storageSource"]}
     build = {"runtime": "python311", "entryPoint": "main", "source": source}
-    for bad in (
+    refused: list[dict[str, Any]] = [
         {"runtime": "cobol"},
         {"entryPoint": ""},
         {"source": {}},
         {"colour": "red"},
         {"source": {"storageSource": source["storageSource"] | {"colour": "red"}}},
-    ):
+    ]
+    for bad in refused:
         with pytest.raises(HttpError, match="400"):
             body = {"buildConfig": build | bad}
             locations.functions().create(parent=PARENT, functionId="ff", body=body).execute()

@@ -173,8 +173,8 @@ def test_google_auth_finds_its_credentials(vm: httpx.Client, cloud: Any) -> None
 
     session = requests.Session()
     session.mount("http://", FromVm())
-    credentials = Credentials()
-    credentials.refresh(Request(session))
+    credentials = Credentials()  # type: ignore[no-untyped-call]
+    credentials.refresh(Request(session))  # type: ignore[no-untyped-call]
     assert credentials.token == "localcloud-token"
     assert credentials.service_account_email == "vm@p1.iam.gserviceaccount.com"
 

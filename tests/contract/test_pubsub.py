@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from google.api_core import exceptions
-from google.cloud import pubsub_v1
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from googleapiclient.errors import HttpError
 
 TOPIC = "projects/p1/topics/keepalive"
@@ -53,16 +53,16 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def publisher(client_options: dict[str, Any]) -> pubsub_v1.PublisherClient:
-    return pubsub_v1.PublisherClient(transport="rest", **client_options)
+def publisher(client_options: dict[str, Any]) -> PublisherClient:
+    return PublisherClient(transport="rest", **client_options)
 
 
 @pytest.fixture
-def subscriber(client_options: dict[str, Any]) -> pubsub_v1.SubscriberClient:
-    return pubsub_v1.SubscriberClient(transport="rest", **client_options)
+def subscriber(client_options: dict[str, Any]) -> SubscriberClient:
+    return SubscriberClient(transport="rest", **client_options)
 
 
-def test_topics(publisher: pubsub_v1.PublisherClient, cloud: Any, schema_violations: Any) -> None:
+def test_topics(publisher: PublisherClient, cloud: Any, schema_violations: Any) -> None:
     publisher.create_topic(request={"name": TOPIC, "labels": {"budgetml-installation": "abc"}})
     with pytest.raises(exceptions.Conflict):
         publisher.create_topic(request={"name": TOPIC})
@@ -80,8 +80,8 @@ def test_topics(publisher: pubsub_v1.PublisherClient, cloud: Any, schema_violati
 
 
 def test_pull(
-    publisher: pubsub_v1.PublisherClient,
-    subscriber: pubsub_v1.SubscriberClient,
+    publisher: PublisherClient,
+    subscriber: SubscriberClient,
     cloud: Any,
     schema_violations: Any,
 ) -> None:
@@ -114,14 +114,14 @@ def test_pull(
         subscriber.get_subscription(request={"subscription": SUBSCRIPTION})
 
 
-def test_a_subscription_needs_its_topic(subscriber: pubsub_v1.SubscriberClient) -> None:
+def test_a_subscription_needs_its_topic(subscriber: SubscriberClient) -> None:
     with pytest.raises(exceptions.NotFound):
         subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})
 
 
 def test_a_push_is_tried_again_at_growing_distances(
-    publisher: pubsub_v1.PublisherClient,
-    subscriber: pubsub_v1.SubscriberClient,
+    publisher: PublisherClient,
+    subscriber: SubscriberClient,
     receiver: Receiver,
     wait_until: Callable[..., Any],
     cloud: Any,
@@ -146,8 +146,8 @@ def test_a_push_is_tried_again_at_growing_distances(
 
 
 def test_a_message_survives_a_restart_while_its_endpoint_is_away(
-    publisher: pubsub_v1.PublisherClient,
-    subscriber: pubsub_v1.SubscriberClient,
+    publisher: PublisherClient,
+    subscriber: SubscriberClient,
     receiver: Receiver,
     wait_until: Callable[..., Any],
     cloud: Any,
@@ -164,7 +164,7 @@ def test_a_message_survives_a_restart_while_its_endpoint_is_away(
 
 
 def test_a_push_subscription_can_become_a_pulled_one(
-    publisher: pubsub_v1.PublisherClient, subscriber: pubsub_v1.SubscriberClient, receiver: Receiver
+    publisher: PublisherClient, subscriber: SubscriberClient, receiver: Receiver
 ) -> None:
     publisher.create_topic(request={"name": TOPIC})
     push = {"push_endpoint": receiver.url}
@@ -188,7 +188,8 @@ def test_google_api_python_client(discovered: Callable[[str], Any]) -> None:
     assert len(topics.publish(topic=TOPIC, body=body).execute()["messageIds"]) == 2
     pulled = subscriptions.pull(subscription=SUBSCRIPTION, body={"maxMessages": 1}).execute()
     assert pulled["receivedMessages"][0]["message"]["data"] == "aGk="
-    for bad in ({"messages": [{}]}, {"messages": []}, {"message": []}):
+    refused: list[dict[str, Any]] = [{"messages": [{}]}, {"messages": []}, {"message": []}]
+    for bad in refused:
         with pytest.raises(HttpError, match="400"):
             topics.publish(topic=TOPIC, body=bad).execute()
     with pytest.raises(HttpError, match="409"):

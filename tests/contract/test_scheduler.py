@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from google.api_core import exceptions
-from google.cloud import pubsub_v1, scheduler_v1
+from google.cloud import scheduler_v1
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from googleapiclient.errors import HttpError
 
 PARENT = "projects/p1/locations/us-central1"
@@ -25,11 +26,11 @@ def client(client_options: dict[str, Any]) -> scheduler_v1.CloudSchedulerClient:
 
 
 @pytest.fixture
-def subscriber(client_options: dict[str, Any]) -> pubsub_v1.SubscriberClient:
+def subscriber(client_options: dict[str, Any]) -> SubscriberClient:
     """A reader of the topic that jobs publish to."""
-    publisher = pubsub_v1.PublisherClient(transport="rest", **client_options)
+    publisher = PublisherClient(transport="rest", **client_options)
     publisher.create_topic(request={"name": TOPIC})
-    made = pubsub_v1.SubscriberClient(transport="rest", **client_options)
+    made = SubscriberClient(transport="rest", **client_options)
     made.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})
     return made
 
@@ -40,14 +41,14 @@ def job(**fields: Any) -> scheduler_v1.Job:
     return scheduler_v1.Job(given | {"pubsub_target": target} | fields)
 
 
-def received(subscriber: pubsub_v1.SubscriberClient) -> list[bytes]:
+def received(subscriber: SubscriberClient) -> list[bytes]:
     answer = subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 10})
     return [message.message.data for message in answer.received_messages]
 
 
 def test_the_life_of_a_job(
     client: scheduler_v1.CloudSchedulerClient,
-    subscriber: pubsub_v1.SubscriberClient,
+    subscriber: SubscriberClient,
     cloud: Any,
     schema_violations: Callable[..., list[str]],
 ) -> None:
@@ -114,7 +115,7 @@ def test_the_outcome_of_a_run_without_a_topic_stands_in_the_job(
 
 
 def test_a_tick_on_request(
-    client: scheduler_v1.CloudSchedulerClient, subscriber: pubsub_v1.SubscriberClient, cloud: Any
+    client: scheduler_v1.CloudSchedulerClient, subscriber: SubscriberClient, cloud: Any
 ) -> None:
     client.create_job(parent=PARENT, job=job())
     assert cloud.context.registry.verbs["tick"]("budget-keepalive")["name"] == JOB

@@ -24,7 +24,8 @@ NAME = "code/budget-a b/ü?#%2F+.py"
 @pytest.fixture
 def client(cloud: Any) -> storage.Client:
     options = {"api_endpoint": cloud.url}
-    return storage.Client(project=PROJECT, credentials=AnonymousCredentials(), client_options=options)
+    credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    return storage.Client(project=PROJECT, credentials=credentials, client_options=options)
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_becomes_json(value: Any, expected: Any) -> None:
         ({"b": b"\x00"}, "'b'", "bytes"),
         ({(1, 2): 3}, "'(1, 2)'", "tuple"),
         ({"c": np.array([1j])}, "'c[0]'", "complex"),
-        ((x for x in ()), "as a whole", "generator"),
+        ((x for x in ""), "as a whole", "generator"),
     ],
 )
 def test_names_what_cannot_be_encoded(value: Any, place: str, kind: str) -> None:

@@ -166,7 +166,10 @@ def test_a_strangers_body_is_not_received(serve: Serve) -> None:
         "root_path": "",
     }
 
-    asyncio.run(client.app(scope, receive, send))
+    async def ask() -> None:
+        await client.app(scope, receive, send)
+
+    asyncio.run(ask())
     assert received == []
 
 

@@ -1,6 +1,8 @@
 """What is Docker's own on a machine, and that nothing else is touched."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,8 @@ def rules(monkeypatch: pytest.MonkeyPatch, text: str) -> list[str]:
     class Done:
         stdout = text
 
-    monkeypatch.setattr(machine.shutil, "which", lambda name: name)
-    monkeypatch.setattr(machine.subprocess, "run", lambda *args, **kwargs: Done)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: Done)
     return machine._rules("iptables")
 
 
@@ -157,6 +159,6 @@ def test_the_innermost_mount_goes_first(
 ) -> None:
     lines = ["/", "/e x/data", "/e x/data/inner", "/e xy/data"]
     text = "\n".join(f"1 2 8:0 / {line.replace(' ', chr(92) + '040')} rw - ext4 x rw" for line in lines)
-    monkeypatch.setattr(machine.Path, "read_text", lambda self: text)
+    monkeypatch.setattr(Path, "read_text", lambda self: text)
     machine.unmount_below(Path("/e x"))
     assert [call[-1] for call in calls] == ["/e x/data/inner", "/e x/data"]

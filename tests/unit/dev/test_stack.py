@@ -1,12 +1,14 @@
 """What the stack tells its processes and people, and what it says when something is missing."""
 
+import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from dev import cluster, engine, environment
+from dev import cluster, docker, engine, environment, process
 from dev.checks import run as run_checks
 from dev.docker import Docker
 from dev.errors import DevError
@@ -57,14 +59,14 @@ def test_the_operator_gets_its_own_kubeconfig_and_no_credentials_of_the_user(
 
 def test_without_go_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cluster, "STAMP", tmp_path / "absent")
-    monkeypatch.setattr(cluster.shutil, "which", lambda *args, **kwargs: None)
+    monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
     with pytest.raises(DevError, match="`go` is missing"):
         cluster.build()
 
 
 def test_without_an_engine_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find", lambda: None)
-    monkeypatch.setattr(engine.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(DevError, match="No Docker engine answers"):
         engine.up()
 
@@ -80,15 +82,15 @@ def test_a_docker_host_where_nothing_answers_is_named(
 def test_the_private_engines_own_address_is_no_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that sourced .local/env may call make up after make down."""
     monkeypatch.setenv("DOCKER_HOST", engine.PRIVATE_HOST)
-    monkeypatch.setattr(engine.docker, "answers", lambda host: False)
-    monkeypatch.setattr(engine.docker, "may_connect", lambda host: True)
+    monkeypatch.setattr(docker, "answers", lambda host: False)
+    monkeypatch.setattr(docker, "may_connect", lambda host: True)
     assert engine.find() is None
 
 
 def test_a_second_private_engine_on_the_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(engine.shutil, "which", lambda name: name)
-    monkeypatch.setattr(engine.process, "marks", lambda: {1: "/other/.local:dockerd"})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(process, "marks", lambda: {1: "/other/.local:dockerd"})
     with pytest.raises(DevError, match="/other"):
         engine._refuse_unless_possible()
 

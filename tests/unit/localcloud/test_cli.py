@@ -19,7 +19,8 @@ def run(context: Context, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with TestClient(create_app(context), base_url="http://cloud:1") as client:
 
         def request(method: str, url: str, json: Any, timeout: float) -> httpx.Response:
-            return client.request(method, url, json=json)
+            answer: httpx.Response = client.request(method, url, json=json)
+            return answer
 
         monkeypatch.setattr(httpx, "request", request)
         monkeypatch.setenv("LOCALCLOUD_URL", "http://cloud:1")

@@ -58,7 +58,12 @@ def test_an_interrupted_task_runs_again_after_a_restart(store: Store, clock: Man
     tasks.stop()
 
     args: list[Any] = []
-    again = tasks_with(store, clock, work=lambda found: (args.append(found), done.set())[0])
+
+    def second(found: Any) -> None:
+        args.append(found)
+        done.set()
+
+    again = tasks_with(store, clock, work=second)
     again.start()
     assert done.wait(WAIT)
     assert args == [{"n": 1}]

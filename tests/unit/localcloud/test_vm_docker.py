@@ -34,7 +34,7 @@ class Engine:
             raise NotFound("no such container")
         return self.containers_by_name[name]
 
-    def _list(self, filters: dict[str, str], **_: Any) -> list[FakeContainer]:
+    def _list(self, filters: dict[str, str], **others: Any) -> list[FakeContainer]:
         key, _, value = filters["label"].partition("=")
         return [c for c in self.containers_by_name.values() if c.labels.get(key) == value]
 

@@ -18,7 +18,8 @@ def answer(status: int, error: dict[str, Any]) -> api.GoogleAPICallError:
     response.status_code = status
     response._content = json.dumps({"error": {"code": status, **error}}).encode()
     response.request = requests.Request("POST", "https://compute.googleapis.com/x").prepare()
-    return api.from_http_response(response)
+    made: api.GoogleAPICallError = api.from_http_response(response)  # type: ignore[no-untyped-call]
+    return made
 
 
 def legacy(reason: str, message: str = "said Google") -> dict[str, Any]:
@@ -79,11 +80,11 @@ def test_answer(status: int, error: dict[str, Any], expected: type[errors.Budget
     [
         (requests.exceptions.ConnectionError("refused"), errors.Unavailable),
         (requests.exceptions.ReadTimeout("read timed out"), errors.Unavailable),
-        (api.RetryError("gave up", cause=None), errors.Unavailable),
-        (auth.TransportError("no metadata server"), errors.Unavailable),
-        (auth.RefreshError("503 from the token server", retryable=True), errors.Unavailable),
-        (auth.RefreshError("invalid_grant"), errors.PermissionDenied),
-        (auth.DefaultCredentialsError("none"), errors.PermissionDenied),
+        (api.RetryError("gave up", cause=None), errors.Unavailable),  # type: ignore[no-untyped-call]
+        (auth.TransportError("no metadata server"), errors.Unavailable),  # type: ignore[no-untyped-call]
+        (auth.RefreshError("503 from the token server", retryable=True), errors.Unavailable),  # type: ignore[no-untyped-call]
+        (auth.RefreshError("invalid_grant"), errors.PermissionDenied),  # type: ignore[no-untyped-call]
+        (auth.DefaultCredentialsError("none"), errors.PermissionDenied),  # type: ignore[no-untyped-call]
         (ParseError("not JSON"), errors.Unavailable),
     ],
 )

@@ -1,5 +1,6 @@
 """Which changes of an object call for a pass."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -33,4 +34,5 @@ def test_kopf_never_owns_our_finalizer() -> None:
 
 def test_the_pauses_of_failed_requests_can_be_iterated_again() -> None:
     backoffs = settings().networking.error_backoffs
+    assert isinstance(backoffs, Iterable)
     assert [next(iter(backoffs)), next(iter(backoffs))] == [1, 1]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from budget_operator.core import api, crd
+from budget_operator.core import api, crd, errors
 
 COMMITTED = Path(__file__).parents[4] / "crds" / "budgetdeployments.yaml"
 
@@ -53,7 +53,7 @@ def test_a_union_is_refused() -> None:
     ],
 )
 def test_what_cannot_work_is_refused_by_the_name_of_its_field(document: dict[str, Any], field: str) -> None:
-    with pytest.raises(api.InvalidSpec) as caught:
+    with pytest.raises(errors.InvalidSpec) as caught:
         api.parse_spec(document)
     assert caught.value.message.startswith(field)
 

@@ -42,7 +42,7 @@ class Predictor:
 
 
 def wait_until(
-    what: Callable[[], T], seconds: float = 60, otherwise: Callable[[], str] = lambda: "not in time"
+    what: Callable[[], T | None], seconds: float = 60, otherwise: Callable[[], str] = lambda: "not in time"
 ) -> T:
     """The first true value of `what`; failing that, what `otherwise` tells."""
     deadline = time.monotonic() + seconds
@@ -120,7 +120,7 @@ class Surroundings:
         def match() -> dict[str, Any] | None:
             return next((s for s in reversed(self.states) if wanted.items() <= s.items()), None)
 
-        return wait_until(match, seconds, lambda: f"last states: {self.states[-5:]}")  # type: ignore[return-value]
+        return wait_until(match, seconds, lambda: f"last states: {self.states[-5:]}")
 
 
 def make_zip(files: dict[str, str]) -> bytes:

@@ -155,7 +155,7 @@ def test_what_dies_is_started_again(world: Any, vm: Any, predictor: Code, until:
 
         def answers() -> bool:
             try:
-                return vm.predict(client).status_code == 200
+                return bool(vm.predict(client).status_code == 200)
             except httpx.TransportError:
                 return False
 

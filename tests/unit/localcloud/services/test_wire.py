@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from localcloud.errors import ApiError
 from localcloud.services.wire import Message, enum_reader, merge, paged, parse
+from localcloud.store import Json
 
 Colour = Annotated[str, BeforeValidator(enum_reader("COLOUR_UNSPECIFIED", "RED", "BLUE"))]
 
@@ -54,7 +55,8 @@ def test_output_only_fields_may_come_back() -> None:
     assert parse(Thing, body, "thing").wire() == {"name": "n", "inner": {"someText": "t"}}
 
 
-CURRENT = {"name": "n", "colour": "RED", "inner": {"someText": "t", "environmentVariables": {"A_B": "1"}}}
+INNER: Json = {"someText": "t", "environmentVariables": {"A_B": "1"}}
+CURRENT: Json = {"name": "n", "colour": "RED", "inner": INNER}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ CURRENT = {"name": "n", "colour": "RED", "inner": {"someText": "t", "environment
         ("colour", {"colour": "BLUE", "name": "other"}, {"colour": "BLUE"}),
         ("", {"colour": "BLUE"}, {"colour": "BLUE"}),
         ("inner", {"inner": {}}, {"inner": {}}),
-        ("inner.some_text", {"inner": {"someText": "u"}}, {"inner": CURRENT["inner"] | {"someText": "u"}}),
+        ("inner.some_text", {"inner": {"someText": "u"}}, {"inner": INNER | {"someText": "u"}}),
         (
             "inner.environmentVariables.A_B",
             {"inner": {"environmentVariables": {"A_B": "2"}}},
@@ -71,7 +73,7 @@ CURRENT = {"name": "n", "colour": "RED", "inner": {"someText": "t", "environment
         ),
     ],
 )
-def test_a_mask_says_what_is_taken_over(mask: str, new: dict, changed: dict) -> None:  # type: ignore[type-arg]
+def test_a_mask_says_what_is_taken_over(mask: str, new: Json, changed: Json) -> None:
     assert merge(Thing, CURRENT, new, mask) == CURRENT | changed
 
 
