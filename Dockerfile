@@ -1,5 +1,6 @@
 # Every image of the project. Targets: server, vm (registry, localcloud and operator stand beside them).
 # BASE is any Debian 12 with Python 3.11; where no image hub is reachable, one made from Debian's packages alone.
+# Nothing here needs BuildKit: Debian's and Ubuntu's engines come without buildx.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
@@ -17,7 +18,7 @@ RUN apt-get update \
 RUN rm -f /usr/bin/python3* /usr/local/bin/python* /usr/local/bin/pip* /usr/bin/perl* /usr/bin/awk /usr/bin/mawk \
           /usr/bin/apt* /usr/bin/dpkg* /usr/sbin/service \
  && mkdir -p /var/lib/google /var/lib/docker
-COPY --chmod=0755 localcloud/vm-image/vm-init /sbin/vm-init
+COPY localcloud/vm-image/vm-init /sbin/vm-init
 VOLUME ["/var", "/var/lib/docker"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/tini", "--", "/sbin/vm-init"]
@@ -30,8 +31,7 @@ RUN groupadd --gid 10001 predictor \
 RUN python3 -m venv /opt/budget/venv
 ENV PATH=/opt/budget/venv/bin:$PATH
 COPY requirements/server.txt /opt/budget/requirements.txt
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --require-hashes -r /opt/budget/requirements.txt
+RUN pip install --no-cache-dir --require-hashes -r /opt/budget/requirements.txt
 COPY server/pyproject.toml /opt/budget/server/pyproject.toml
 COPY server/budget_server /opt/budget/server/budget_server
 # uv carries the build backend itself, so nothing is fetched here. Compiled once: the root is read-only on the VM.

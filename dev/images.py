@@ -20,7 +20,7 @@ from dev.errors import DevError
 from dev.paths import MAIN, REGISTRY_DATA, REGISTRY_HOST, ROOT, Home, version_of
 from dev.progress import until
 
-TARGETS = ("server", "vm", "registry")
+TARGETS = ("vm", "server", "registry")  # in the order of the Dockerfile
 VM_IMAGE = "budgetml/vm:local"
 HUB_BASE = "python:3.11-slim-bookworm"
 OWN_BASE = "budgetml/base:local"
@@ -40,7 +40,8 @@ def build(docker: Docker) -> list[str]:
     """Builds what changed; gives the names of the targets that were built."""
     base = _base(docker)
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base)
-    with ThreadPoolExecutor(len(TARGETS)) as pool:
+    # without BuildKit a build goes through all stages before its own: one after the other, it finds them made
+    with ThreadPoolExecutor(len(TARGETS) if _has_buildkit(docker) else 1) as pool:
         built = list(pool.map(lambda target: _build_target(docker, target, base, base_id), TARGETS))
     return [target for target, changed in zip(TARGETS, built, strict=True) if changed]
 
@@ -150,6 +151,11 @@ def _mmdebstrap(sources: list[Path]) -> list[str]:
     ]
 
 
+def _has_buildkit(docker: Docker) -> bool:
+    """Debian 12's own client has it built in; others have it if the component buildx is installed."""
+    return docker.private or docker.run("buildx", "version").returncode == 0
+
+
 def _build_target(docker: Docker, target: str, base: str, base_id: str) -> bool:
     tag = f"budgetml/{target}:local"
     inputs = dockerfile.fingerprint(ROOT, target, base_id)
@@ -171,7 +177,8 @@ def _build_target(docker: Docker, target: str, base: str, base_id: str) -> bool:
     log = MAIN.log / f"image-{target}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        env = {**docker.env, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"}
+        kit = "1" if _has_buildkit(docker) else "0"
+        env = {**docker.env, "DOCKER_BUILDKIT": kit, "BUILDKIT_PROGRESS": "plain"}
         done = subprocess.run([*command, str(ROOT)], env=env, stdout=output, stderr=output, check=False)
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
