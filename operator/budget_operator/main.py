@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 
@@ -45,6 +46,11 @@ Key = tuple[str, str]
 app = typer.Typer(add_completion=False, help="Keeps BudgetDeployments served on Spot VMs.")
 
 
+def identity() -> str:
+    """Unique for this process: two containers may share both host name and process id."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
+
+
 class Operator:
     """Everything that runs while this process lives."""
 
@@ -59,7 +65,7 @@ class Operator:
         self.listed = threading.Event()
         self.exit_code = 0
         self.watch = Watch(lambda namespace, name: self.queue.add((namespace, name)))
-        self.lease = Lease(lease_store, f"{socket.gethostname()}_{os.getpid()}", self.lose_lease)
+        self.lease = Lease(lease_store, identity(), self.lose_lease)
 
     def lose_lease(self) -> None:
         """Nothing may go on acting beside the next holder, not even for a drain."""
@@ -82,6 +88,7 @@ class Operator:
         """Run until `stopping`; the exit code."""
         lease = threading.Thread(target=self.lease.run, name="lease")
         lease.start()
+        threading.Thread(target=self.lease.guard, name="lease-guard", daemon=True).start()
         health = serve_health(self, self.settings.health_port)
         try:
             if self._wait_for_lease():
@@ -104,7 +111,7 @@ class Operator:
         workers = [threading.Thread(target=self._worker, name=f"worker-{n}") for n in range(WORKERS)]
         for worker in workers:
             worker.start()
-        resync = threading.Thread(target=self._resync, name="resync")
+        resync = threading.Thread(target=self._supervise, name="resync")
         resync.start()
         self.stopping.wait()
         self.queue.close()
@@ -113,6 +120,13 @@ class Operator:
                 "some passes did not end within %.0f s; the next operator repeats them", DRAIN_SECONDS
             )
         self.watch.stop()
+
+    def _supervise(self) -> None:
+        try:
+            self._resync()
+        except Exception:
+            log.exception("the supervision has ended: the process ends so that it is started again")
+            self.end(1)
 
     def _resync(self) -> None:
         """The list that keeps the watch honest: nothing that a watch missed stays missed."""

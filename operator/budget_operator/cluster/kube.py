@@ -50,6 +50,8 @@ def connect(pool_size: int) -> client.ApiClient:
             f"no access to Kubernetes: set KUBECONFIG or run in a pod ({error})"
         ) from error
     configuration.connection_pool_maxsize = pool_size
+    # urllib3 would repeat a call that times out three times: the timeouts below would not hold.
+    configuration.retries = False
     return client.ApiClient(configuration)
 
 

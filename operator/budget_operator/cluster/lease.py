@@ -96,6 +96,11 @@ class Lease:
             self._stop.wait(self._timing.retry)
         self._give_back()
 
+    def guard(self) -> None:
+        """Until `stop`, in a thread of its own: notices an overdue renewal even while a call hangs."""
+        while not self._stop.wait(self._timing.retry / 2):
+            self.check_deadline()
+
     def step(self) -> None:
         """One try."""
         try:
@@ -104,7 +109,14 @@ class Lease:
             log.info("another operator wrote the lease first")
         except BudgetError as error:
             log.warning("the lease could not be read or written: %s", error.message)
-        if self._renewed_at is not None and self._clock() - self._renewed_at > self._timing.renew_deadline:
+        except Exception:
+            log.exception("the lease could not be read or written")
+        self.check_deadline()
+
+    def check_deadline(self) -> None:
+        """Lose the Lease if it is held and was not renewed in time."""
+        renewed = self._renewed_at
+        if renewed is not None and self._clock() - renewed > self._timing.renew_deadline:
             self._lose(f"not renewed for {self._timing.renew_deadline:.0f} s")
 
     def _try(self) -> None:

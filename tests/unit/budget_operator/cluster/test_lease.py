@@ -1,10 +1,11 @@
 """The Lease: one holder at a time, judged on each process's own monotonic clock."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 
-from budget_operator.cluster.lease import Lease, LeaseRecord, Step, decide
+from budget_operator.cluster.lease import Lease, LeaseRecord, Step, Timing, decide
 from budget_operator.core.errors import PreconditionFailed, Unavailable
 
 
@@ -104,3 +105,42 @@ def test_a_lease_that_is_given_back_is_free_at_once() -> None:
     second = Lease(store, "second", lambda: None, clock=clock)
     second.step()
     assert second.held.is_set()
+
+
+def test_an_unexpected_error_does_not_leave_a_lease_held_for_ever() -> None:
+    clock, store, lost = Clock(), MemoryStore(), []
+    lease = Lease(store, "me", lambda: lost.append("me"), clock=clock)
+    lease.step()
+
+    def broken() -> LeaseRecord:
+        raise ValueError("nobody expected this")
+
+    store.read_lease = broken  # type: ignore[method-assign]
+    clock.now += 11
+    lease.step()
+    assert lost == ["me"]
+
+
+def test_the_deadline_is_noticed_while_a_call_hangs() -> None:
+    store, lost = MemoryStore(), threading.Event()
+    timing = Timing(duration=1, renew_deadline=0.2, retry=0.05)
+    lease = Lease(store, "me", lost.set, timing)
+    lease.step()
+    hanging = threading.Event()
+
+    def hang() -> LeaseRecord:
+        hanging.wait(30)
+        raise Unavailable("no answer")
+
+    store.read_lease = hang  # type: ignore[method-assign]
+    renewing = threading.Thread(target=lease.step)
+    guarding = threading.Thread(target=lease.guard)
+    renewing.start()
+    guarding.start()
+    try:
+        assert lost.wait(10)
+    finally:
+        hanging.set()
+        lease.stop()
+        renewing.join(10)
+        guarding.join(10)
