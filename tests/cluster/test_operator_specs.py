@@ -99,6 +99,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "InvalidSpec",
         "spec.predictor.inline: predictor.py, line 2 does not compile",
     ),
+    "return-outside-a-function": (
+        {"predictor": {"inline": PREDICTOR + "return 1\n"}},
+        "InvalidSpec",
+        "spec.predictor.inline: predictor.py, line 4 does not compile: 'return' outside function",
+    ),
     "helper-does-not-compile": (
         {"predictor": {"configMap": {"name": "broken"}}},
         "InvalidSpec",

@@ -1,7 +1,7 @@
-"""Checks of what the user wrote, before anything is paid for: does the Python parse, is the entrypoint's
+"""Checks of what the user wrote, before anything is paid for: does the Python compile, is the entrypoint's
 class there, would pip parse the requirement lines, are the files' names usable.
 
-Code is parsed, never executed. Every refusal is an `InvalidSpec` that names the field.
+Code is compiled, never executed. Every refusal is an `InvalidSpec` that names the field.
 """
 
 import ast
@@ -23,7 +23,7 @@ def module_file(entrypoint: str) -> str:
 
 
 def check_code(spec: Spec, files: Mapping[str, bytes]) -> None:
-    """Every Python file parses and the entrypoint's module binds the class's name.
+    """Every Python file compiles and the entrypoint's module binds the class's name.
 
     Raises:
         InvalidSpec: naming the field, the file and the line.
@@ -84,12 +84,15 @@ def _requirement(field: str, text: str) -> str:
 
 def _parse(field: str, name: str, data: bytes) -> ast.Module:
     try:
-        return ast.parse(data, filename=name)
+        tree = ast.parse(data, filename=name)
+        # What parses may still not compile: `return` outside a function, `def f(a, a)`.
+        compile(tree, name, "exec", dont_inherit=True)
     except SyntaxError as error:
         where = f", line {error.lineno}" if error.lineno else ""
         raise InvalidSpec(f"{field}: {name}{where} does not compile: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise InvalidSpec(f"{field}: {name} does not compile: {error or type(error).__name__}") from error
+    return tree
 
 
 def _bound_names(body: Iterable[ast.stmt]) -> Iterator[str]:

@@ -47,6 +47,24 @@ def test_code_that_does_not_compile_names_file_and_line() -> None:
         check("x = 1\ndef broken(:\n")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "return 1",
+        "break",
+        "await x",
+        "yield 1",
+        "def f(a, a): ...",
+        "def f():\n    x = 1\n    global x",
+        "from __future__ import magic",
+        "f(**a, *b)",
+    ],
+)
+def test_what_parses_but_does_not_compile_is_refused(line: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"predictor\.py, line \d+ does not compile"):
+        check(f"class Predictor: ...\n{line}\n")
+
+
 @pytest.mark.parametrize("source", [b"class Predictor: ...\n\0", b"\xff\xfe", b"(" * 5000])
 def test_odd_bytes_are_refused_not_raised(source: bytes) -> None:
     with pytest.raises(InvalidSpec, match="does not compile"):

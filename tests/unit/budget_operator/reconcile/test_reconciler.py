@@ -122,6 +122,7 @@ def test_a_failing_prediction_is_not_ready(world: World) -> None:
     ("bad", "reason", "word"),
     [
         ({"predictor": {"inline": "def broken(:\n"}}, "InvalidSpec", "spec.predictor.inline"),
+        ({"predictor": {"inline": CODE + "return 1\n"}}, "InvalidSpec", "spec.predictor.inline"),
         ({"predictor": {"inline": "x = 1\n"}}, "InvalidSpec", "spec.predictor.entrypoint"),
         ({"predictor": {"inline": CODE, "configMap": {"name": "c"}}}, "InvalidSpec", "spec.predictor"),
         (spec(requirements=["not a requirement"]), "InvalidSpec", "spec.requirements[0]"),
