@@ -153,7 +153,7 @@ def _load_failure(entrypoint: str, error: BaseException) -> LoadFailed:
 
 
 def report_failure(path: Path | None, failure: LoadFailed) -> None:
-    """Tell process 1 why this generation never served; it reads the file once gunicorn has ended."""
+    """Tell process 1 why this generation never served; it looks for the file all the time it waits."""
     if path is None:
         return
     content = {"reason": failure.reason, "message": failure.message, "log": failure.log}

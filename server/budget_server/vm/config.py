@@ -67,7 +67,7 @@ class Secrets(_Document):
     env: dict[str, str] = Field(default={}, repr=False)
 
     def values(self) -> tuple[str, ...]:
-        """What must not appear in any log."""
+        """What of them must not appear in any log; a name alone opens nothing."""
         return (self.password, self.token, *self.env.values())
 
 

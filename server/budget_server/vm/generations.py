@@ -1,7 +1,7 @@
 """Generations of the web side: one set of gunicorn workers each, on a socket of its own.
 
 Started under the model's user with the highest oom score, so that a generation still loading is what a full
-machine ends, never the one that serves. Who answers callers is decided by `main` and the front door.
+machine ends, never the one that serves. Which one answers callers is decided in `converge`.
 """
 
 import json
@@ -39,6 +39,16 @@ class Launch:
     key: bytes
     base_env: Mapping[str, str]
 
+    @property
+    def signing_key(self) -> str:
+        """Who knows it can log in as anybody."""
+        return derive(self.key, TOKEN_PURPOSE).hex()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What the web side is given and must not appear in any log."""
+        return (*self.artifact.secrets.values(), self.signing_key)
+
 
 def web_environment(launch: Launch, failure_file: Path) -> dict[str, str]:
     """The environment of gunicorn: what the container has, the user's own, and the web side's settings."""
@@ -51,7 +61,7 @@ def web_environment(launch: Launch, failure_file: Path) -> dict[str, str]:
         "BUDGET_USERNAME": secrets.username,
         "BUDGET_PWD": secrets.password,
         "BUDGET_TOKEN": secrets.token,
-        "BUDGET_SIGNING_KEY": derive(launch.key, TOKEN_PURPOSE).hex(),
+        "BUDGET_SIGNING_KEY": launch.signing_key,
         "BUDGET_TOKEN_TTL": str(manifest.token_ttl_seconds),
         "BUDGET_NAME": manifest.deployment,
         "BUDGET_REVISION": artifact.config.revision,
@@ -69,7 +79,7 @@ class Generation:
     def __init__(self, number: int, launch: Launch, run_dir: Path, identity: Identity) -> None:
         self._launch = launch
         self._identity = identity
-        self._mask = Masker(launch.artifact.secrets.values())
+        self._mask = Masker(launch.secrets)
         place = run_dir / f"generation-{number}"
         identity.remove(place)
         self.place = identity.own(place)

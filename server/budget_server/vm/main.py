@@ -1,6 +1,6 @@
-"""Process 1: the wiring, the order of start and end, and `budget-config` as it changes.
+"""Process 1: the wiring, and the order of start and end.
 
-What is done about it is decided in `converge`.
+`budget-config` as it changes is followed in `intent`; what is done about it is decided in `converge`.
 """
 
 import os

@@ -5,6 +5,7 @@ kept for the state that the operator shows.
 """
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -87,11 +88,16 @@ class Identity:
         return None if self.uid is None else []
 
 
+def _quoted(value: str) -> tuple[str, str]:
+    """How it looks in a printed dict, such as the whole environment, and in JSON."""
+    return repr(value)[1:-1], json.dumps(value)[1:-1]
+
+
 class Masker:
     """Replaces secret values in lines that people will see."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        lines = (line for value in secrets for line in (value, *value.splitlines()))
+        lines = (line for value in secrets for line in (value, *value.splitlines(), *_quoted(value)))
         # the longest first: one value may be part of another
         self._secrets = sorted({line for line in lines if len(line) >= _MIN_SECRET}, key=len, reverse=True)
 

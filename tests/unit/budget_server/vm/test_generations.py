@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,18 @@ def test_a_told_failure_is_masked(launch: Launch, tmp_path: Path) -> None:
     with pytest.raises(LoadFailed) as raised:
         generation.wait_ready(lambda: False)
     assert (raised.value.message, raised.value.log) == ("bad [secret]", "line [secret]")
+
+
+def test_no_secret_is_in_the_log_of_a_model_that_prints_its_whole_environment(
+    launch: Launch, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec /usr/bin/env\n")
+    python.chmod(0o755)
+    generation = Generation(1, replace(launch, python=python), tmp_path, Identity())
+    with pytest.raises(LoadFailed) as raised:
+        generation.wait_ready(lambda: False)
+    told = dict(line.split("=", 1) for line in raised.value.log.splitlines())
+    assert told["BUDGET_NAME"] == "team/demo", "the environment was printed"
+    assert {told[name] for name in ("BUDGET_PWD", "BUDGET_TOKEN", "BUDGET_SIGNING_KEY")} == {"[secret]"}
+    assert launch.signing_key not in raised.value.log

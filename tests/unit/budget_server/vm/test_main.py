@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 R1, R2, R3 = "a" * 12, "b" * 12, "c" * 12
 BROKEN = """
@@ -200,6 +202,7 @@ import os
 class Predictor:
     def load(self):
         print("token", os.environ["BUDGET_TOKEN"], flush=True)
+        print(dict(os.environ), flush=True)
         raise RuntimeError("password " + os.environ["BUDGET_PWD"])
     def predict(self, request): pass
 """
@@ -210,7 +213,10 @@ class Predictor:
     output = vm.output.read_text()
     assert "token [secret]" in output
     texts = [output, str(world.states), *(p.read_text() for p in vm.disk.glob("*.json"))]
-    assert not any(secret in text for text in texts for secret in ("hunter22", "static-token-of-the-user"))
+    assert "'BUDGET_NAME': 'team/demo'" in output, "the whole environment was printed"
+    signing_key = HKDF(SHA256(), 32, None, b"budgetml/token/v1").derive(bytes(range(32))).hex()
+    secrets = ("hunter22", "static-token-of-the-user", signing_key)
+    assert not any(secret in text for text in texts for secret in secrets)
 
 
 def _alive(pid: int) -> bool:

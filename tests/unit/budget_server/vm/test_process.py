@@ -1,5 +1,6 @@
 """Child processes, their output and their user."""
 
+import json
 import os
 import pwd
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from budget_server.vm.process import Child, Identity, Masker, UnknownUser, describe_exit, members
+from budget_server.vm.process import MASK, Child, Identity, Masker, UnknownUser, describe_exit, members
 
 ENV = {"PATH": "/usr/bin:/bin"}
 
@@ -26,6 +27,12 @@ def test_masking() -> None:
     mask = Masker(["abcd", "abcdef", "1", "first line\nsecond line"])
     assert mask("abcdef abcd 1") == "[secret] [secret] 1", "the longer first, short values not at all"
     assert mask("x second line y") == "x [secret] y"
+
+
+@pytest.mark.parametrize("secret", ["back\\slash", 'it\'s a "quote"', "grüße", "one\ntwo lines"])
+@pytest.mark.parametrize("written", [lambda text: str({"A": text}), lambda text: json.dumps({"A": text})])
+def test_masking_of_what_was_quoted(secret: str, written: Callable[[str], str]) -> None:
+    assert Masker([secret])(written(secret))[7:-2] == MASK
 
 
 def test_killing_ends_what_it_started(until: Callable[..., Any]) -> None:
