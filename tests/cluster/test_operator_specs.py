@@ -124,6 +124,16 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "InvalidSpec",
         "spec.requirements[1]: 'scikit-learn=1.7' is not a requirement that pip understands",
     ),
+    "no-machine-type": (
+        {**INLINE, "machine": {"type": "e2-mediun"}},
+        "InvalidSpec",
+        "spec.machine.type: us-central1-a, us-central1-b does not offer e2-mediun",
+    ),
+    "no-zone": (
+        {**INLINE, "placement": {"zones": ["us-central1-a", "us-central1-x"]}},
+        "InvalidSpec",
+        "spec.placement.zones: there is no zone us-central1-x",
+    ),
     "pip-option": (
         {**INLINE, "requirements": ["numpy --no-deps"]},
         "InvalidSpec",

@@ -118,6 +118,14 @@ def test_an_instance_on_its_static_address(compute: ComputeGateway, done: Callab
     assert compute.address(REGION, NAME) is None
 
 
+def test_what_there_is_to_be_had(compute: ComputeGateway) -> None:
+    assert compute.zone(ZONE)
+    assert not compute.zone("us-central1-x")
+    assert compute.machine_type(ZONE, "e2-medium")
+    assert not compute.machine_type(ZONE, "e2-mediun")
+    assert not compute.machine_type("us-central1-x", "e2-medium")
+
+
 def test_the_same_request_twice_makes_one_instance(compute: ComputeGateway, done: Callable[..., Any]) -> None:
     same = request_id()
     first = compute.insert_instance(request(), same)

@@ -60,6 +60,18 @@ class ComputeGateway:
 
         return self._connection.client(compute_v1.FirewallsClient)
 
+    @cached_property
+    def _zones(self) -> "compute_v1.ZonesClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.ZonesClient)
+
+    @cached_property
+    def _machine_types(self) -> "compute_v1.MachineTypesClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.MachineTypesClient)
+
     # The clients' own operation objects poll Google's default host whatever the endpoint: polled here.
     @cached_property
     def _zone_operations(self) -> "compute_v1.ZoneOperationsClient":
@@ -137,6 +149,13 @@ class ComputeGateway:
         found = self._look(f"get firewall rule {name}", self._firewalls.get, firewall=name)
         return None if found is None else words.firewall(found)
 
+    def zone(self, name: str) -> bool:
+        return self._exists(f"get zone {name}", self._zones.get, zone=name)
+
+    def machine_type(self, zone: str, name: str) -> bool:
+        doing = f"get machine type {name} in {zone}"
+        return self._exists(doing, self._machine_types.get, zone=zone, machine_type=name)
+
     def operation(self, ref: OperationRef) -> OperationState | None:
         from budget_operator.cloud import words
 
@@ -158,6 +177,12 @@ class ComputeGateway:
             return GuestReport()  # it has not said anything yet
         items = found.query_value.items
         return guest.report({item.key: item.value for item in items if item.namespace == "budgetml"})
+
+    def _exists(self, doing: str, call: Callable[..., object], **where: str) -> bool:
+        try:
+            return self._look(doing, call, **where) is not None
+        except InvalidSpec:  # an unknown zone is an invalid value, not always a 404
+            return False
 
     def _look(self, doing: str, call: Callable[..., T], **where: str) -> T | None:
         try:

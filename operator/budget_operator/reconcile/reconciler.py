@@ -32,6 +32,7 @@ from budget_operator.core.steps import Observation, Outcome, Plan, Situation
 from budget_operator.reconcile import inputs, observe
 from budget_operator.reconcile.deletion import Deletion
 from budget_operator.reconcile.execution import Execution, Means
+from budget_operator.reconcile.offers import Offers
 from budget_operator.reconcile.probing import Probing, motion_pause
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Reconciler:
         self.cloud = cloud
         self.parts = load_parts(settings) if parts is None else parts
         self.means = Means(cloud, Capacity(), clock, jitter)
+        self.offers = Offers(cloud.compute, clock)
         # Held while shared resources change hands: the last of several deletions must see that it is.
         self.sharing = threading.RLock()
         self._memories: dict[tuple[str, str], Memory] = {}
@@ -179,6 +181,7 @@ class Pass:
         try:
             spec = parse_spec(self._document.get("spec"))
             zones = wishes.zones_of(self._settings, spec)
+            self._check_offers(inventory, spec, zones)
             source = inputs.read_source(self._kube, self._document, spec)
             key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
             if key is None and not self._can_see(inventory, zones):
@@ -186,10 +189,18 @@ class Pass:
             key = key or self._make_key(inventory, zones)
         except InvalidSpec as error:
             return Wish(spec, stall=error)
+        except BudgetError as error:
+            return Wish(spec, hindrance=error)
         name = f"{self._owner.namespace}/{self._owner.name}"
         artifact = build(spec, name, self._owner.cloud_name, source, key)
         wanted = wishes.build(self._settings, self._reconciler.parts, self._owner, spec, artifact, key)
         return Wish(spec, wanted, source.login.token)
+
+    def _check_offers(self, inventory: Inventory | None, spec: Spec, zones: tuple[str, ...]) -> None:
+        if inventory is None:  # then nothing is made either
+            return
+        instances = observe.own_instances(inventory, self._owner, zones)
+        self._reconciler.offers.check(spec, zones, instances[0] if instances else None)
 
     def _can_see(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bool:
         """Whether an instance that holds the only copy of the key would be seen."""

@@ -282,6 +282,9 @@ class FakeCloud:
     unknown: set[str] = field(default_factory=set)  # scopes that do not answer
     down: dict[str, BudgetError] = field(default_factory=dict)  # parts of the inventory that fail
     refuse: dict[str, BudgetError] = field(default_factory=dict)  # mutating calls that fail, by name
+    absent: set[str] = field(default_factory=set)  # zones and machine types that do not exist
+    offers_down: BudgetError | None = None
+    offers_read: int = 0
     failing_builds: int = 0
     guest_failure: dict[str, str] = field(default_factory=dict)
     payloads: list[object] = field(default_factory=list)
@@ -415,6 +418,18 @@ class FakeCloud:
     def address(self, region: str, name: str) -> Address | None:
         self.settle()
         return self.ips.get((region, name))
+
+    def zone(self, name: str) -> bool:
+        return self._offered(name)
+
+    def machine_type(self, zone: str, name: str) -> bool:
+        return self._offered(zone, name, f"{zone}/{name}")
+
+    def _offered(self, *words: str) -> bool:
+        self.offers_read += 1
+        if self.offers_down is not None:
+            raise self.offers_down
+        return not self.absent.intersection(words)
 
     def firewall(self, name: str) -> Firewall | None:
         return self.the_firewall

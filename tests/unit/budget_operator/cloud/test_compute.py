@@ -82,6 +82,20 @@ def test_look_ups_of_nothing_are_none(compute: ComputeGateway) -> None:
     assert compute.guest_report("z1-a", "vm") == GuestReport()
 
 
+def test_zones_and_machine_types(google: Any, compute: ComputeGateway, google_error: Any) -> None:
+    google.answer(f"GET {P}/zones/z1-a", (200, {"name": "z1-a"}))
+    google.answer(f"GET {P}/zones/z1-a/machineTypes/e2-medium", (200, {"name": "e2-medium"}))
+    unknown = google_error(400, "invalid", "Invalid value for field 'zone': 'z1-x'. Unknown zone.")
+    google.answer(f"GET {P}/zones/z1-x/machineTypes/e2-medium", unknown)
+    google.answer(f"GET {P}/zones/z1-z", google_error(503, "backendError", "later"))
+    assert (compute.zone("z1-a"), compute.zone("z1-x")) == (True, False)
+    assert compute.machine_type("z1-a", "e2-medium")
+    assert not compute.machine_type("z1-a", "e2-mediun")
+    assert not compute.machine_type("z1-x", "e2-medium")
+    with pytest.raises(errors.Unavailable):
+        compute.zone("z1-z")
+
+
 def test_a_look_up_that_failed_is_not_none(google: Any, compute: ComputeGateway, google_error: Any) -> None:
     google.answer(f"GET {VM}", google_error(503, "backendError", "try later"))
     with pytest.raises(errors.Unavailable):

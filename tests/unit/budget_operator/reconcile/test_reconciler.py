@@ -9,7 +9,7 @@ import pytest
 
 from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
-from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
+from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
 from budget_operator.core.observed import Bucket, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from tests.unit.budget_operator.fakes import CODE, SETTINGS, Crash, World
@@ -151,6 +151,62 @@ def test_what_cannot_work_stalls_before_anything_is_paid_for(
     assert after is not None
     assert 5 <= after <= 30
     assert ("Warning", reason) in [(kind, why) for kind, why, _ in world.kube.events]
+
+
+@pytest.mark.parametrize(
+    ("absent", "message"),
+    [
+        ("e2-medium", "spec.machine.type: us-central1-a, us-central1-b does not offer e2-medium"),
+        (
+            "us-central1-b/e2-medium",
+            "spec.machine.type: us-central1-b does not offer e2-medium; us-central1-a would",
+        ),
+        ("us-central1-b", "spec.placement.zones: there is no zone us-central1-b"),
+    ],
+)
+def test_what_google_does_not_have_stalls_before_anything_is_paid_for(
+    world: World, absent: str, message: str
+) -> None:
+    world.cloud.absent = {absent}
+    world.kube.apply("iris", spec(placement={"zones": ["us-central1-a", "us-central1-b"]}))
+    begun = world.clock.now
+    while (world.clock.now - begun).total_seconds() < 240:
+        world.clock.advance(world.pass_("iris") or 0)
+    stalled = world.kube.condition("iris", "Stalled")
+    assert stalled[:2] == ("True", "InvalidSpec")
+    assert stalled[2].startswith(message)
+    assert world.kube.condition("iris", "Ready")[0] == "False"
+    assert set(world.journal.calls) == {"add_finalizer", "patch_status"}
+    assert world.cloud.offers_read <= 4, "an absence is remembered"
+    world.cloud.absent = set()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=400)
+
+
+def test_offers_are_looked_up_once_for_all(world: World) -> None:
+    world.up()
+    world.up("rose")
+    for _ in range(20):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.cloud.offers_read == 2, "one for each zone"
+
+
+def test_nothing_is_made_while_offers_cannot_be_looked_up(world: World) -> None:
+    world.cloud.offers_down = errors.PermissionDenied("no compute.machineTypes.get")
+    world.kube.apply("iris")
+    for _ in range(10):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert [call for call in world.journal.calls if call.startswith(CREATES)] == []
+    assert world.kube.condition("iris", "Reconciling")[:2] == ("True", "PermissionDenied")
+    world.cloud.offers_down = None
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=400)
+
+
+def test_a_vm_that_is_as_it_should_be_needs_no_look_up(world: World) -> None:
+    world.up()
+    world.cloud.offers_down = errors.Unavailable("no catalog")
+    world.start_operator()
+    world.kube.apply("iris", {"predictor": {"inline": CODE + "# two\n"}})
+    world.drive(lambda: world.is_ready("iris"), "iris")
 
 
 def test_a_new_spec_is_picked_up_at_once(world: World) -> None:
@@ -395,6 +451,20 @@ def test_a_machine_type_is_changed_in_place(world: World) -> None:
     assert world.journal.count("insert_instance") == 1
 
 
+def test_a_machine_type_that_does_not_exist_stops_nothing(world: World) -> None:
+    world.up()
+    world.cloud.absent = {"e2-gigantic"}
+    world.kube.apply("iris", spec(machine={"type": "e2-gigantic"}))
+    for _ in range(3):
+        world.drive(lambda: world.kube.condition("iris", "Stalled")[0] == "True", "iris")
+        world.start_operator()
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert world.journal.count("stop_instance") == 0
+    world.kube.apply("iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
 def test_a_refused_machine_type_lets_the_old_one_run_on(world: World) -> None:
     world.up()
     world.cloud.refuse["set_machine_type"] = errors.InvalidSpec("no such machine type")
@@ -576,6 +646,66 @@ def test_an_outage_is_retried_with_growing_pauses_and_a_new_spec_at_once(world: 
     world.kube.apply("iris", {"predictor": {"inline": CODE + "# changed\n"}})
     world.pass_("iris")
     assert world.cloud.the_bucket is not None
+
+
+STALE = errors.PreconditionFailed("the fingerprint is stale")
+QUIET = [("set_metadata", {"predictor": {"inline": CODE + "# two\n"}}), ("set_labels", spec())]
+
+
+def put_out_of_order(world: World, change: dict[str, Any]) -> tuple[str, str]:
+    """A new revision, or a label that somebody changed: what is mended in passing."""
+    world.kube.apply("iris", change)
+    key, vm = next(iter(world.cloud.vms.items()))
+    if change == spec():
+        world.cloud.vms[key] = replace(vm, labels={**vm.labels, LABEL_SCHEDULE: "other"})
+    return key
+
+
+@pytest.mark.parametrize(("call", "change"), QUIET)
+def test_what_is_mended_in_passing_backs_off_and_says_so(
+    world: World, call: str, change: dict[str, Any]
+) -> None:
+    world.up()
+    put_out_of_order(world, change)
+    world.cloud.refuse[call] = STALE
+    begun, calls = world.clock.now, world.journal.count(call)
+    while (world.clock.now - begun).total_seconds() < 600:
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.journal.count(call) - calls < 15
+    assert world.kube.condition("iris", "Reconciling") == ("True", "PreconditionFailed", STALE.message)
+    world.cloud.refuse.clear()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_an_operation_that_keeps_failing_backs_off(world: World) -> None:
+    world.up()
+    put_out_of_order(world, QUIET[0][1])
+    begin = world.cloud._begin
+
+    def failing(scope: str, request_id: str, *args: Any, **more: Any) -> Any:
+        return begin(scope, request_id, error="INTERNAL_ERROR")
+
+    world.cloud.set_metadata = lambda zone, name, changes, request_id: world.cloud._mutate(  # type: ignore[method-assign]
+        "set_metadata", request_id, lambda: failing(f"zones/{zone}", request_id)
+    )
+    begun, calls = world.clock.now, world.journal.count("set_metadata")
+    while (world.clock.now - begun).total_seconds() < 600:
+        world.clock.advance(world.pass_("iris") or 0)
+    assert world.journal.count("set_metadata") - calls < 15
+
+
+@pytest.mark.parametrize(("call", "change"), QUIET)
+def test_what_cannot_be_mended_in_passing_does_not_keep_the_vm_down(
+    world: World, call: str, change: dict[str, Any]
+) -> None:
+    world.up()
+    put_out_of_order(world, change)
+    world.cloud.refuse[call] = errors.PermissionDenied(f"no {call}")
+    for _ in range(20):
+        world.clock.advance(world.pass_("iris") or 0)
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[0] == "False", "iris", seconds=60)
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[0] == "True", "iris", seconds=60)
 
 
 def test_a_zone_that_does_not_answer_is_not_taken_for_empty(world: World) -> None:
