@@ -34,6 +34,7 @@ class Trouble:
     attempts: int
     until: datetime
     rests: bool  # nothing is done in the room until then; otherwise it is only looked at again
+    aside: bool = False  # of something that nothing else in the room waits for
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Started:
     room: Room
     action: Action
     ref: OperationRef
+    aside: bool = False  # see `Trouble`
 
 
 @dataclass
@@ -75,10 +77,17 @@ class Memory:
             self.motion_since = None
 
     def note(
-        self, room: Room, error: BudgetError, now: datetime, jitter: float, pause: float | None = None
+        self,
+        room: Room,
+        error: BudgetError,
+        now: datetime,
+        jitter: float,
+        pause: float | None = None,
+        *,
+        aside: bool = False,
     ) -> Trouble:
         """Remember a failure; the pause grows while the room keeps failing."""
-        return self._noted(room, error, now, jitter, pause, rests=True)
+        return self._noted(room, error, now, jitter, pause, rests=True, aside=aside)
 
     def note_seen(self, room: Room, error: BudgetError, now: datetime, jitter: float) -> Trouble:
         """Remember what stands in the way; it is looked at again without keeping the room from acting."""
@@ -96,11 +105,12 @@ class Memory:
         pause: float | None,
         *,
         rests: bool,
+        aside: bool = False,
     ) -> Trouble:
         before = self.troubles.get(room)
         attempts = 1 if before is None else before.attempts + 1
         wait = pause if pause is not None else pause_after(error, attempts, jitter)
-        trouble = Trouble(error, attempts, now + timedelta(seconds=wait), rests)
+        trouble = Trouble(error, attempts, now + timedelta(seconds=wait), rests, aside)
         self.troubles[room] = trouble
         return trouble
 

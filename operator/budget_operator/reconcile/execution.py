@@ -62,6 +62,7 @@ class Execution:
         self._memory = memory
         self._persist = persist
         self._outcome = Outcome({})
+        self._failed: set[Room] = set()  # an action of theirs failed in this pass
 
     def poll(self) -> None:
         """Look at the operations in flight; one that failed is a trouble of its room.
@@ -80,7 +81,7 @@ class Execution:
             self._memory.acted_at = self._means.clock()
             failure = operation_error(state) if state is not None else None
             if failure is not None:
-                self._note(started.room, started.action, failure)
+                self._note(started.room, started.action, failure, aside=started.aside)
 
     def insert_ended(self, state: OperationState, lost: InsertInstance) -> None:
         """An insert whose operation was in the status has ended without an instance."""
@@ -101,35 +102,47 @@ class Execution:
                 self._leave_open(room, step)
             elif not self._step(room, step):
                 closed.add(room)
-        for room in Room:
+        self._forget_troubles()
+        return self._outcome
+
+    def _forget_troubles(self) -> None:
+        """Of rooms in which all is well: nothing is left to do, nothing failed and nothing may still fail."""
+        busy = {started.room for started in self._memory.operations.values()}
+        for room in set(Room) - busy - self._failed:
             if room not in self._outcome.problems and room not in self._outcome.open:
                 self._memory.troubles.pop(room, None)
-        return self._outcome
 
     def _leave_open(self, room: Room, step: Step) -> None:
         if step.reason:
             self._outcome.open.setdefault(room, step)
 
     def _step(self, room: Room, step: Step) -> bool:
-        """One step; False if it could not be done and the room is closed for the rest of the pass."""
-        now = self._means.clock()
+        """One step; False if it could not be done and the room is closed for the rest of the pass.
+
+        Nothing waits for a quiet step that lets later checks proceed: what it fails with keeps only such
+        steps from being tried again.
+        """
+        now, aside = self._means.clock(), step.proceed and not step.reason
         resting = self._memory.resting(room, now)
+        if resting is not None and resting.aside and not aside:
+            resting = None
         if resting is None and step.failure is not None and room not in self._memory.troubles:
             resting = self._memory.note(room, step.failure, now, self._means.jitter())
         if resting is not None:
             self._outcome.problems.setdefault(room, resting.error)
             self._outcome.again((resting.until - now).total_seconds())
             self._leave_open(room, step)
-            return False
-        done = all(self._perform(room, action) for action in step.actions)
+            return resting.aside
+        done = all(self._perform(room, action, aside=aside) for action in step.actions)
         if done and step.failure is not None:
             self._memory.note(room, step.failure, now, self._means.jitter())
         if not (done and step.completes):
             self._leave_open(room, step)
         self._outcome.again(step.after)
-        return done
+        trouble = self._memory.resting(room, now)
+        return done or (trouble is not None and trouble.aside)
 
-    def _perform(self, room: Room, action: Action) -> bool:
+    def _perform(self, room: Room, action: Action, *, aside: bool) -> bool:
         if action.resource and action.resource in self._memory.operations:
             self._outcome.again(OPERATION)
             return False
@@ -143,11 +156,12 @@ class Execution:
         try:
             started = action.perform(self._means.cloud, request_id)
         except BudgetError as error:
-            self._refused(room, action, error)
+            self._refused(room, action, error, aside=aside)
             return False
         except Exception as error:
             log.exception("%s failed in a way that no gateway knows", action.key)
-            self._refused(room, action, BudgetError(f"{action.key}: {type(error).__name__}"))
+            unknown = BudgetError(f"{action.key}: {type(error).__name__}")
+            self._refused(room, action, unknown, aside=aside)
             return False
         finally:
             self._memory.acted_at = self._means.clock()
@@ -157,26 +171,27 @@ class Execution:
         if isinstance(action, InsertInstance) and started is not None:
             self._outcome.intent = action.intent.model_copy(update={"operation": started.name})
         elif started is not None:
-            self._memory.operations[action.resource] = Started(room, action, started)
+            self._memory.operations[action.resource] = Started(room, action, started, aside)
         self._remember_object(action)
         return True
 
-    def _refused(self, room: Room, action: Action, error: BudgetError) -> None:
+    def _refused(self, room: Room, action: Action, error: BudgetError, *, aside: bool) -> None:
         if error.disposition is not Disposition.BACK_OFF:
             self._memory.request_ids.pop(action.key, None)  # an answer came: the next attempt is another one
         if isinstance(action, InsertInstance) and isinstance(error, REFUSALS):
             self._outcome.intent = None
-        self._note(room, action, error)
+        self._note(room, action, error, aside=aside)
 
-    def _note(self, room: Room, action: Action, error: BudgetError) -> None:
+    def _note(self, room: Room, action: Action, error: BudgetError, *, aside: bool = False) -> None:
         """Remember a failed call or operation; what it teaches about capacity and machine types as well."""
         now, pause = self._means.clock(), None
         if isinstance(error, errors.CapacityExhausted):
             pause = self._sold_out(action, now)
-        if isinstance(action, SetMachineType) and error.disposition is not Disposition.BACK_OFF:
+        if isinstance(action, SetMachineType) and isinstance(error, errors.InvalidSpec):
             self._memory.refused = (action.machine_type, error)
             pause = SOON  # the VM starts again with the type it had
-        trouble = self._memory.note(room, error, now, self._means.jitter(), pause)
+        trouble = self._memory.note(room, error, now, self._means.jitter(), pause, aside=aside)
+        self._failed.add(room)
         if not (error.disposition is Disposition.OBSERVE and trouble.attempts == 1):
             self._outcome.problems.setdefault(room, error)
         self._outcome.again((trouble.until - now).total_seconds())
