@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .local/venv
 DEV := $(VENV)/bin/python -m dev
 READY := $(VENV)/.ready
+# What ends or tells must work in any state, so it waits for no installation.
+EXISTING = dev/existing.sh $(PYTHON) $(VENV)
 LOCKED := requirements/bootstrap.txt requirements/dev.txt \
           operator/pyproject.toml server/pyproject.toml localcloud/pyproject.toml
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
@@ -25,11 +27,11 @@ $(READY): $(LOCKED) dev/venv.sh
 up: $(READY) ## start the whole stack and leave it running (KUBECONFIG=… to use your own cluster)
 	@$(DEV) up $(GIVEN)
 
-down: $(READY) ## end everything that runs here and leave nothing behind
-	@$(DEV) down
+down: ## end everything that runs here and leave nothing behind
+	@$(EXISTING) down
 
-status: $(READY) ## show what runs
-	@$(DEV) status
+status: ## show what runs
+	@$(EXISTING) status
 
 demo: $(READY) ## play the whole story: deploy, predict, lose the VM, serve again, delete
 	@$(DEV) demo
@@ -69,5 +71,5 @@ lock: $(READY) ## compile the hash-pinned locks again
 	@$(DEV) lock
 
 clean: ## end everything and remove all of .local
-	@test ! -x $(VENV)/bin/python || $(DEV) clean
+	@$(EXISTING) clean
 	@rm -rf .local

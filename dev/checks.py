@@ -24,6 +24,7 @@ class Check:
 
 SCRIPTS = (
     ".ci/run",
+    "dev/existing.sh",
     "dev/venv.sh",
     "localcloud/vm-image/vm-init",
     "operator/budget_operator/boot/shutdown.sh",
