@@ -159,14 +159,14 @@ class Operator:
         namespace, name = key
         with PASS_SECONDS.time():
             try:
-                again = self.reconciler.reconcile(namespace, name)
-                PASSES.labels("ok").inc()
+                passed = self.reconciler.reconcile(namespace, name)
+                PASSES.labels("ok" if passed.ok else "error").inc()
             except Exception:
                 log.exception("a pass over %s/%s failed unexpectedly", namespace, name)
                 PASSES.labels("error").inc()
                 return UNEXPECTED_PAUSE_SECONDS
             else:
-                return again
+                return passed.after
 
 
 def serve_health(operator: Operator, port: int) -> ThreadingHTTPServer:

@@ -47,7 +47,7 @@ class Facts:
 
     generation: int
     now: datetime
-    target: str | None  # the wanted revision; None if the spec cannot work
+    target: str | None  # the wanted revision; None if the spec cannot work or what it refers to was not seen
     login_secret: str | None
     logs: str | None
     ca: str
@@ -56,6 +56,7 @@ class Facts:
     outcome: Outcome
     serving: Serving
     preemptions: Preemptions
+    hindrance: BudgetError | None = None  # why the target is not known although the spec may work
 
 
 def read(document: Mapping[str, Any]) -> Status:
@@ -189,8 +190,9 @@ def _instance(before: Status, facts: Facts) -> Verdict:
     step = facts.outcome.open.get(Room.INSTANCE)
     if step is not None:
         return Verdict("False", step.reason, step.message)
-    if facts.stall is not None and instance is None:
-        return Verdict("False", facts.stall.reason, facts.stall.message)
+    cause = facts.stall or facts.hindrance
+    if cause is not None and instance is None:
+        return Verdict("False", cause.reason, cause.message)
     what = f"{instance.name} is {instance.status}" if instance is not None else "there is no VM yet"
     return Verdict("False", Reason.PROVISIONING, what)
 

@@ -74,6 +74,11 @@ class Plan:
     problems: Mapping[Room, BudgetError]
     unseen: frozenset[Room]  # their problem is that they could not be looked at
 
+    def hindered(self, error: BudgetError) -> "Plan":
+        """The plan where the error hides what should be in the bucket and on the VM: only the VM is kept."""
+        hidden = (Room.ARTIFACT, Room.KEEP_ALIVE)
+        return Plan(self.steps, {Room.ARTIFACT: error, **self.problems}, self.unseen.union(hidden))
+
 
 class Unseen(Exception):
     """A check depends on something that could not be looked at: what was known before stays true."""

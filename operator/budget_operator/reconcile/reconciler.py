@@ -58,6 +58,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True)
+class Passed:
+    """The end of a pass."""
+
+    after: float | None  # seconds until the next one; None if the deployment needs none
+    ok: bool = True  # it came to its end and saw the cloud and what the spec refers to
+
+
 class Reconciler:
     """Holds what passes share: gateways, what is known of sold-out zones, memories of deployments."""
 
@@ -81,32 +89,29 @@ class Reconciler:
         self.sharing = threading.RLock()
         self._memories: dict[tuple[str, str], Memory] = {}
 
-    def reconcile(self, namespace: str, name: str) -> float | None:
-        """One pass; the seconds until the next one, or None if the deployment needs none."""
+    def reconcile(self, namespace: str, name: str) -> Passed:
+        """One pass."""
         key = (namespace, name)
         try:
             document = self.kube.deployment(namespace, name)
-            if document is None:
-                self._memories.pop(key, None)
-                return None
-            after = self._pass(document, self._memory(key, document))
+            passed = Passed(None) if document is None else self._pass(document, self._memory(key, document))
         except BudgetError as error:
-            return self._failed(key, error)
-        if after is None:
+            return Passed(self._failed(key, error), ok=False)
+        if passed.after is None:
             self._memories.pop(key, None)
         else:
             self._memories[key].failures = 0
-        return after
+        return passed
 
-    def _pass(self, document: Document, memory: Memory) -> float | None:
+    def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]
         owner = Owner(self.settings.installation, metadata["namespace"], metadata["name"])
         marked = FINALIZER in metadata.get("finalizers", ())
         if metadata.get("deletionTimestamp"):
             if not marked:
-                return None
+                return Passed(None)
             deletion = Deletion(self.kube, self.means, self.settings, owner, memory)
-            return deletion.run(document, self.sharing)
+            return Passed(deletion.run(document, self.sharing))
         if not marked:
             document = self.kube.add_finalizer(document)
         return Pass(self, document, owner, memory).run()
@@ -153,8 +158,8 @@ class Pass:
         self._before = statuses.read(document)
         self._execution = Execution(self._means, memory, self._persist)
 
-    def run(self) -> float:
-        """The pass; seconds until the next one."""
+    def run(self) -> Passed:
+        """The pass."""
         self._memory.new_generation(self._generation)
         self._execution.poll()
         inventory, blind = self._look()
@@ -165,9 +170,10 @@ class Pass:
             observer = observe.Observer(self._means.cloud, self._owner, self._memory, self._means.clock)
             making = wish.desired is not None
             seen = observer.observe(inventory, zones, self._before.instance, making=making)
-        outcome = self._act(seen, wish, zones, blind or wish.hindrance)
+        outcome = self._act(seen, wish, zones, blind)
         judged = self._serving(seen, wish, outcome)
-        return self._tell(seen, wish, outcome, judged)
+        after = self._tell(seen, wish, outcome, judged)
+        return Passed(after, ok=blind is None and wish.hindrance is None)
 
     def _look(self) -> tuple[Inventory | None, BudgetError | None]:
         try:
@@ -226,7 +232,7 @@ class Pass:
         blind: BudgetError | None,
     ) -> Outcome:
         execution = self._execution
-        if seen is None or wish.hindrance is not None:
+        if seen is None:
             error = blind or Unavailable("the project could not be looked at")
             lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))
             return execution.run(lost, self._before.instance)
@@ -234,6 +240,8 @@ class Pass:
             self._note_lost_insert(execution, seen, wish.desired)
         situation = self._situation(seen, wish.desired, zones)
         planned = plan.plan(situation)
+        if wish.hindrance is not None:
+            planned = planned.hindered(wish.hindrance)
         if not _touches_shared(planned):
             return self._with_refusal(execution.run(planned, seen.intent), seen, wish)
         with self._reconciler.sharing:
@@ -321,6 +329,7 @@ class Pass:
             logs=self._logs(seen),
             ca=judged.ca,
             stall=wish.stall,
+            hindrance=wish.hindrance,
             seen=seen,
             outcome=outcome,
             serving=judged,

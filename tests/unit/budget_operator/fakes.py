@@ -852,7 +852,7 @@ class World:
     def pass_(self, name: str, namespace: str = "default") -> float | None:
         """One pass; a crash starts a new process."""
         try:
-            return self.reconciler.reconcile(namespace, name)
+            return self.reconciler.reconcile(namespace, name).after
         except Crash:
             self.crashes += 1
             self.start_operator()

@@ -1,0 +1,86 @@
+"""Passes that do not see everything: Kubernetes is not readable, the clock jumps, nobody looks at the VM."""
+
+from typing import Any
+
+import pytest
+
+from budget_operator.core import errors
+from tests.unit.budget_operator.fakes import CODE, World
+
+CREATES = ("create_", "insert_", "reserve_", "upload")
+
+
+def drive_for(world: World, seconds: float, name: str = "iris") -> None:
+    begun = world.clock.now
+    while (world.clock.now - begun).total_seconds() < seconds:
+        world.clock.advance(world.pass_(name) or 0)
+
+
+# --- Kubernetes that does not tell what the spec refers to ---
+
+DENIED = errors.PermissionDenied("get secret: the Kubernetes API answered 403 Forbidden")
+
+
+def refuse_reads(world: World, monkeypatch: pytest.MonkeyPatch, error: errors.BudgetError = DENIED) -> None:
+    def refuse(*args: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(world.kube, "secret", refuse)
+    monkeypatch.setattr(world.kube, "config_map", refuse)
+    monkeypatch.setattr(world.kube, "ensure_secret", refuse)
+
+
+@pytest.mark.parametrize("error", [DENIED, errors.Unavailable("get secret: no answer")])
+def test_a_preempted_vm_comes_back_while_secrets_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: errors.BudgetError
+) -> None:
+    world.up()
+    refuse_reads(world, monkeypatch, error)
+    drive_for(world, 1800)
+    assert world.kube.condition("iris", "Ready")[0] == "True", "the endpoint was asked"
+    assert world.kube.condition("iris", "Reconciling") == ("True", error.reason, error.message)
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris", seconds=60)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris", seconds=120)
+    assert world.kube.status("iris")["preemptions"]["count"] == 1
+    monkeypatch.undo()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=120)
+
+
+def test_a_new_object_is_told_why_nothing_happens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_reads(world, monkeypatch)
+    world.kube.apply("iris")
+    drive_for(world, 120)
+    assert world.kube.condition("iris", "Reconciling") == ("True", "PermissionDenied", DENIED.message)
+    assert world.kube.condition("iris", "Ready")[:2] == ("False", "PermissionDenied")
+    assert world.kube.condition("iris", "Stalled")[0] == "False"
+    assert [call for call in world.journal.calls if call.startswith(CREATES)] == []
+    monkeypatch.undo()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=120)
+
+
+def test_nothing_is_changed_for_a_spec_that_was_not_seen_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.up()
+    refuse_reads(world, monkeypatch)
+    world.kube.apply("iris", {"predictor": {"inline": CODE + "# two\n"}, "machine": {"type": "e2-small"}})
+    calls = len(world.journal.calls)
+    drive_for(world, 300)
+    assert {call for call in world.journal.calls[calls:] if call != "patch_status"} == set()
+
+
+def test_a_pass_that_could_not_see_is_no_success(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.up()
+    assert world.reconciler.reconcile("default", "iris").ok
+    refuse_reads(world, monkeypatch)
+    assert not world.reconciler.reconcile("default", "iris").ok
+    monkeypatch.undo()
+    assert world.reconciler.reconcile("default", "iris").ok
+    world.cloud.down["all"] = errors.Unavailable("no network")
+    world.clock.advance(60)
+    assert not world.reconciler.reconcile("default", "iris").ok
+    world.cloud.down.clear()
+    monkeypatch.setattr(world.kube, "deployment", lambda *where: (_ for _ in ()).throw(DENIED))
+    passed = world.reconciler.reconcile("default", "iris")
+    assert (passed.ok, passed.after) == (False, 60.0)
