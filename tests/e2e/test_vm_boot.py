@@ -41,6 +41,8 @@ class Predictor:
     def predict(self, request):
         return {"kind": self.kinds[int(request.payload["petal"] > 2) + int(request.payload["petal"] > 5)]}
 """
+#: The first is in no registry, the second is pushed by a test.
+UNPULLABLE, OTHER = (f"{images.server_image().rpartition(':')[0]}:{tag}" for tag in ("never", "boot-test"))
 LOGIN = {"username": "ada", "password": "lovelace-1815", "token": "a-token-of-some-length"}
 
 
@@ -102,6 +104,15 @@ class Vm:
         answer = self.api.get(f"{self.url}/getGuestAttributes", params={"queryPath": "budgetml/"})
         items = answer.json().get("queryValue", {}).get("items", []) if answer.is_success else []
         return next((item["value"] for item in items if item["key"] == key), None)
+
+    def host(self) -> dict[str, str]:
+        """What the host script told last."""
+        return dict(json.loads(self.guest("host") or "{}"))
+
+    def wait_runs(self, image: str) -> None:
+        """Until the host tells that this image runs, and no trouble."""
+        well = {"image": image, "reason": "", "message": ""}
+        wait(lambda: self.host() == well, 60, lambda: f"{self.guest('host')}\n{self.console()}")
 
     def status(self) -> str:
         return str(self.call("GET", self.url)["status"])
@@ -229,7 +240,7 @@ def test_it_tells_how_long_each_part_of_the_boot_took(vm: Vm) -> None:
     state = json.loads(vm.guest("state") or "{}")
     assert state["active"] == state["target"] == REVISION
     assert state["boot"].keys() >= {"engine", "pull", "artifact", "environment", "load", "frontDoor"}
-    assert vm.guest("host") == "{}"
+    vm.wait_runs(images.server_image())
 
 
 @pytest.mark.parametrize(
@@ -282,14 +293,41 @@ def test_a_container_that_dies_comes_back(vm: Vm) -> None:
 
 def test_an_image_that_cannot_be_pulled_is_told_and_changes_nothing(vm: Vm) -> None:
     container = vm.shell("docker inspect -f '{{.Id}}' budgetml")
-    vm.set_image("registry.budget.internal/budgetml/server:never")
-    failure = wait(lambda: (told := vm.guest("host")) != "{}" and told, 30, vm.console)
-    assert json.loads(failure)["reason"] == "ImagePullFailed"
-    assert "server:never" in json.loads(failure)["message"]
+    vm.set_image(UNPULLABLE)
+    wait(lambda: vm.host()["reason"] == "ImagePullFailed", 30, vm.console)
+    assert vm.host()["image"] == images.server_image()
+    assert UNPULLABLE in vm.host()["message"]
     assert vm.ready()
     vm.set_image(images.server_image())
-    wait(lambda: vm.guest("host") == "{}", 30, vm.console)
+    vm.wait_runs(images.server_image())
     assert vm.shell("docker inspect -f '{{.Id}}' budgetml") == container
+
+
+def test_another_image_takes_over_and_the_old_one_leaves_the_disk(vm: Vm) -> None:
+    vm.shell(
+        f"docker commit --change 'LABEL budget.test=other' budgetml {OTHER} && "
+        f"docker push --quiet {OTHER} && docker image rm {OTHER}"
+    )
+    vm.set_image(OTHER)
+    vm.wait_runs(OTHER)
+    vm.wait_ready()
+    assert vm.shell("docker inspect -f '{{.Config.Image}}' budgetml") == OTHER
+    there = "docker image ls --format '{{.Repository}}:{{.Tag}}'"
+    wait(lambda: vm.shell(there) == OTHER, 30, lambda: f"{vm.shell(there)}\n{vm.console()}")
+
+
+def test_at_a_boot_the_last_image_that_ran_stands_in_for_one_that_cannot_be_pulled(vm: Vm) -> None:
+    vm.done("POST", f"{vm.url}/stop")
+    vm.set_image(UNPULLABLE)
+    vm.done("POST", f"{vm.url}/start")
+    vm.wait_ready()
+    assert f"going back to {OTHER}" in vm.console().rpartition("vm-init: boot")[2]
+    wait(lambda: vm.host()["image"] == OTHER and vm.host()["reason"], 30, lambda: f"{vm.guest('host')}")
+    assert vm.host()["reason"] == "ImagePullFailed"
+    assert UNPULLABLE in vm.host()["message"]
+    vm.set_image(images.server_image())
+    vm.wait_runs(images.server_image())
+    vm.wait_ready()
 
 
 def test_stop_runs_the_shutdown_script_and_start_serves_again(vm: Vm) -> None:

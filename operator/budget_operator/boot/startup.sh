@@ -6,7 +6,11 @@
 # read-only, nothing below /var can be executed, and neither /etc, /run nor firewall rules outlive a boot.
 #
 # It leaves two loops behind: `keep` is the only restarter of the container, `follow` waits for another image in the
-# metadata key `budget-config`. shutdown.sh ends both.
+# metadata key `budget-config`. shutdown.sh ends both. Only `follow` pulls and removes images and tells the guest
+# attribute `budgetml/host`, so none of these can overtake another.
+#
+# They meet in files below /run/budgetml: `image` is to run, `running` is the one that the container was made of, and
+# `failure` tells why the wanted one is not here. $HOME/last-image outlives boots.
 set -u
 export LC_ALL=C HOME=/var/lib/budgetml
 
@@ -25,6 +29,12 @@ seconds_since() { # microseconds as of now_us -> seconds with two decimals
 
 longer() { echo $(($1 * 2 < longest_pause ? $1 * 2 : longest_pause)); }
 
+content() { cat "$1" 2>/dev/null; }
+
+put_file() { # whole or not at all, for whoever reads it meanwhile
+  printf '%s\n' "$2" >"$1.new" && mv "$1.new" "$1"
+}
+
 image_in() { sed -n 's/.*"image":"\([^"]*\)".*/\1/p' "$1"; }
 
 get_metadata() { curl -fsS -m "$1" -H 'Metadata-Flavor: Google' "$metadata/$2" "${@:3}"; }
@@ -37,23 +47,30 @@ json_text() { # what may stand between the quotes of a JSON string, at most 600 
 }
 
 put_guest_attribute() {
-  curl -fsS -m 10 -X PUT -H 'Metadata-Flavor: Google' --data "$2" "$metadata/guest-attributes/budgetml/$1" >/dev/null ||
-    log "cannot write the guest attribute budgetml/$1"
+  curl -fsS -m 10 -X PUT -H 'Metadata-Flavor: Google' --data "$2" "$metadata/guest-attributes/budgetml/$1" >/dev/null
 }
 
-tell_failed_pull() {
+tell_host() { # which image runs, and why it is not the wanted one; written only when it is news
+  local image failure reason="" news
+  image=$(content "$run/running")
+  failure=$(content "$run/failure")
+  [[ -z $failure ]] || reason=ImagePullFailed
+  news="{\"image\":\"$(json_text "$image")\",\"reason\":\"$reason\",\"message\":\"$(json_text "$failure")\"}"
+  [[ $news != "$(content "$run/told")" ]] || return 0
+  if put_guest_attribute host "$news"; then
+    put_file "$run/told" "$news"
+  else
+    log "cannot write the guest attribute budgetml/host"
+  fi
+}
+
+note_failed_pull() {
   local why
   # An engine that is being stopped fails every pull; that is no news about the image.
   docker ps >/dev/null 2>&1 || return
   why=$(tail -n 3 "$run/pull")
   log "cannot pull $1: $why"
-  touch "$run/pull-failed"
-  put_guest_attribute host "{\"reason\":\"ImagePullFailed\",\"message\":\"$(json_text "$1: $why")\"}"
-}
-
-tell_host_well() {
-  rm -f "$run/pull-failed"
-  put_guest_attribute host '{}'
+  put_file "$run/failure" "$1: $why"
 }
 
 open_ports() {
@@ -90,20 +107,30 @@ pull() { # one try; what went wrong is in $run/pull
   docker pull --quiet "$1" >"$run/pull" 2>&1
 }
 
-fetch_first_image() { # sets `image`; a registry that cannot be reached does not stop what this disk already holds
-  local pause=1
+on_disk() { docker image inspect "$1" >/dev/null 2>&1; }
+
+fetch_first_image() { # sets `image`: the wanted one; if it cannot be had, the last that ran, for `follow` to replace
+  local pause=1 last
+  last=$(content "$HOME/last-image")
   image=$(read_wanted_image)
   until pull "$image"; do
-    if docker image inspect "$image" >/dev/null 2>&1; then
+    if on_disk "$image"; then
       log "cannot pull $image, using the one on this disk: $(tail -n 1 "$run/pull")"
       break
     fi
-    tell_failed_pull "$image"
+    note_failed_pull "$image"
+    tell_host
+    if [[ -n $last ]] && on_disk "$last"; then
+      log "going back to $last, the last that ran here"
+      image=$last
+      return
+    fi
     sleep "$pause"
     pause=$(longer "$pause")
     image=$(read_wanted_image)
   done
-  tell_host_well
+  rm -f "$run/failure"
+  tell_host
 }
 
 run_container() {
@@ -128,16 +155,25 @@ pause_for() { # cut short by another image
   while ((SECONDS < until)) && [[ $(<"$run/image") == "$2" ]]; do sleep 1; done
 }
 
+remember() { # for a boot at which the wanted image cannot be had
+  [[ $(content "$HOME/last-image") != "$1" ]] || return 0
+  put_file "$HOME/last-image" "$1"
+  sync "$HOME/last-image" # the power may be cut at any time
+}
+
 keep() { # runs the image named in $run/image for as long as this machine is up
   local pause=1 image started ended
   until [[ -e $run/stopping ]]; do
     wait_for_engine
     image=$(<"$run/image")
+    [[ $(content "$run/running") == "$image" ]] || rm -f "$run/running"
     started=$SECONDS
     ended="not started"
     if run_container "$image"; then
       log "running $image"
-      docker image prune --all --force >/dev/null 2>&1
+      put_file "$run/running" "$image"
+      remember "$image"
+      touch "$run/untidy"
       ended="exit code $(wait_for_end)"
     fi
     [[ ! -e $run/stopping ]] || break
@@ -149,26 +185,41 @@ keep() { # runs the image named in $run/image for as long as this machine is up
   done
 }
 
-replace_image() { # pulled before the old container is stopped, so that it serves meanwhile
+fetch_next() { # while the old container serves
   if ! pull "$1"; then
-    tell_failed_pull "$1"
+    note_failed_pull "$1"
     return 1
   fi
-  log "replacing the container: $1"
-  echo "$1" >"$run/image"
-  docker stop -t 27 budgetml >/dev/null 2>&1
+  put_file "$run/image" "$1"
 }
 
-take_config() { # the configuration in $run/config is as wanted after this, or the failure is reported
-  local image
+tidy() { # one by one and not by `prune`, which takes any image while its container is being replaced by another
+  local wanted found
+  wanted=$(docker image inspect --format '{{.Id}}' "$1") || return 0
+  rm -f "$run/untidy"
+  docker image ls --quiet --no-trunc | sort -u | while read -r found; do
+    [[ $found == "$wanted" ]] || docker image rm --force "$found" >/dev/null || log "cannot remove the image $found"
+  done
+}
+
+take_config() { # whether the image in $run/config runs; where not, what can be done now for that has been done
+  local image running
   image=$(image_in "$run/config")
   [[ -n $image ]] || return 1
-  [[ $image == "$(<"$run/image")" ]] || replace_image "$image" || return 1
-  [[ ! -e $run/pull-failed ]] || tell_host_well
+  [[ $image == "$(<"$run/image")" ]] || fetch_next "$image" || return 1
+  rm -f "$run/failure"
+  running=$(content "$run/running")
+  if [[ $running != "$image" ]]; then
+    [[ -n $running ]] || return 1 # `keep` is about to start it
+    log "replacing the container: $image"
+    docker stop -t 27 budgetml >/dev/null 2>&1
+    return 1
+  fi
+  [[ ! -e $run/untidy ]] || tidy "$image"
 }
 
-follow() { # the metadata server answers when the value changes, or after a minute; earlier to try a failed pull again
-  local pause=1 etag=0 patience=60
+follow() { # the metadata server answers when the value changes, or after a minute; earlier while there is work left
+  local pause=1 etag=0 patience=60 last_etag
   until [[ -e $run/stopping ]]; do
     if ! get_metadata $((patience + 15)) \
       "attributes/budget-config?wait_for_change=true&timeout_sec=$patience&last_etag=$etag" \
@@ -177,13 +228,16 @@ follow() { # the metadata server answers when the value changes, or after a minu
       pause=$(longer "$pause")
       continue
     fi
+    last_etag=$etag
     etag=$(sed -n 's/^[Ee][Tt][Aa][Gg]: *\([^[:space:]]*\).*/\1/p' "$run/headers")
+    [[ $etag == "$last_etag" ]] || pause=1
     if take_config; then
       pause=1 patience=60
     else
       patience=$pause
       pause=$(longer "$pause")
     fi
+    tell_host
   done
 }
 
@@ -213,7 +267,7 @@ boot() {
   fetch_first_image
   BUDGET_BOOT_PULL=$(seconds_since "$started")
   export BUDGET_BOOT_ENGINE BUDGET_BOOT_PULL
-  echo "$image" >"$run/image"
+  put_file "$run/image" "$image"
   leave_loop keep
   leave_loop follow
   log "engine $BUDGET_BOOT_ENGINE s, pull $BUDGET_BOOT_PULL s"

@@ -20,6 +20,7 @@ docker() { echo "docker $*" >>"$run/calls"; }
 iptables() { echo "iptables $*" >>"$run/calls"; }
 curl() { echo "curl ${*: -2}" >>"$run/calls"; }
 sleep() { echo "sleep $*" >>"$run/calls"; }
+sync() { echo "sync ${*##*/}" >>"$run/calls"; }
 """
 
 
@@ -29,11 +30,14 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
         self.run.mkdir()
+        #: Survives boots, as the home of the script does on a machine.
+        self.disk = folder / "disk"
+        self.disk.mkdir()
         self._startup = folder / "startup.sh"
         self._startup.write_text(at(self.run, "startup.sh"))
 
     def bash(self, body: str) -> str:
-        script = f"source {self._startup}\n{STUBS}\n{body}"
+        script = f"source {self._startup}\nHOME={self.disk}\n{STUBS}\n{body}"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -42,6 +46,17 @@ class Machine:
     def calls(self) -> list[str]:
         file = self.run / "calls"
         return file.read_text().splitlines() if file.exists() else []
+
+    def names(self, **images: str) -> None:
+        """Which image each file below /run/budgetml names, and which one the metadata (`wanted`)."""
+        for file, image in images.items():
+            name, text = ("config", f'{{"image":"{image}"}}') if file == "wanted" else (file, f"{image}\n")
+            (self.run / name).write_text(text)
+
+    def told(self) -> list[dict[str, str]]:
+        """All that was told as the guest attribute, the latest last."""
+        tellings = [call.removeprefix("curl ") for call in self.calls if call.endswith("/budgetml/host")]
+        return [json.loads(telling.rpartition(" ")[0]) for telling in tellings]
 
 
 def at(run: Path, script: str) -> str:
@@ -87,16 +102,29 @@ def test_seconds_have_two_decimals(machine: Machine) -> None:
 
 def test_a_failed_pull_is_told_as_json_whatever_it_says(machine: Machine) -> None:
     (machine.run / "pull").write_text('denied: "b\\c"\n\tline é ' + "x" * 2000)
-    body = machine.bash('put_guest_attribute() { echo "$2"; }; tell_failed_pull r/s:1 | tail -n 1')
-    told = json.loads(body)
-    assert told["reason"] == "ImagePullFailed"
+    machine.names(running="r/s:0")
+    machine.bash("note_failed_pull r/s:1; tell_host")
+    (told,) = machine.told()
+    assert (told["image"], told["reason"]) == ("r/s:0", "ImagePullFailed")
     assert told["message"].startswith('r/s:1: denied: "b\\c"')
     assert len(told["message"]) <= 600
 
 
 def test_a_pull_that_fails_because_the_machine_goes_down_is_not_told(machine: Machine) -> None:
-    machine.bash('docker() { return 1; }; echo eof >"$run/pull"; tell_failed_pull r/s:1 || true')
-    assert machine.calls == []
+    machine.bash('docker() { return 1; }; echo eof >"$run/pull"; note_failed_pull r/s:1; tell_host')
+    assert machine.told() == [{"image": "", "reason": "", "message": ""}]
+
+
+def test_the_host_is_told_again_only_when_it_changed_or_could_not_be_told(machine: Machine) -> None:
+    machine.bash("tell_host; tell_host")
+    assert len(machine.told()) == 1
+    machine.names(running="r/s:1")
+    machine.bash('curl() { return 22; }; tell_host >"$run/log"')
+    assert (machine.run / "log").read_text() == (
+        "budgetml-host: cannot write the guest attribute budgetml/host\n"
+    )
+    machine.bash("tell_host; tell_host")
+    assert [told["image"] for told in machine.told()] == ["", "r/s:1"]
 
 
 def test_ports_are_opened_once(machine: Machine) -> None:
@@ -133,26 +161,56 @@ def test_without_the_credential_helper_the_pull_is_still_tried(machine: Machine)
     assert machine.calls == ["docker pull --quiet us-docker.pkg.dev/p/r/s:1"]
 
 
-def test_an_image_on_disk_serves_while_the_registry_is_away(machine: Machine) -> None:
+def first_image(machine: Machine, pullable: str = "", on_disk: str = "") -> str:
+    """Which image a boot settles for, of the wanted r/s:2 and what the disk holds."""
     out = machine.bash(
-        "read_wanted_image() { echo r/s:1; }; pull() { echo 'no route' >\"$run/pull\"; return 1; }\n"
-        'fetch_first_image; echo "image=$image"'
+        "read_wanted_image() { [[ -e $run/corrected ]] && echo r/s:3 || echo r/s:2; }\n"
+        'sleep() { echo "sleep $1" >>"$run/calls"; (($1 < 2)) || touch "$run/corrected"; }\n'
+        'pull() { echo "pull $1" >>"$run/calls"; echo denied >"$run/pull"\n'
+        f'[[ " {pullable} " == *" $1 "* ]]; }}\n'
+        f'docker() {{ [[ $1 == ps || " {on_disk} " == *" $3 "* ]]; }}\n'
+        'fetch_first_image; echo "$image"'
     )
-    assert out.endswith("image=r/s:1")
-    assert [call.partition(" ")[0] for call in machine.calls] == ["docker", "curl"], "no pause, nothing told"
+    return out.splitlines()[-1]
+
+
+def pulls(machine: Machine) -> list[str]:
+    return [call for call in machine.calls if call.startswith(("pull", "sleep"))]
+
+
+def test_an_image_on_disk_serves_while_the_registry_is_away(machine: Machine) -> None:
+    assert first_image(machine, on_disk="r/s:2") == "r/s:2"
+    assert pulls(machine) == ["pull r/s:2"]
+    assert machine.told() == [{"image": "", "reason": "", "message": ""}], "nothing is wrong with the image"
 
 
 def test_the_first_pull_is_tried_until_it_works_and_follows_a_corrected_image(machine: Machine) -> None:
-    out = machine.bash(
-        'read_wanted_image() { [[ -e $run/again ]] && echo r/s:2 || echo r/s:1; touch "$run/again"; }\n'
-        'pull() { echo "pull $1" >>"$run/calls"; echo unknown >"$run/pull"; [[ $1 == r/s:2 ]]; }\n'
-        "docker() { [[ $1 == ps ]]; }\n"
-        'fetch_first_image; echo "image=$image"'
-    )
-    assert out.endswith("image=r/s:2")
-    steps = [call for call in machine.calls if not call.startswith("curl")]
-    assert steps == ["pull r/s:1", "sleep 1", "pull r/s:2"]
-    assert not (machine.run / "pull-failed").exists()
+    assert first_image(machine, pullable="r/s:3") == "r/s:3"
+    assert pulls(machine) == ["pull r/s:2", "sleep 1", "pull r/s:2", "sleep 2", "pull r/s:3"]
+    assert [told["reason"] for told in machine.told()] == ["ImagePullFailed", ""]
+
+
+def test_the_last_image_that_ran_serves_if_the_wanted_one_cannot_be_had(machine: Machine) -> None:
+    machine.bash("remember r/s:1")
+    assert first_image(machine, on_disk="r/s:1") == "r/s:1"
+    assert pulls(machine) == ["pull r/s:2"], "after one try, without a pause"
+    assert machine.told() == [{"image": "", "reason": "ImagePullFailed", "message": "r/s:2: denied"}]
+
+
+def test_a_wanted_image_on_disk_comes_before_the_last_that_ran(machine: Machine) -> None:
+    machine.bash("remember r/s:1")
+    assert first_image(machine, on_disk="r/s:1 r/s:2") == "r/s:2"
+
+
+def test_a_last_image_that_is_gone_does_not_help(machine: Machine) -> None:
+    machine.bash("remember r/s:1")
+    assert first_image(machine, pullable="r/s:3") == "r/s:3"
+
+
+def test_what_ran_is_on_the_disk_before_the_power_may_go(machine: Machine) -> None:
+    machine.bash("remember r/s:1; remember r/s:1; remember r/s:2")
+    assert machine.calls == ["sync last-image"] * 2, "only if it is another one"
+    assert (machine.disk / "last-image").read_text() == "r/s:2\n"
 
 
 def test_the_one_container_has_few_rights_and_no_restart_policy(machine: Machine) -> None:
@@ -179,8 +237,8 @@ def keep(machine: Machine, times: int, lives: int = 1) -> list[str]:
     """The calls of `keep` with a container that lives so many seconds, until it ended so often."""
     (machine.run / "image").write_text("r/s:1\n")
     machine.bash(
-        'run_container() { echo "run $1" >>"$run/calls"; }\n'
-        f"wait_for_end() {{ echo 3; }}; docker() {{ SECONDS=$((SECONDS + {lives})); }}\n"
+        f'run_container() {{ echo "run $1" >>"$run/calls"; SECONDS=$((SECONDS + {lives})); }}\n'
+        "wait_for_end() { echo 3; }\n"
         'pause_for() { echo "pause $1" >>"$run/calls"\n'
         f'[[ $(grep -c pause "$run/calls") -lt {times} ]] || touch "$run/stopping"; }}\n'
         "keep"
@@ -197,12 +255,28 @@ def test_a_container_that_ran_for_long_is_restarted_at_once(machine: Machine) ->
 
 
 def test_another_image_is_run_without_a_pause(machine: Machine) -> None:
-    (machine.run / "image").write_text("r/s:1\n")
+    machine.names(image="r/s:1")
     machine.bash(
-        'run_container() { echo "run $1" >>"$run/calls"; [[ $1 == r/s:1 ]] || touch "$run/stopping"; }\n'
+        'run_container() { echo "run $1, was $(content "$run/running")" >>"$run/calls"\n'
+        '[[ $1 == r/s:1 ]] || touch "$run/stopping"; }\n'
         'wait_for_end() { echo r/s:2 >"$run/image"; }; docker() { :; }; keep'
     )
-    assert machine.calls == ["run r/s:1", "run r/s:2"]
+    assert machine.calls == [
+        "run r/s:1, was ",
+        "sync last-image",
+        "run r/s:2, was ",  # so that nobody takes the container to come for the one that ended
+        "sync last-image",
+    ]
+    assert (machine.run / "running").read_text() == (machine.disk / "last-image").read_text() == "r/s:2\n"
+
+
+def test_an_image_that_does_not_start_is_not_what_runs(machine: Machine) -> None:
+    machine.names(image="r/s:2", running="r/s:1")
+    machine.bash(
+        'remember r/s:1; run_container() { return 1; }; pause_for() { touch "$run/stopping"; }; keep'
+    )
+    assert not (machine.run / "running").exists()
+    assert (machine.disk / "last-image").read_text() == "r/s:1\n"
 
 
 def test_an_engine_that_restarts_is_not_the_containers_end(machine: Machine) -> None:
@@ -216,32 +290,107 @@ def test_an_engine_that_restarts_is_not_the_containers_end(machine: Machine) -> 
 
 
 def test_a_new_image_is_pulled_before_the_old_container_stops(machine: Machine) -> None:
-    (machine.run / "image").write_text("r/s:1\n")
-    (machine.run / "config").write_text('{"image":"r/s:2"}')
-    machine.bash("take_config")
+    machine.names(image="r/s:1", running="r/s:1", wanted="r/s:2")
+    machine.bash("! take_config")
     assert machine.calls == ["docker pull --quiet r/s:2", "docker stop -t 27 budgetml"]
     assert (machine.run / "image").read_text() == "r/s:2\n"
 
 
+def test_nothing_is_stopped_while_the_next_container_is_about_to_start(machine: Machine) -> None:
+    machine.names(image="r/s:2", wanted="r/s:2")
+    machine.bash("! take_config")
+    assert machine.calls == []
+
+
+def test_a_container_of_an_image_that_is_no_longer_wanted_is_stopped_whenever_it_started(
+    machine: Machine,
+) -> None:
+    machine.names(image="r/s:1", running="r/s:2", wanted="r/s:1")
+    machine.bash("! take_config")
+    assert machine.calls == ["docker stop -t 27 budgetml"]
+
+
 def test_an_image_that_cannot_be_pulled_leaves_the_container_alone(machine: Machine) -> None:
-    (machine.run / "image").write_text("r/s:1\n")
-    (machine.run / "config").write_text('{"image":"r/s:2"}')
-    machine.bash('docker() { echo "docker $1" >>"$run/calls"; [[ $1 != pull ]]; }; ! take_config')
+    machine.names(image="r/s:1", running="r/s:1", wanted="r/s:2")
+    machine.bash(
+        'docker() { echo "docker $1" >>"$run/calls"; [[ $1 != pull ]]; }; ! take_config || exit 1; tell_host'
+    )
     assert "docker stop" not in machine.calls
     assert (machine.run / "image").read_text() == "r/s:1\n"
-    (machine.run / "config").write_text('{"image":"r/s:1"}')
-    machine.bash("take_config")
-    assert not (machine.run / "pull-failed").exists(), "back to the old one: all is well again"
+    machine.names(wanted="r/s:1")
+    machine.bash("take_config && tell_host")
+    assert [(told["image"], told["reason"]) for told in machine.told()] == [
+        ("r/s:1", "ImagePullFailed"),
+        ("r/s:1", ""),
+    ], "back to the old one: all is well again"
+
+
+IMAGES = """
+docker() {
+  echo "docker $*" >>"$run/calls"
+  case ${2-} in
+    inspect) echo sha256:b ;;
+    ls) printf 'sha256:%s\n' b a a c ;;
+    rm) [[ $4 != sha256:a ]] ;;
+  esac
+}
+"""
+
+
+def test_images_that_are_no_longer_needed_are_removed_once_one_by_one(machine: Machine) -> None:
+    machine.names(image="r/s:2", running="r/s:2", wanted="r/s:2", untidy="")
+    machine.bash(f"{IMAGES}\ntake_config && take_config")
+    assert [call for call in machine.calls if " rm " in call] == [
+        "docker image rm --force sha256:a",
+        "docker image rm --force sha256:c",
+    ], "all but the one that runs; one that is in use is no failure"
+
+
+@pytest.mark.parametrize(
+    ("image", "running", "reason"),
+    [
+        ("r/s:1", "r/s:1", "the wanted one cannot be pulled: its rest is kept"),
+        ("r/s:2", "r/s:1", "the old one still runs"),
+        ("r/s:2", "", "nothing runs: the last that ran may be needed"),
+    ],
+)
+def test_no_image_is_removed_before_the_wanted_one_runs(
+    machine: Machine, image: str, running: str, reason: str
+) -> None:
+    machine.names(image=image, running=running, wanted="r/s:2", untidy="")
+    machine.bash(f'{IMAGES}\npull() {{ echo no >"$run/pull"; return 1; }}; ! take_config')
+    assert [call for call in machine.calls if " image " in call] == [], reason
+
+
+def test_a_restart_of_the_container_takes_no_image_away(machine: Machine) -> None:
+    keep(machine, 2)
+    assert "docker ps" in machine.calls
+    assert [call for call in machine.calls if call.startswith("docker image")] == [], (
+        "`follow` may have pulled the next one a moment ago"
+    )
+    assert (machine.run / "untidy").exists(), "and `follow` will look after it"
+
+
+def follow(machine: Machine, etags: str, failing: str = "") -> list[str]:
+    """What the metadata server is asked while it answers with these etags; some passes leave work behind."""
+    machine.bash(
+        f'etags=({etags}); passes=0; tell_host() {{ echo told >>"$run/tellings"; }}\n'
+        'get_metadata() { echo "$2" >>"$run/calls"; printf "ETag: %s\\r\\n" "${etags[passes]}" >"$4"\n'
+        'passes=$((passes + 1)); ((passes < ${#etags[@]})) || touch "$run/stopping"; }\n'
+        f'take_config() {{ [[ " {failing} " != *" $passes "* ]]; }}; follow'
+    )
+    assert len((machine.run / "tellings").read_text().split()) == len(etags.split())
+    return [call.partition("timeout_sec=")[2] for call in machine.calls]
 
 
 def test_follow_waits_for_the_change_after_the_one_it_saw(machine: Machine) -> None:
-    machine.bash(
-        'get_metadata() { echo "$2" >>"$run/calls"; local calls=$(wc -l <"$run/calls")\n'
-        'printf "ETag: tag%s\\r\\n" "$calls" >"$4"; ((calls < 3)) || touch "$run/stopping"; }\n'
-        'take_config() { (($(wc -l <"$run/calls") != 2)); }; follow'
-    )
-    asked = [call.partition("timeout_sec=")[2] for call in machine.calls]
-    assert asked == ["60&last_etag=0", "60&last_etag=tag1", "1&last_etag=tag2"], "a failure is retried soon"
+    asked = follow(machine, "a b c", failing="2")
+    assert asked == ["60&last_etag=0", "60&last_etag=a", "1&last_etag=b"], "a failure is retried soon"
+
+
+def test_follow_tries_ever_more_slowly_until_the_configuration_changes(machine: Machine) -> None:
+    asked = follow(machine, "a a a a b b", failing="1 2 3 4 5")
+    assert [question.partition("&")[0] for question in asked] == ["60", "1", "2", "4", "8", "1"]
 
 
 def test_shutdown_ends_the_loops_and_lets_the_container_finish(tmp_path: Path) -> None:
