@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -30,6 +31,7 @@ LABEL_WANTED = "budgetml-wanted"
 LABEL_SCHEDULE = "budgetml-schedule"
 
 STOPPING_SECONDS = 60.0  # how long a VM that is going down is waited for
+CHANGING_SECONDS = 600.0  # how long the operator may keep a VM off to change it, before it counts as lost
 POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 20.0  # of one call; calls are never repeated here
 EVERY_SCHEDULE = ""
@@ -41,6 +43,7 @@ class Action(Enum):
     """What one tick does with one VM."""
 
     START = "start"
+    RESUME = "resume"
     WAIT = "wait"
     SKIP = "skip"
 
@@ -55,6 +58,20 @@ class Machine:
     wanted: str
     schedule: str
     incarnation: str  # differs after every start and stop
+    stopped_at: float = 0.0  # in seconds since 1970; 0 = not told
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from all others."""
+        return self.zone, self.name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The VMs that were found, and the scopes that did not answer ("zones/Z")."""
+
+    machines: tuple[Machine, ...]
+    silent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,18 +82,27 @@ class Tick:
     id: str
 
 
-def choose(machines: Iterable[Machine], schedule: str) -> list[tuple[Machine, Action]]:
+def choose(machines: Iterable[Machine], schedule: str, now: float) -> list[tuple[Machine, Action]]:
     """What to do with each VM when `schedule` ticks (EVERY_SCHEDULE: any), those to wait for last."""
-    chosen = [(machine, _action(machine, schedule)) for machine in machines]
+    chosen = [(machine, _action(machine, schedule, now)) for machine in machines]
     return sorted(chosen, key=lambda pair: (pair[1] is Action.WAIT, pair[0].zone, pair[0].name))
 
 
-def _action(machine: Machine, schedule: str) -> Action:
-    if machine.wanted != "running" or schedule not in (EVERY_SCHEDULE, machine.schedule):
+def _action(machine: Machine, schedule: str, now: float) -> Action:
+    if schedule not in (EVERY_SCHEDULE, machine.schedule) or not _is_wanted(machine, now):
         return Action.SKIP
     if machine.status in ("TERMINATED", "STOPPED"):
         return Action.START
-    return Action.WAIT if machine.status == "STOPPING" else Action.SKIP
+    if machine.status == "SUSPENDED":
+        return Action.RESUME
+    return Action.WAIT if machine.status in ("STOPPING", "SUSPENDING") else Action.SKIP
+
+
+def _is_wanted(machine: Machine, now: float) -> bool:
+    """Also one that the operator has stopped for a change and then left lying: it may have died over it."""
+    if machine.wanted == "changing":
+        return 0 < machine.stopped_at < now - CHANGING_SECONDS
+    return machine.wanted == "running"
 
 
 def read_tick(event_id: object, data: object) -> Tick:
@@ -105,7 +131,7 @@ def request_id(tick: Tick, machine: Machine) -> str:
 
 
 class Cloud:
-    """The two calls to Compute Engine."""
+    """The calls to Compute Engine."""
 
     def __init__(self, project: str, installation: str, endpoint: str, credentials: str) -> None:
         self._project = project
@@ -125,24 +151,35 @@ class Cloud:
             client_options=ClientOptions(api_endpoint=self._endpoint.rstrip("/") or None),
         )
 
-    def machines(self) -> list[Machine]:
-        """All VMs of the installation, with one aggregated list; zones that do not answer are logged."""
+    def machines(self) -> Listing:
+        """All VMs of the installation, with one aggregated list."""
         from google.cloud import compute_v1
 
-        request = compute_v1.AggregatedListInstancesRequest(
-            project=self._project, filter=f"labels.{LABEL_INSTALLATION}={self._installation}"
-        )
+        kind = compute_v1.AggregatedListInstancesRequest
+        request = kind(project=self._project, filter=f"labels.{LABEL_INSTALLATION}={self._installation}")
+        if "return_partial_success" in kind.meta.fields:  # dropped in 2026: then it is always so
+            request.return_partial_success = True
         found: list[Machine] = []
+        silent: set[str] = set()
         listed = self._client.aggregated_list(request=request, retry=None, timeout=TIMEOUT_SECONDS)
-        for scope, scoped in listed:
-            if scoped.warning.code == "UNREACHABLE":
-                log("WARNING", f"{scope} did not answer: its VMs wait for the next tick")
-            found.extend(_machine(instance) for instance in scoped.instances)
-        return found
+        for page in listed.pages:
+            silent.update("/".join(link.rstrip("/").split("/")[-2:]) for link in page.unreachables)
+            for scope, scoped in page.items.items():
+                if scoped.warning.code == "UNREACHABLE":
+                    silent.add(scope)
+                found.extend(_machine(instance) for instance in scoped.instances)
+        return Listing(tuple(found), frozenset(silent))
 
     def start(self, machine: Machine, identity: str) -> str:
         """Start a VM; returns the operation's name."""
-        operation = self._client.start_unary(
+        return self._change(self._client.start_unary, machine, identity)
+
+    def resume(self, machine: Machine, identity: str) -> str:
+        """Resume a suspended VM; returns the operation's name."""
+        return self._change(self._client.resume_unary, machine, identity)
+
+    def _change(self, call: Callable[..., Any], machine: Machine, identity: str) -> str:
+        operation = call(
             request={
                 "project": self._project,
                 "zone": machine.zone,
@@ -165,40 +202,64 @@ def _machine(instance: Any) -> Machine:
         wanted=instance.labels.get(LABEL_WANTED, ""),
         schedule=instance.labels.get(LABEL_SCHEDULE, ""),
         incarnation=f"{instance.id}/{instance.last_start_timestamp}/{instance.last_stop_timestamp}",
+        stopped_at=_seconds(instance.last_stop_timestamp),
     )
+
+
+def _seconds(timestamp: str) -> float:
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def keep_alive(cloud: Cloud, tick: Tick, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
     """One tick: start what is down, then wait for what is going down and start that too."""
     waiting: dict[tuple[str, str], Machine] = {}
-    for machine, action in choose(cloud.machines(), tick.schedule):
-        if action is Action.START:
-            _start(cloud, tick, machine)
-        elif action is Action.WAIT:
-            waiting[machine.zone, machine.name] = machine
-        else:
+    listing = cloud.machines()
+    for scope in sorted(listing.silent):
+        log("WARNING", f"{scope} did not answer: its VMs wait for the next tick")
+    for machine, action in choose(listing.machines, tick.schedule, time.time()):
+        if action is Action.WAIT:
+            waiting[machine.key] = machine
+        elif action is Action.SKIP:
             log("INFO", f"{machine.name}: nothing to do", machine)
+        else:
+            _start(cloud, tick, machine, action)
     deadline = clock() + STOPPING_SECONDS
     while waiting and clock() < deadline:
         sleep(POLL_SECONDS)
-        still_there = choose(cloud.machines(), tick.schedule)
-        seen = {(machine.zone, machine.name): (machine, action) for machine, action in still_there}
-        for key, before in list(waiting.items()):
-            machine, action = seen.get(key, (before, Action.SKIP))
-            if action is Action.WAIT:
-                continue
-            del waiting[key]
-            if action is Action.START:
-                _start(cloud, tick, machine)
-            else:
-                log("INFO", f"{machine.name}: nothing to do any more", machine)
+        _look_again(cloud, tick, waiting)
     for machine in waiting.values():
         log("WARNING", f"{machine.name}: still stopping; the next tick starts it", machine)
 
 
-def _start(cloud: Cloud, tick: Tick, machine: Machine) -> None:
+def _look_again(cloud: Cloud, tick: Tick, waiting: dict[tuple[str, str], Machine]) -> None:
+    """Start those that have come down. One that could not be seen is waited for all the same."""
     try:
-        operation = cloud.start(machine, request_id(tick, machine))
+        listing = cloud.machines()
+    except Exception as error:  # the next look may succeed
+        log("WARNING", f"could not look: {type(error).__name__}: {error}")
+        return
+    chosen = choose(listing.machines, tick.schedule, time.time())
+    seen = {machine.key: (machine, action) for machine, action in chosen}
+    for key, before in list(waiting.items()):
+        if key not in seen and f"zones/{before.zone}" in listing.silent:
+            continue
+        machine, action = seen.get(key, (before, Action.SKIP))
+        if action is Action.WAIT:
+            continue
+        del waiting[key]
+        if action is Action.SKIP:
+            log("INFO", f"{machine.name}: nothing to do any more", machine)
+        else:
+            _start(cloud, tick, machine, action)
+
+
+def _start(cloud: Cloud, tick: Tick, machine: Machine, action: Action) -> None:
+    call = cloud.resume if action is Action.RESUME else cloud.start
+    try:
+        operation = call(machine, request_id(tick, machine))
     except Exception as error:  # whatever befalls one VM, the others get their turn
         log("ERROR", f"{machine.name}: could not be started: {type(error).__name__}: {error}", machine)
         return

@@ -25,6 +25,7 @@ from budget_operator.core.names import (
 from budget_operator.core.settings import Settings
 
 WANTED_RUNNING = "running"
+WANTED_CHANGING = "changing"  # running, but stopped for a change: the keep-alive holds back for some minutes
 PROVISIONING_MODELS = {"Spot": "SPOT", "Standard": "STANDARD"}
 
 

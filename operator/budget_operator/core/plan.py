@@ -12,7 +12,7 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.conditions import Reason
-from budget_operator.core.desired import WANTED_RUNNING, Desired
+from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, Desired
 from budget_operator.core.errors import CapacityExhausted, NameConflict, OperationFailed, Unavailable
 from budget_operator.core.names import LABEL_WANTED, Shared, region_of
 from budget_operator.core.observed import Instance, InstanceStatus
@@ -278,7 +278,9 @@ def check_labels(now: Situation) -> Step | None:
     instance = now.seen.instance
     if instance is None:
         return None
-    labels = _wanted(now).labels
+    labels = dict(_wanted(now).labels)
+    if _changes_type(now) and instance.labels.get(LABEL_WANTED) == WANTED_CHANGING:
+        labels[LABEL_WANTED] = WANTED_CHANGING  # until the type is the wanted one
     changes = {key: value for key, value in labels.items() if instance.labels.get(key) != value}
     if not changes:
         return None
@@ -286,19 +288,38 @@ def check_labels(now: Situation) -> Step | None:
 
 
 def check_machine_type(now: Situation) -> Step | None:
+    """Stop, change, start; the VM's label keeps the keep-alive from starting it in between."""
     desired, instance = _wanted(now), now.seen.instance
-    if instance is None or instance.machine_type == desired.machine_type:
-        return None
-    if now.refused_machine_type == desired.machine_type:
-        return None  # the old type runs on; the condition tells what Google said
+    if instance is None or not _changes_type(now):
+        return None  # a refused type: the old one runs on, the condition tells what Google said
     message = f"{instance.name} changes from {instance.machine_type} to {desired.machine_type}"
+    found: tuple[actions.Action, ...] = ()
     if instance.status in OFF:
-        change: actions.Action = actions.SetMachineType(instance.zone, instance.name, desired.machine_type)
-        return Step((change,), Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
-    if instance.status == InstanceStatus.RUNNING:
-        change = actions.StopInstance(instance.zone, instance.name)
-        return Step((change,), Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
-    return Step((), Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
+        found = (actions.SetMachineType(instance.zone, instance.name, desired.machine_type),)
+    elif instance.status == InstanceStatus.RUNNING and instance.labels.get(LABEL_WANTED) != WANTED_CHANGING:
+        label = {LABEL_WANTED: WANTED_CHANGING}
+        found = (actions.SetLabels(instance.zone, instance.name, label),)
+    elif instance.status == InstanceStatus.RUNNING:
+        found = (actions.StopInstance(instance.zone, instance.name),)
+    return Step(found, Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
+
+
+def _changes_type(now: Situation) -> bool:
+    """Whether the VM has another machine type than the wanted one and Google has not refused that."""
+    desired, instance = _wanted(now), now.seen.instance
+    return instance is not None and desired.machine_type not in (
+        instance.machine_type,
+        now.refused_machine_type,
+    )
+
+
+def check_wanted(now: Situation) -> Step | None:
+    """A change that was begun for a spec that cannot work any more is over: the keep-alive takes over."""
+    instance = now.seen.instance
+    if instance is None or instance.labels.get(LABEL_WANTED) != WANTED_CHANGING:
+        return None
+    change = actions.SetLabels(instance.zone, instance.name, {LABEL_WANTED: WANTED_RUNNING})
+    return Step((change,), after=OPERATION, proceed=True)
 
 
 def check_started(now: Situation) -> Step | None:
@@ -307,7 +328,8 @@ def check_started(now: Situation) -> Step | None:
         return None
     where = f"{instance.name} in {instance.zone} is {instance.status}"
     if instance.status in OFF:
-        if now.desired is None and instance.labels.get(LABEL_WANTED) != WANTED_RUNNING:
+        wanted = instance.labels.get(LABEL_WANTED)
+        if now.desired is None and wanted not in (WANTED_RUNNING, WANTED_CHANGING):
             return None
         start = actions.StartInstance(
             instance.zone, instance.name, instance.machine_type, instance.provisioning_model
@@ -391,6 +413,7 @@ CHECKS: tuple[Check, ...] = (
 KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_surplus),
     (Room.INSTANCE, check_insert),
+    (Room.INSTANCE, check_wanted),
     (Room.INSTANCE, check_started),
     (Room.INSTANCE, check_visible),
 )

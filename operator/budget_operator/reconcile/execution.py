@@ -38,6 +38,15 @@ REFUSALS = (
     errors.NotFound,
 )
 
+# After these waiting helps nothing: the VM starts again with the type it had. Not ResourceNotReady: somebody
+# started the VM in between.
+TYPE_REFUSALS = (
+    errors.InvalidSpec,
+    errors.OperationFailed,
+    errors.PermissionDenied,
+    errors.QuotaExceeded,
+)
+
 
 @dataclass(frozen=True)
 class Means:
@@ -45,7 +54,8 @@ class Means:
 
     cloud: Cloud
     capacity: Capacity
-    clock: Callable[[], datetime]
+    clock: Callable[[], datetime]  # steady: for ages and pauses
+    wall: Callable[[], datetime]  # for what is written down
     jitter: Callable[[], float]  # between 0 and 1
 
 
@@ -187,7 +197,7 @@ class Execution:
         now, pause = self._means.clock(), None
         if isinstance(error, errors.CapacityExhausted):
             pause = self._sold_out(action, now)
-        if isinstance(action, SetMachineType) and isinstance(error, errors.InvalidSpec):
+        if isinstance(action, SetMachineType) and isinstance(error, TYPE_REFUSALS):
             self._memory.refused = (action.machine_type, error)
             pause = SOON  # the VM starts again with the type it had
         trouble = self._memory.note(room, error, now, self._means.jitter(), pause, aside=aside)

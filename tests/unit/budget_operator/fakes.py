@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from budget_operator.core.api import FINALIZER
-from budget_operator.core.desired import Parts
+from budget_operator.core.desired import WANTED_RUNNING, Parts
 from budget_operator.core.errors import (
     AlreadyExists,
     BudgetError,
@@ -22,7 +22,7 @@ from budget_operator.core.errors import (
     ResourceNotReady,
 )
 from budget_operator.core.gateways import Cloud, Document, FunctionRequest, InstanceRequest, Scan
-from budget_operator.core.names import METADATA_CONFIG, Owner, Shared, region_of
+from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG, Owner, Shared, region_of
 from budget_operator.core.observed import (
     Address,
     Bucket,
@@ -68,12 +68,16 @@ class Crash(BaseException):
 
 @dataclass
 class Clock:
-    """Time that only tests move."""
+    """Time that only tests move. `off`: how far the operator's machine has set its clock ahead."""
 
     now: datetime = START
+    off: timedelta = timedelta(0)
 
     def __call__(self) -> datetime:
         return self.now
+
+    def wall(self) -> datetime:
+        return self.now + self.off
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -806,7 +810,8 @@ class FakeCloud:
         """The keep-alive, as the function does it."""
         self.settle()
         for (zone, name), vm in list(self.vms.items()):
-            if vm.status is InstanceStatus.TERMINATED:
+            wanted = vm.labels.get(LABEL_WANTED) == WANTED_RUNNING
+            if wanted and vm.status is InstanceStatus.TERMINATED:
                 self.start_instance(zone, name, f"tick-{next(self._numbers)}")
 
 
@@ -830,6 +835,7 @@ class World:
             self.cloud.gateways,
             parts=PARTS,
             clock=self.clock,
+            wall=self.clock.wall,
             jitter=lambda: 1.0,
         )
         return self.reconciler

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
+NOW = 1_795_521_600.0
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def main() -> Any:
 
 @pytest.fixture
 def machine(main: Any) -> Any:
-    def make(name: str, status: str = "TERMINATED", **changes: str) -> Any:
-        fields = {"zone": "z", "wanted": "running", "schedule": "s1", "incarnation": "1"}
+    def make(name: str, status: str = "TERMINATED", **changes: Any) -> Any:
+        fields: dict[str, Any] = {"zone": "z", "wanted": "running", "schedule": "s1", "incarnation": "1"}
         return main.Machine(name=name, status=status, **{**fields, **changes})
 
     return make
@@ -45,14 +46,15 @@ def machine(main: Any) -> Any:
         ("PROVISIONING", "SKIP"),
         ("STAGING", "SKIP"),
         ("RUNNING", "SKIP"),
-        ("SUSPENDED", "SKIP"),
+        ("SUSPENDED", "RESUME"),
+        ("SUSPENDING", "WAIT"),
         ("REPAIRING", "SKIP"),
         ("DEPROVISIONING", "SKIP"),
         ("SOMETHING_NEW", "SKIP"),
     ],
 )
 def test_what_is_done_in_each_state(main: Any, machine: Any, status: str, action: str) -> None:
-    assert main.choose([machine("a", status)], "s1") == [(machine("a", status), main.Action[action])]
+    assert main.choose([machine("a", status)], "s1", NOW) == [(machine("a", status), main.Action[action])]
 
 
 @pytest.mark.parametrize(
@@ -69,12 +71,37 @@ def test_what_is_done_in_each_state(main: Any, machine: Any, status: str, action
 def test_only_what_is_wanted_and_due(
     main: Any, machine: Any, changes: dict[str, str], schedule: str, action: str
 ) -> None:
-    ((_, chosen),) = main.choose([machine("a", **changes)], schedule)
+    ((_, chosen),) = main.choose([machine("a", **changes)], schedule, NOW)
     assert chosen is main.Action[action]
 
 
+@pytest.mark.parametrize(
+    ("ago", "action"), [(0.0, "SKIP"), (590.0, "SKIP"), (610.0, "START"), (-60.0, "SKIP"), (NOW, "SKIP")]
+)
+def test_a_vm_that_is_being_changed_is_left_alone_for_some_minutes(
+    main: Any, machine: Any, ago: float, action: str
+) -> None:
+    changing = machine("a", wanted="changing", stopped_at=NOW - ago)
+    assert main.choose([changing], "s1", NOW) == [(changing, main.Action[action])]
+
+
+def test_what_is_read_of_a_vm(main: Any) -> None:
+    from google.cloud import compute_v1
+
+    vm = compute_v1.Instance(
+        name="a",
+        zone="https://www.googleapis.com/compute/v1/projects/p/zones/z1-a",
+        status="TERMINATED",
+        labels={"budgetml-wanted": "changing"},
+        last_stop_timestamp="2026-11-24T04:00:00.000-08:00",
+    )
+    read = main._machine(vm)
+    assert (read.key, read.wanted, read.stopped_at) == (("z1-a", "a"), "changing", 1795521600.0)
+    assert main._machine(compute_v1.Instance(name="new")).stopped_at == 0.0
+
+
 def test_those_to_wait_for_come_last(main: Any, machine: Any) -> None:
-    chosen = main.choose([machine("a", "STOPPING"), machine("c"), machine("b", "RUNNING")], "s1")
+    chosen = main.choose([machine("a", "STOPPING"), machine("c"), machine("b", "RUNNING")], "s1", NOW)
     assert [item.name for item, _ in chosen] == ["b", "c", "a"]
 
 
@@ -127,20 +154,29 @@ def test_request_ids(main: Any, machine: Any) -> None:
 
 
 class Cloud:
-    """Lists what the script says, one entry per call; the last repeats."""
+    """Lists what the script says, one entry per look; the last repeats."""
 
-    def __init__(self, *lists: Any, failing: tuple[str, ...] = ()) -> None:
-        self.lists = list(lists)
+    def __init__(self, main: Any, *looks: Any, failing: tuple[str, ...] = ()) -> None:
+        self.main = main
+        self.looks = list(looks)
         self.failing = failing
         self.started: list[str] = []
+        self.resumed: list[str] = []
 
     def machines(self) -> Any:
-        return self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(look, Exception):
+            raise look
+        return self.main.Listing(tuple(look)) if isinstance(look, list) else look
 
     def start(self, machine: Any, identity: str) -> str:
         if machine.name in self.failing:
             raise RuntimeError("ZONE_RESOURCE_POOL_EXHAUSTED: sold out")
         self.started.append(machine.name)
+        return f"operation-{machine.name}"
+
+    def resume(self, machine: Any, identity: str) -> str:
+        self.resumed.append(machine.name)
         return f"operation-{machine.name}"
 
 
@@ -166,7 +202,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
 
 
 def test_one_failure_holds_nobody_back(main: Any, machine: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    cloud = Cloud([machine("a"), machine("b"), machine("c"), machine("d", "RUNNING")], failing=("b",))
+    cloud = Cloud(main, [machine("a"), machine("b"), machine("c"), machine("d", "RUNNING")], failing=("b",))
     run(main, cloud)
     assert cloud.started == ["a", "c"]
     said = lines(capsys)
@@ -177,7 +213,7 @@ def test_one_failure_holds_nobody_back(main: Any, machine: Any, capsys: pytest.C
 
 def test_a_stopping_vm_is_waited_for_after_the_others_were_started(main: Any, machine: Any) -> None:
     stopping = [machine("a", "STOPPING"), machine("b")]
-    cloud = Cloud(stopping, stopping, stopping, [machine("a"), machine("b", "STAGING")])
+    cloud = Cloud(main, stopping, stopping, stopping, [machine("a"), machine("b", "STAGING")])
     time = run(main, cloud)
     assert cloud.started == ["b", "a"]
     assert time.now == 3 * main.POLL_SECONDS
@@ -186,7 +222,7 @@ def test_a_stopping_vm_is_waited_for_after_the_others_were_started(main: Any, ma
 def test_a_vm_that_stops_for_too_long_is_left_to_the_next_tick(
     main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cloud = Cloud([machine("a", "STOPPING")])
+    cloud = Cloud(main, [machine("a", "STOPPING")])
     time = run(main, cloud)
     assert cloud.started == []
     assert time.now == pytest.approx(main.STOPPING_SECONDS)
@@ -200,10 +236,63 @@ def test_a_wait_ends_when_the_vm_need_not_be_started(main: Any, machine: Any, th
         "gone": [],
         "started by another": [machine("a", "STAGING")],
     }[then]
-    cloud = Cloud([machine("a", "STOPPING")], later)
+    cloud = Cloud(main, [machine("a", "STOPPING")], later)
     time = run(main, cloud)
     assert cloud.started == []
     assert time.now == main.POLL_SECONDS
+
+
+def test_a_waiting_vm_whose_zone_stops_answering_is_waited_for(
+    main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = main.Listing((), frozenset({"zones/z"}))
+    down = [machine("a", "STOPPING")]
+    cloud = Cloud(main, down, silent, ConnectionError("no route"), silent, down, [machine("a")])
+    time = run(main, cloud)
+    assert cloud.started == ["a"]
+    assert time.now == 5 * main.POLL_SECONDS
+    assert "no route" in capsys.readouterr().out
+
+
+def test_a_zone_that_does_not_answer_is_told(
+    main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = Cloud(main, main.Listing((machine("a"),), frozenset({"zones/far"})))
+    run(main, cloud)
+    assert cloud.started == ["a"]
+    assert "zones/far did not answer" in lines(capsys)[0]["message"]
+
+
+def test_a_suspended_vm_is_resumed(main: Any, machine: Any) -> None:
+    cloud = Cloud(main, [machine("a", "SUSPENDING")], [machine("a", "SUSPENDED")])
+    run(main, cloud)
+    assert (cloud.started, cloud.resumed) == ([], ["a"])
+
+
+def test_all_pages_and_what_they_say_is_missing(main: Any) -> None:
+    from google.cloud import compute_v1
+
+    vm = compute_v1.Instance(name="a", zone="zones/z1-a")
+    first = compute_v1.InstanceAggregatedList(
+        items={
+            "zones/z1-a": compute_v1.InstancesScopedList(instances=[vm]),
+            "zones/z1-b": compute_v1.InstancesScopedList(warning={"code": "UNREACHABLE"}),
+        }
+    )
+    link = "https://www.googleapis.com/compute/v1/projects/p/zones/z1-c"
+    second = compute_v1.InstanceAggregatedList(unreachables=[link])
+    asked: list[Any] = []
+
+    def aggregated_list(request: Any, **_: Any) -> Any:
+        asked.append(request)
+        return SimpleNamespace(pages=[first, second])
+
+    cloud = main.Cloud("p", "abc", "", "anonymous")
+    cloud.__dict__["_client"] = SimpleNamespace(aggregated_list=aggregated_list)
+    listing = cloud.machines()
+    assert [machine.name for machine in listing.machines] == ["a"]
+    assert listing.silent == {"zones/z1-b", "zones/z1-c"}
+    assert asked[0].filter == "labels.budgetml-installation=abc"
 
 
 class Event:
@@ -245,7 +334,7 @@ def test_every_form_of_delivery(main: Any, body: bytes, headers: dict[str, str],
 
 
 def test_looking_at_it_starts_nothing(main: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud = Cloud([machine("a")])
+    cloud = Cloud(main, [machine("a")])
     monkeypatch.setattr(main, "_cloud", lambda: cloud)
     assert main.restart(HttpRequest(b"", method="GET"))[1] == 405
     assert cloud.started == []
@@ -271,7 +360,7 @@ def test_a_list_that_fails_ends_well(
 
 
 def test_restart_starts_what_is_due(main: Any, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud = Cloud([machine("a"), machine("b", schedule="s2")])
+    cloud = Cloud(main, [machine("a"), machine("b", schedule="s2")])
     monkeypatch.setattr(main, "_cloud", lambda: cloud)
     main.restart(Event({"message": {"data": encoded({"schedule": "s1"})}}))
     assert cloud.started == ["a"]

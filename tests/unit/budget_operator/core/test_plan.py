@@ -343,10 +343,42 @@ def test_a_stopped_vm_gets_its_metadata_before_it_starts(scene: Scene) -> None:
 def test_a_machine_type_is_changed_while_the_vm_is_off(
     scene: Scene, status: InstanceStatus, kind: type[actions.Action] | None
 ) -> None:
-    instance = scene.with_instance(status=status, machine_type="e2-small")
+    labels = {**scene.instance.labels, LABEL_WANTED: "changing"}
+    instance = scene.with_instance(status=status, machine_type="e2-small", labels=labels)
     step = only(scene.situation(instance=instance), Room.INSTANCE)
     assert step.reason == Reason.CHANGING_MACHINE_TYPE
     assert [type(action) for action in step.actions] == ([] if kind is None else [kind])
+
+
+def test_the_keep_alive_is_told_before_a_vm_is_stopped_for_a_change(scene: Scene) -> None:
+    instance = scene.with_instance(machine_type="e2-small")
+    step = only(scene.situation(instance=instance), Room.INSTANCE)
+    assert step.actions == (actions.SetLabels(ZONE_A, OWNER.cloud_name, {LABEL_WANTED: "changing"}),)
+    assert step.reason == Reason.CHANGING_MACHINE_TYPE
+
+
+@pytest.mark.parametrize("machine_type", ["e2-medium", "e2-small"])
+def test_after_the_change_the_keep_alive_is_told_again(scene: Scene, machine_type: str) -> None:
+    """Whether it was made or refused."""
+    labels = {**scene.instance.labels, LABEL_WANTED: "changing"}
+    status = InstanceStatus.TERMINATED
+    instance = scene.with_instance(status=status, machine_type=machine_type, labels=labels)
+    refused = None if machine_type == scene.desired.machine_type else scene.desired.machine_type
+    found = steps(scene.situation(instance=instance, refused_machine_type=refused), Room.INSTANCE)
+    assert [action for step in found for action in step.actions] == [
+        actions.SetLabels(ZONE_A, OWNER.cloud_name, {LABEL_WANTED: "running"}),
+        actions.StartInstance(ZONE_A, OWNER.cloud_name, machine_type, "SPOT"),
+    ]
+
+
+def test_a_change_that_a_broken_spec_interrupts_ends_with_the_vm_running(scene: Scene) -> None:
+    labels = {**scene.instance.labels, LABEL_WANTED: "changing"}
+    instance = scene.with_instance(status=InstanceStatus.TERMINATED, machine_type="e2-small", labels=labels)
+    found = plan(scene.situation(stalled=True, instance=instance)).steps
+    assert [type(action) for _, step in found for action in step.actions] == [
+        actions.SetLabels,
+        actions.StartInstance,
+    ]
 
 
 def test_a_refused_machine_type_is_not_tried_again(scene: Scene) -> None:

@@ -451,6 +451,57 @@ def test_a_machine_type_is_changed_in_place(world: World) -> None:
     assert world.journal.count("insert_instance") == 1
 
 
+def test_the_keep_alive_does_not_start_a_vm_whose_type_changes(world: World) -> None:
+    world.up()
+    world.kube.apply("iris", spec(machine={"type": "e2-standard-2"}))
+
+    def ready() -> bool:
+        world.cloud.tick()
+        return world.is_ready("iris")
+
+    world.drive(ready, "iris")
+    vm = world.vm("iris")
+    assert vm is not None
+    assert (vm.machine_type, vm.labels[LABEL_WANTED]) == ("e2-standard-2", "running")
+    assert world.journal.count("stop_instance") == 1
+    assert world.journal.count("start_instance") == 1
+
+
+def test_a_vm_that_was_started_during_the_change_of_its_type_is_stopped_again(world: World) -> None:
+    """The tick had read the label before it was changed."""
+    world.up()
+
+    def race(number: int, call: str) -> None:
+        if call.startswith("set_machine_type"):
+            world.journal.fault = lambda number, call: None
+            vm = world.vm("iris")
+            assert vm is not None
+            world.cloud.start_instance(vm.zone, vm.name, "the tick's")
+
+    world.journal.fault = race
+    world.kube.apply("iris", spec(machine={"type": "e2-standard-2"}))
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    vm = world.vm("iris")
+    assert vm is not None
+    assert (vm.machine_type, vm.labels[LABEL_WANTED]) == ("e2-standard-2", "running")
+    assert world.kube.condition("iris", "Stalled")[0] == "False"
+
+
+@pytest.mark.parametrize("error", [errors.OperationFailed("odd"), errors.PermissionDenied("no")])
+def test_a_change_of_type_that_waiting_does_not_help_ends_with_the_old_one_running(
+    world: World, error: errors.BudgetError
+) -> None:
+    world.up()
+    world.cloud.refuse["set_machine_type"] = error
+    world.kube.apply("iris", spec(machine={"type": "e2-standard-2"}))
+    world.drive(lambda: bool(world.journal.count("set_machine_type")), "iris")
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris", seconds=120)
+    vm = world.vm("iris")
+    assert vm is not None
+    assert (vm.machine_type, vm.labels[LABEL_WANTED]) == ("e2-medium", "running")
+    assert world.kube.condition("iris", "Reconciling")[:2] == ("True", error.reason)
+
+
 def test_a_machine_type_that_does_not_exist_stops_nothing(world: World) -> None:
     world.up()
     world.cloud.absent = {"e2-gigantic"}
@@ -939,6 +990,7 @@ def life(world: World) -> None:
     assert status["revision"]["active"] == config(world)["revision"]
     assert status["preemptions"]["count"] == 1
     assert next(iter(world.cloud.vms.values())).machine_type == "e2-small"
+    assert next(iter(world.cloud.vms.values())).labels[LABEL_WANTED] == "running"
     assert world.journal.count("insert_instance") <= 2
     world.kube.delete("iris")
     world.drive(lambda: world.is_gone("iris"), "iris")
