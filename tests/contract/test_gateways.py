@@ -19,6 +19,7 @@ from budget_operator.cloud.pubsub import PubSubGateway
 from budget_operator.cloud.scheduler import SchedulerGateway
 from budget_operator.cloud.storage import StorageGateway
 from budget_operator.core import errors
+from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
 from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef
@@ -342,7 +343,7 @@ def test_the_inventory_takes_a_fixed_number_of_calls(
     cloud: Any, gateways: Gateways, compute: ComputeGateway, vm: str
 ) -> None:
     gateways.storage.create_bucket(REGION, SHARED.labels)
-    inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
+    inventories = Inventories(gateways, "default", steady_clock, wall_clock)
     before = len(cloud.control("GET", "/journal")["entries"])
     first = inventories.snapshot()
     assert inventories.snapshot() is first
@@ -355,7 +356,7 @@ def test_the_inventory_takes_a_fixed_number_of_calls(
 
 def test_an_inventory_with_a_hole_says_so(cloud: Any, gateways: Gateways) -> None:
     cloud.control("POST", "/faults", {"path": "/topics/", "code": 503})
-    inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
+    inventories = Inventories(gateways, "default", steady_clock, wall_clock)
     taken = inventories.snapshot()
     assert taken.unknown == {"topic"}
     assert isinstance(taken.problems["topic"], errors.Unavailable)
@@ -365,6 +366,6 @@ def test_an_inventory_with_a_hole_says_so(cloud: Any, gateways: Gateways) -> Non
 
 def test_without_instances_there_is_no_inventory(cloud: Any, gateways: Gateways) -> None:
     cloud.control("POST", "/faults", {"path": "/aggregated/instances", "code": 503})
-    inventories = Inventories(gateways, "default", lambda: datetime.now(UTC))
+    inventories = Inventories(gateways, "default", steady_clock, wall_clock)
     with pytest.raises(errors.Unavailable):
         inventories.snapshot()

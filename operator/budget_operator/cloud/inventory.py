@@ -3,7 +3,7 @@
 Three lists and five look-ups per picture, however many deployments there are. Nothing is taken for absent
 because it could not be seen: without instances and addresses there is no picture, and every other part that
 fails is named in `unknown`, so that an outage of one service does not hide what the others show. Which parts
-belong to whom is decided by `core.plan`.
+belong to whom is decided by `reconcile.observe`.
 """
 
 import threading
@@ -40,12 +40,14 @@ class Inventories:
         self,
         gateways: Gateways,
         installation: str,
-        clock: Callable[[], datetime],
+        clock: Callable[[], datetime],  # the steady one; also of `newer_than` and `taken_at`
+        wall: Callable[[], datetime],
         max_age: timedelta = timedelta(seconds=5),
     ) -> None:
         self._gateways = gateways
         self._shared = Shared(installation)
         self._clock = clock
+        self._wall = wall
         self._max_age = max_age
         self._looking = threading.Lock()  # held while a picture is taken
         self._state = threading.Lock()  # guards what follows; never held during a call
@@ -104,9 +106,8 @@ class Inventories:
         instances = services.compute.instances(LABEL_INSTALLATION, shared.hash)
         addresses = services.compute.addresses(LABEL_INSTALLATION, shared.hash)
         problems: dict[str, BudgetError] = {}
-        preemptions = _try(
-            problems, "preemptions", lambda: services.compute.preemptions(now - PREEMPTION_WINDOW)
-        )
+        since = self._wall() - PREEMPTION_WINDOW
+        preemptions = _try(problems, "preemptions", lambda: services.compute.preemptions(since))
         incomplete = {"preemptions"} if preemptions is not None and preemptions.unknown else set()
         picture = Inventory(
             taken_at=now,

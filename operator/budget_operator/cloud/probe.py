@@ -1,7 +1,7 @@
 """Real requests through a deployment's public URL: the only proof that it serves.
 
 The other side is a VM running somebody's model, and may answer anything: time and size are bounded and its
-words are cleaned. What an outcome means for the deployment is `core.plan`'s business.
+words are cleaned. What an outcome means for the deployment is `core.serving`'s business.
 """
 
 import json

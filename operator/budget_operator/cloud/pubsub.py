@@ -1,4 +1,4 @@
-"""Pub/Sub: the keep-alive topic. Cloud Scheduler and the VMs publish to it, never the operator."""
+"""Pub/Sub: the keep-alive topic. Cloud Scheduler publishes to it, never the operator."""
 
 from collections.abc import Mapping
 from functools import cached_property

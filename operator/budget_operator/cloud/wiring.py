@@ -1,7 +1,7 @@
 """The cloud room put together from the installation's settings: one connection, one gateway per service."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from budget_operator.cloud.compute import ComputeGateway
 from budget_operator.cloud.connection import Connection
@@ -11,16 +11,16 @@ from budget_operator.cloud.probe import HttpProber
 from budget_operator.cloud.pubsub import PubSubGateway
 from budget_operator.cloud.scheduler import SchedulerGateway
 from budget_operator.cloud.storage import StorageGateway
+from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.gateways import Cloud
 from budget_operator.core.settings import Settings
 
 
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
-def gateways(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Cloud:
+def gateways(
+    settings: Settings,
+    clock: Callable[[], datetime] = steady_clock,
+    wall: Callable[[], datetime] = wall_clock,
+) -> Cloud:
     """Everything a pass reaches Google Cloud through. Makes no call; clients are built when first used."""
     connection = Connection(settings.project, settings.api_endpoint, settings.credentials)
     services = Gateways(
@@ -36,6 +36,6 @@ def gateways(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Clo
         pubsub=services.pubsub,
         scheduler=services.scheduler,
         functions=services.functions,
-        snapshots=Inventories(services, settings.installation, clock),
+        snapshots=Inventories(services, settings.installation, clock, wall),
         prober=HttpProber(),
     )

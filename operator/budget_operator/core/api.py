@@ -2,7 +2,7 @@
 
 The CRD is generated from these models by `crd`; rules that one field's schema cannot say are CEL rules in
 `json_schema_extra`, so that the API server refuses what cannot work. What only the operator can check (does
-the code compile, does pip parse the line) is in `artifact`.
+the code compile, does pip parse the line) is in `sources`.
 """
 
 from collections.abc import Mapping

@@ -144,7 +144,8 @@ class Inventory:
     Instances and addresses are those with the installation's label; bucket, topic, function, job and firewall
     are looked up by name, whoever they belong to. `unknown` holds the scopes ("zones/Z", "regions/R") and the
     words ("bucket", "topic", "function", "job", "firewall", "preemptions") that did not answer: nothing in
-    them is created, released or forgotten. `problems` has the error of each that gave one.
+    them is created, released or forgotten. `problems` has the error of each that gave one. `taken_at` is
+    the steady clock's.
     """
 
     taken_at: datetime

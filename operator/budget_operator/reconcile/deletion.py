@@ -122,7 +122,7 @@ class Deletion:
             return ()
 
     def _tell(self, document: Document, outcome: Outcome) -> float:
-        before, now = statuses.read(document), self._means.clock()
+        before, now = statuses.read(document), self._means.wall()
         after = statuses.deleting(before, int(document["metadata"].get("generation", 1)), outcome, now)
         patch = statuses.merge_patch(document.get("status") or {}, statuses.dump(after))
         if patch:

@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from budget_operator.core import desired as wishes
@@ -20,6 +20,7 @@ from budget_operator.core.actions import InsertInstance, Room, Upload
 from budget_operator.core.api import FINALIZER, Intent, Spec, Status, parse_spec
 from budget_operator.core.artifact import build
 from budget_operator.core.capacity import Capacity
+from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.desired import Desired, Parts
 from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
@@ -53,11 +54,6 @@ def load_parts(settings: Settings) -> Parts:
     )
 
 
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Passed:
     """The end of a pass."""
@@ -76,14 +72,15 @@ class Reconciler:
         cloud: Cloud,
         *,
         parts: Parts | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = steady_clock,
+        wall: Callable[[], datetime] = wall_clock,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.settings = settings
         self.kube = kube
         self.cloud = cloud
         self.parts = load_parts(settings) if parts is None else parts
-        self.means = Means(cloud, Capacity(), clock, jitter)
+        self.means = Means(cloud, Capacity(), clock, wall, jitter)
         self.offers = Offers(cloud.compute, clock)
         # Held while shared resources change hands: the last of several deletions must see that it is.
         self.sharing = threading.RLock()
@@ -315,7 +312,7 @@ class Pass:
         outcome: Outcome,
         judged: serving.Serving,
     ) -> float:
-        now, metadata = self._means.clock(), self._document["metadata"]
+        now, metadata = self._means.wall(), self._document["metadata"]
         created = datetime.fromisoformat(metadata["creationTimestamp"])
         news = seen.inventory.preemptions if seen is not None else ()
         counted, added = preemptions.count(self._before.preemptions, news, self._owner.cloud_name, created)

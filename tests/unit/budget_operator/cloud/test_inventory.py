@@ -22,6 +22,7 @@ class World:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.now = START
+        self.off = timedelta(0)  # of the wall clock
         self.on_list: Any = lambda: None
         self.topic_found: Topic | None = None
         self.failing: set[str] = set()
@@ -63,7 +64,9 @@ def world() -> World:
 def inventories(world: World) -> Inventories:
     services: Any = SimpleNamespace(**dict.fromkeys(("c", "s", "p", "j", "f"), world))
     gateways = Gateways(services.c, services.s, services.p, services.j, services.f)
-    return Inventories(gateways, "default", lambda: world.now, timedelta(seconds=5))
+    return Inventories(
+        gateways, "default", lambda: world.now, lambda: world.now + world.off, timedelta(seconds=5)
+    )
 
 
 def test_a_fixed_number_of_calls(world: World, inventories: Inventories) -> None:
@@ -92,6 +95,15 @@ def test_shared_until_it_is_too_old(world: World, inventories: Inventories) -> N
     world.now += timedelta(seconds=1)
     assert inventories.snapshot() is not first
     assert world.lists == 2
+
+
+def test_only_preemptions_depend_on_the_wall_clock(world: World, inventories: Inventories) -> None:
+    first = inventories.snapshot()
+    world.off = timedelta(hours=-1)
+    assert inventories.snapshot() is first
+    world.now += timedelta(seconds=5)
+    assert inventories.snapshot() is not first
+    assert ("preemptions", world.now + world.off - PREEMPTION_WINDOW) in world.calls
 
 
 def test_newer_than(world: World, inventories: Inventories) -> None:

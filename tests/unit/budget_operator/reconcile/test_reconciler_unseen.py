@@ -1,5 +1,6 @@
 """Passes that do not see everything: Kubernetes is not readable, the clock jumps, nobody looks at the VM."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -84,3 +85,47 @@ def test_a_pass_that_could_not_see_is_no_success(world: World, monkeypatch: pyte
     monkeypatch.setattr(world.kube, "deployment", lambda *where: (_ for _ in ()).throw(DENIED))
     passed = world.reconciler.reconcile("default", "iris")
     assert (passed.ok, passed.after) == (False, 60.0)
+
+
+# --- a clock that is set ---
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_preemption_is_seen_although_the_clock_was_set(world: World, hours: int) -> None:
+    world.up()
+    world.clock.off = timedelta(hours=hours)
+    drive_for(world, 120)
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris", seconds=60)
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_silence_is_seen_although_the_clock_was_set(world: World, hours: int) -> None:
+    world.up()
+    world.cloud.silent = True
+    world.clock.off = timedelta(hours=hours)
+    took = world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris", seconds=180)
+    assert took >= 60, "the grace of failureSeconds"
+    world.clock.off = timedelta(0)
+    world.cloud.silent = False
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_rest_ends_in_time_although_the_clock_was_set(world: World, hours: int) -> None:
+    world.cloud.refuse["create_bucket"] = errors.Unavailable("down")
+    world.kube.apply("iris")
+    drive_for(world, 30)
+    world.clock.off = timedelta(hours=hours)
+    del world.cloud.refuse["create_bucket"]
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=90)
+
+
+def test_the_status_tells_the_machines_time(world: World) -> None:
+    world.up()
+    world.clock.off = timedelta(hours=-1)
+    world.cloud.silent = True
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
+    times = {item["type"]: item["lastTransitionTime"] for item in world.kube.status("iris")["conditions"]}
+    assert times["Ready"] == world.clock.wall().strftime("%Y-%m-%dT%H:%M:%SZ")
