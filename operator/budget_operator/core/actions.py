@@ -9,6 +9,12 @@ from typing import ClassVar
 
 from budget_operator.core.api import Intent
 from budget_operator.core.artifact import Blob
+from budget_operator.core.errors import (
+    BudgetError,
+    CapacityExhausted,
+    OperationFailed,
+    ResourceNotReady,
+)
 from budget_operator.core.gateways import Cloud, FunctionRequest, InstanceRequest
 from budget_operator.core.names import digest
 from budget_operator.core.observed import OperationRef
@@ -28,6 +34,7 @@ class Action:
 
     resource: ClassVar[str] = ""
     shared: ClassVar[bool] = False  # changes what other deployments use as well
+    overtaken: ClassVar[type[BudgetError]] = OperationFailed  # what a preemption meanwhile means for it
 
     @property
     def key(self) -> str:
@@ -233,6 +240,7 @@ class InsertInstance(Action):
     """The one call that may never happen twice: its intent is in the status before it is made."""
 
     resource = "instance"
+    overtaken = CapacityExhausted  # the zone has no room for it
     request: InstanceRequest = field(repr=False)
     intent: Intent
 
@@ -255,6 +263,7 @@ class InstanceAction(Action):
 
 @dataclass(frozen=True)
 class StartInstance(InstanceAction):
+    overtaken = ResourceNotReady
     machine_type: str  # what the zone may be out of
     provisioning_model: str
 

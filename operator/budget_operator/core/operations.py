@@ -6,9 +6,9 @@ Polling is the compute gateway's; what follows an error is its class's `disposit
 from budget_operator.core import errors
 from budget_operator.core.observed import OperationState
 
+# What a boot ends with when the Spot VM is preempted meanwhile; else it is what it says.
+_OVERTAKEN = "UNSUPPORTED_OPERATION"
 _BY_CODE: dict[str, type[errors.BudgetError]] = {
-    # Seen when a Spot VM is preempted while it is being created: the zone has no room for it.
-    "UNSUPPORTED_OPERATION": errors.CapacityExhausted,
     "RESOURCE_POOL_EXHAUSTED": errors.CapacityExhausted,
     "QUOTA_EXCEEDED": errors.QuotaExceeded,
     "RESOURCE_NOT_READY": errors.ResourceNotReady,
@@ -32,10 +32,16 @@ def error_class(code: str) -> type[errors.BudgetError] | None:
     return _BY_CODE.get(code)
 
 
-def operation_error(state: OperationState) -> errors.BudgetError | None:
-    """The error an operation ended with, or None while it runs or if it succeeded."""
+def operation_error(
+    state: OperationState, overtaken: type[errors.BudgetError] = errors.OperationFailed
+) -> errors.BudgetError | None:
+    """The error an operation ended with, or None while it runs or if it succeeded.
+
+    `overtaken` is what it means for the action that a preemption ended it (`Action.overtaken`).
+    """
     if not state.done or state.error_code is None:
         return None
-    kind = error_class(state.error_code) or errors.OperationFailed
+    kind = overtaken if state.error_code == _OVERTAKEN else error_class(state.error_code)
+    kind = kind or errors.OperationFailed
     text = state.error_message or "Google gave no message"
     return kind(f"operation {state.ref.name}: {state.error_code}: {text}")

@@ -331,6 +331,9 @@ def check_started(now: Situation) -> Step | None:
         wanted = instance.labels.get(LABEL_WANTED)
         if now.desired is None and wanted not in (WANTED_RUNNING, WANTED_CHANGING):
             return None
+        if now.rest > 0:
+            message = f"{where}: it was preempted before it served and is started after a pause"
+            return Step((), Reason.STARTING, message, now.rest)
         start = actions.StartInstance(
             instance.zone, instance.name, instance.machine_type, instance.provisioning_model
         )

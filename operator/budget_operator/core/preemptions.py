@@ -1,15 +1,18 @@
-"""How often Google took the VM away: each preemption counted once, by its operation. Pure."""
+"""How often Google took the VM away: each preemption counted once, by its operation; and what follows from
+several in a row. Pure.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
 
-from budget_operator.core.api import PreemptionRecord, Preemptions, Status
+from budget_operator.core.api import Condition, PreemptionRecord, Preemptions, Status
 from budget_operator.core.conditions import Reason, Type, find, timestamp
 from budget_operator.core.observed import Preemption
 from budget_operator.core.serving import Serving
 from budget_operator.core.status import Event
 
 RECENT = 5  # so many are kept in the status
+FIRST_REST = 10.0  # seconds after the first boot that was cut short; doubled after each further one
 
 
 def count(
@@ -55,9 +58,32 @@ def measured(preemptions: Preemptions, before: Status, serving: Serving, now: da
     return preemptions.model_copy(update={"recent": (*preemptions.recent[:-1], measured_last)})
 
 
-def events(records: Iterable[PreemptionRecord]) -> tuple[Event, ...]:
-    """Google took the VM away: one Event each."""
-    return tuple(
-        Event("Normal", str(Reason.PREEMPTED), f"the VM was preempted in {record.zone} at {record.at}")
-        for record in records
-    )
+def cut_short(preemptions: Preemptions, conditions: Iterable[Condition]) -> tuple[PreemptionRecord, ...]:
+    """Those since the model served last, without the one that ended that: boots that came to nothing."""
+    serving = find(conditions, Type.MODEL_SERVING)
+    if serving is None or serving.status == "True":
+        return ()
+    return tuple(record for record in preemptions.recent if record.at > serving.last_transition_time)
+
+
+def rest(preemptions: Preemptions, conditions: Iterable[Condition], now: datetime) -> float:
+    """Seconds until the operator starts the VM again: the more boots were cut short, the longer."""
+    cut = cut_short(preemptions, conditions)
+    if not cut:
+        return 0.0
+    pause = FIRST_REST * 2.0 ** (len(cut) - 1)
+    elapsed = (now - datetime.fromisoformat(cut[-1].at)).total_seconds()
+    return min(pause, max(0.0, pause - elapsed))
+
+
+def events(records: Iterable[PreemptionRecord], cut: tuple[PreemptionRecord, ...]) -> tuple[Event, ...]:
+    """Google took the VM away: one Event each. `cut` are the boots that were cut short."""
+
+    def told(record: PreemptionRecord) -> str:
+        text = f"the VM was preempted in {record.zone} at {record.at}"
+        if record not in cut:
+            return text
+        number = cut.index(record) + 1
+        return f"{text}, before it served: {number}{' or more' if number == RECENT else ''} in a row"
+
+    return tuple(Event("Normal", str(Reason.PREEMPTED), told(record)) for record in records)

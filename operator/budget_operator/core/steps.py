@@ -51,6 +51,7 @@ class Situation:
     refused_machine_type: str | None
     settled: bool  # the wanted revision serves
     request_id: str  # for a new insert
+    rest: float = 0.0  # seconds that a start waits, because preemptions cut the last boots short
 
 
 @dataclass(frozen=True)

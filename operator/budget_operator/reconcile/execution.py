@@ -89,13 +89,13 @@ class Execution:
                 continue
             del self._memory.operations[resource]
             self._memory.acted_at = self._means.clock()
-            failure = operation_error(state) if state is not None else None
+            failure = operation_error(state, started.action.overtaken) if state else None
             if failure is not None:
                 self._note(started.room, started.action, failure, aside=started.aside)
 
     def insert_ended(self, state: OperationState, lost: InsertInstance) -> None:
         """An insert whose operation was in the status has ended without an instance."""
-        failure = operation_error(state)
+        failure = operation_error(state, lost.overtaken)
         if failure is not None:
             self._note(Room.INSTANCE, lost, failure)
 

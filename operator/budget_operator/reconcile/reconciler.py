@@ -17,7 +17,15 @@ from budget_operator.core import desired as wishes
 from budget_operator.core import plan, preemptions, serving
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import InsertInstance, Room, Upload
-from budget_operator.core.api import FINALIZER, Intent, Spec, Status, parse_spec
+from budget_operator.core.api import (
+    FINALIZER,
+    Intent,
+    PreemptionRecord,
+    Preemptions,
+    Spec,
+    Status,
+    parse_spec,
+)
 from budget_operator.core.artifact import build
 from budget_operator.core.capacity import Capacity
 from budget_operator.core.clocks import steady_clock, wall_clock
@@ -272,7 +280,14 @@ class Pass:
             settled=is_true(self._before.conditions, Type.MODEL_SERVING)
             and self._before.revision.active == target,
             request_id=str(uuid.uuid4()),
+            rest=preemptions.rest(self._counted(seen)[0], self._before.conditions, self._means.wall()),
         )
+
+    def _counted(self, seen: Observation | None) -> tuple[Preemptions, tuple[PreemptionRecord, ...]]:
+        """The preemptions with those that are new, and the new ones."""
+        created = datetime.fromisoformat(self._document["metadata"]["creationTimestamp"])
+        news = seen.inventory.preemptions if seen is not None else ()
+        return preemptions.count(self._before.preemptions, news, self._owner.cloud_name, created)
 
     def _with_refusal(self, outcome: Outcome, seen: Observation, wish: Wish) -> Outcome:
         """A refused machine type stays in the conditions while the VM runs on with the old one."""
@@ -312,10 +327,8 @@ class Pass:
         outcome: Outcome,
         judged: serving.Serving,
     ) -> float:
-        now, metadata = self._means.wall(), self._document["metadata"]
-        created = datetime.fromisoformat(metadata["creationTimestamp"])
-        news = seen.inventory.preemptions if seen is not None else ()
-        counted, added = preemptions.count(self._before.preemptions, news, self._owner.cloud_name, created)
+        now = self._means.wall()
+        counted, added = self._counted(seen)
         facts = statuses.Facts(
             generation=self._generation,
             now=now,
@@ -333,9 +346,9 @@ class Pass:
             preemptions=preemptions.measured(counted, self._before, judged, now),
         )
         after = statuses.build(self._before, facts)
-        self._write(
-            after, (*preemptions.events(added), *statuses.events(self._before.conditions, after.conditions))
-        )
+        cut = preemptions.cut_short(counted, self._before.conditions)
+        changes = statuses.events(self._before.conditions, after.conditions)
+        self._write(after, (*preemptions.events(added, cut), *changes))
         return self._again(facts, after)
 
     def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:

@@ -814,6 +814,9 @@ class FakeCloud:
             if wanted and vm.status is InstanceStatus.TERMINATED:
                 self.start_instance(zone, name, f"tick-{next(self._numbers)}")
 
+        for running in self.operations.values():
+            if not running.settled and self.vms[key].status is InstanceStatus.PROVISIONING:
+                running.error = "UNSUPPORTED_OPERATION"  # what a boot ends with that was overtaken
 
 class World:
     """Cloud, API server, clock and an operator that may die at any call."""

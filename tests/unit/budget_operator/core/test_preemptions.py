@@ -37,7 +37,7 @@ def test_others_and_earlier_ones_do_not_count() -> None:
     found, added = count(Preemptions(), seen, "vm", CREATED)
     assert found.count == 1
     assert added[0].at == "2026-11-24T00:00:00Z"
-    assert events(added)[0].reason == Reason.PREEMPTED
+    assert events(added, ())[0].reason == Reason.PREEMPTED
 
 
 def before(model: str, *records: PreemptionRecord) -> Status:

@@ -1,8 +1,10 @@
 """Whole passes against a cloud and an API server in memory: never two, never lost, always converging."""
 
+import functools
 import itertools
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal
 
 import pytest
@@ -388,6 +390,58 @@ def test_preemptions_of_a_predecessor_are_not_counted(world: World) -> None:
     world.clock.advance(10)
     world.up()
     assert world.kube.status("iris")["preemptions"]["count"] == 0
+
+
+def test_a_vm_that_is_preempted_while_it_boots_is_started_with_growing_pauses(world: World) -> None:
+    """Case O-10: from the sixth boot it becomes Ready by itself; its zone is never taken for sold out."""
+    world.up()
+    name = world.owner("iris").cloud_name
+    starts: list[datetime] = []
+
+    def note(number: int, call: str) -> None:
+        if call.startswith("start_instance"):
+            starts.append(world.clock.now)
+
+    def reached(number: int) -> bool:
+        return len(starts) == number
+
+    world.journal.fault = note
+    world.cloud.preempt(name)
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[0] == "False", "iris")
+    downs = []
+    for number in range(1, 6):
+        world.drive(functools.partial(reached, number), "iris")
+        world.clock.advance(2)
+        world.start_operator()
+        world.cloud.preempt(name)
+        downs.append(world.clock.now)
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    pauses = [(start - down).total_seconds() for down, start in zip(downs, starts[1:], strict=True)]
+    assert all(
+        wanted <= pause <= wanted + 31 for wanted, pause in zip((10, 20, 40, 80, 160), pauses, strict=True)
+    )
+    assert pauses == sorted(pauses)
+    assert world.kube.status("iris")["preemptions"]["count"] == 6
+    told = [message for _, reason, message in world.kube.events if reason == "Preempted"]
+    assert "before it served" not in told[0]
+    assert ["before it served: " + words in text for words, text in zip("1234", told[1:], strict=False)] == [
+        True
+    ] * 4
+    assert told[5].endswith("before it served: 5 or more in a row")
+    assert "CapacityExhausted" not in {reason for _, reason, _ in world.kube.events}
+    assert world.journal.count("insert_instance") == 1
+
+
+def test_a_start_that_a_preemption_ended_leaves_the_zone_to_others(world: World) -> None:
+    world.up()
+    name = world.owner("iris").cloud_name
+    world.cloud.preempt(name)
+    world.drive(lambda: bool(world.journal.count("start_instance")), "iris")
+    world.clock.advance(2)
+    world.cloud.preempt(name)
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    world.up("rose")
+    assert world.kube.status("rose")["zone"] == "us-central1-a"
 
 
 # --- capacity ---
