@@ -802,6 +802,9 @@ class FakeCloud:
         """Google takes the VM away."""
         self.settle()
         key = next(key for key in self.vms if key[1] == name)
+        for running in self.operations.values():
+            if not running.settled and self.vms[key].status is InstanceStatus.PROVISIONING:
+                running.error = "UNSUPPORTED_OPERATION"  # what a boot ends with that was overtaken
         self._turn_off(*key)
         operation = f"systemevent-{next(self._numbers)}"
         self.preempted.append(Preemption(operation, name, key[0], self.clock.now))
@@ -814,9 +817,6 @@ class FakeCloud:
             if wanted and vm.status is InstanceStatus.TERMINATED:
                 self.start_instance(zone, name, f"tick-{next(self._numbers)}")
 
-        for running in self.operations.values():
-            if not running.settled and self.vms[key].status is InstanceStatus.PROVISIONING:
-                running.error = "UNSUPPORTED_OPERATION"  # what a boot ends with that was overtaken
 
 class World:
     """Cloud, API server, clock and an operator that may die at any call."""
