@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Mapping
 
-from budget_operator.core.observed import GuestReport
+from budget_operator.core.observed import GuestReport, Host
 
 _DOCUMENT_LIMIT = 32 * 1024  # a guest attribute is at most this long anyway
 _WORD_LIMIT = 64
 _MESSAGE_LIMIT = 1024
+_IMAGE_LIMIT = 512
 _LOG_LIMIT = 4096
 _CERTIFICATE_LIMIT = 16 * 1024
 _PHASES = frozenset({"boot", "artifact", "environment", "load", "serving", "failed"})
@@ -28,20 +29,22 @@ def report(attributes: Mapping[str, str]) -> GuestReport:
     state = _document(attributes.get("state", ""))
     host = _document(attributes.get("host", ""))
     failure = _mapping(state.get("failure"))
-    # The host script speaks only where no container of ours could: what it says comes first.
-    reason = _word(host.get("reason")) or _word(failure.get("reason"))
-    message = host.get("message") if _word(host.get("reason")) else failure.get("message")
     phase = _word(state.get("phase"))
     return GuestReport(
         phase=phase if phase in _PHASES else "",
         target=_revision(state.get("target")) or "",
         active=_revision(state.get("active")),
         boot=_seconds(state.get("boot")),
-        failure_reason=reason,
-        failure_message=_text(message, _MESSAGE_LIMIT),
+        failure_reason=_word(failure.get("reason")),
+        failure_message=_text(failure.get("message"), _MESSAGE_LIMIT),
         failure_log=_tail(failure.get("log")),
         failure_revision=_revision(failure.get("revision")) or "",
         ca_certificate=certificate(attributes.get("ca", "")),
+        host=Host(
+            image=_text(image, _IMAGE_LIMIT) if isinstance(image := host.get("image"), str) else None,
+            reason=_word(host.get("reason")),
+            message=_text(host.get("message"), _MESSAGE_LIMIT),
+        ),
     )
 
 

@@ -61,7 +61,7 @@ class Reason(StrEnum):
     RECREATING = "Recreating"  # the VM is replaced because a field cannot be changed in place
     BOOTING = "Booting"  # the VM runs and has not said anything yet
     LOADING = "Loading"  # the VM prepares the model
-    UPDATING = "Updating"  # another revision than the wanted one serves
+    UPDATING = "Updating"  # another revision or image than the wanted one serves
     NOT_ANSWERING = "NotAnswering"  # requests through the public URL fail
     INSTANCE_NOT_RUNNING = "InstanceNotRunning"  # nothing can serve
     CERTIFICATE_PENDING = "CertificatePending"  # the VM has not published its certificate authority yet

@@ -15,7 +15,7 @@ from budget_operator.core.errors import (
     NameConflict,
     ResourceNotReady,
 )
-from budget_operator.core.observed import OperationRef
+from budget_operator.core.observed import Host, OperationRef
 
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 OBSERVE_PAUSE = 1.0
@@ -64,6 +64,8 @@ class Memory:
     probed_at: datetime | None = None
     probe_ok: bool = False
     failing_since: datetime | None = None
+    boot: str = ""  # which boot of which VM `host` is about
+    host: Host | None = None  # what the VM last said about its image
     motion_since: datetime | None = None
     unresolved_since: datetime | None = None  # deletion waits for an insert that was never confirmed
     failures: int = 0  # passes in a row that did not come to their end

@@ -162,6 +162,15 @@ class Inventory:
 
 
 @dataclass(frozen=True)
+class Host:
+    """What the host script says: the image that runs, and why the wanted one does not."""
+
+    image: str | None = None  # empty: none runs yet; None: not told, as by scripts of older operators
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class GuestReport:
     """What the VM says about itself (guest attributes `budgetml/…`): untrusted, bounded, cleaned."""
 
@@ -174,6 +183,7 @@ class GuestReport:
     failure_log: str = ""
     failure_revision: str = ""
     ca_certificate: str = ""
+    host: Host = Host()
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ The VM's own report is untrusted: it explains why nothing answers, it never prov
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from budget_operator.core.api import Failure, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, find, is_true, kept
-from budget_operator.core.observed import GuestReport, Probe
+from budget_operator.core.observed import GuestReport, Host, Probe
 
 MESSAGE_LIMIT = 1024
 LOG_LIMIT = 4096
@@ -25,7 +24,6 @@ GUEST_REASONS = frozenset(
     }
 )
 _PREPARING = frozenset({"artifact", "environment", "load"})
-_WORD = re.compile(r"[A-Z][A-Za-z]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class Glimpse:
     due: bool  # requests were made in this pass
     target: str | None  # the revision that should serve, if the spec is usable
     ca: str  # PEM; empty = not known yet
+    image: str = ""  # the one that should run; empty = any
+    host: Host | None = None  # what the VM last said about the one that does
     report: GuestReport | None = None
     ready: Probe | None = None
     prediction: Probe | None = None
@@ -58,15 +58,20 @@ class Serving:
     failure: Failure | None
     boot: Mapping[str, float] = field(default_factory=dict)
     ca: str = ""
+    lag: Failure | None = None  # another image runs than the wanted one, and why
 
     def in_motion(self, target: str | None) -> bool:
         """Something is expected to change by itself."""
-        return self.model.status != "True" or (target is not None and self.active != target)
+        return self.model.status != "True" or self.updates(target) or self.lag is not None
+
+    def updates(self, target: str | None) -> bool:
+        """Another revision serves than the wanted one."""
+        return target is not None and self.active != target
 
 
 def judge(before: Status, glimpse: Glimpse) -> Serving:
     """Conditions, active revision and last failure after one glimpse."""
-    return replace(_judged(before, glimpse), ca=glimpse.ca)
+    return replace(_judged(before, glimpse), ca=glimpse.ca, lag=image_lag(glimpse))
 
 
 def _judged(before: Status, glimpse: Glimpse) -> Serving:
@@ -97,7 +102,7 @@ def _answering(before: Status, glimpse: Glimpse, boot: Mapping[str, float]) -> S
     active = active_revision(before, glimpse)
     message = "a request through the public URL succeeded"
     model = Verdict("True", Reason.ANSWERING, message)
-    done = active is not None and active == glimpse.target
+    done = active is not None and active == glimpse.target and image_lag(glimpse) is None
     failure = None if done else _failure(before, glimpse)
     return Serving(model, _certificate(before, glimpse), active, failure, boot)
 
@@ -144,18 +149,44 @@ def _certificate(before: Status, glimpse: Glimpse) -> Verdict:
 
 
 def guest_failure(glimpse: Glimpse) -> Failure | None:
-    """What the VM says went wrong with the wanted revision."""
+    """What the VM says went wrong with the wanted revision, or with the image that it needs."""
     report = glimpse.report
-    if report is None or not report.failure_reason:
+    if report is None:
         return None
-    reason = report.failure_reason if _WORD.fullmatch(report.failure_reason) else ""
-    about_target = report.failure_revision in ("", glimpse.target)
-    if reason != Reason.IMAGE_PULL_FAILED and not about_target:
+    host = _host_failure(report.host)
+    if host is not None and not report.host.image:
+        return host  # what a container said is from an earlier boot
+    if report.failure_reason and report.failure_revision in ("", glimpse.target):
+        return _told(report.failure_reason, report.failure_message, report.failure_log)
+    return host
+
+
+def image_lag(glimpse: Glimpse) -> Failure | None:
+    """Why another image runs than the wanted one, if the VM says so."""
+    host = glimpse.host
+    if host is None or glimpse.running is False:
         return None
+    failure = _host_failure(host)
+    if failure is not None and host.image:
+        message = f"{host.image} serves on: {failure.message}"[:MESSAGE_LIMIT]
+        return failure.model_copy(update={"message": message})
+    if failure is None and host.image and glimpse.image and host.image != glimpse.image:
+        message = f"{host.image} serves until the VM has {glimpse.image}"
+        return Failure(reason=Reason.UPDATING, message=message[:MESSAGE_LIMIT])
+    return failure
+
+
+def _host_failure(host: Host) -> Failure | None:
+    return _told(host.reason, host.message, "") if host.reason else None
+
+
+def _told(reason: str, message: str, log: str) -> Failure:
+    """A failure in the VM's words, as far as they are words we know."""
+    known = reason in GUEST_REASONS
     return Failure(
-        reason=reason if reason in GUEST_REASONS else Reason.GUEST_FAILED,
-        message=report.failure_message[:MESSAGE_LIMIT] or "the VM gave no message",
-        log=_tail(report.failure_log),
+        reason=reason if known else Reason.GUEST_FAILED,
+        message=message[:MESSAGE_LIMIT] or "the VM gave no message",
+        log=_tail(log),
     )
 
 

@@ -223,8 +223,8 @@ def _changing(facts: Facts) -> list[tuple[str, str]]:
     serving = facts.serving
     if serving.model.status != "True":
         return [(serving.model.reason, serving.model.message)]
-    if not serving.in_motion(facts.target):
-        return []
+    if not serving.updates(facts.target):
+        return [] if serving.lag is None else [(serving.lag.reason, serving.lag.message)]
     if serving.failure is not None:
         message = f"revision {facts.target} failed, {serving.active} serves on: {serving.failure.message}"
         return [(serving.failure.reason, message)]

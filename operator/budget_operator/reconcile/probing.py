@@ -36,31 +36,37 @@ def motion_pause(memory: Memory, now: datetime, *, moving: bool) -> float:
 
 
 class Probing:
-    """Of one pass over one deployment."""
+    """Of one pass over one deployment. `image` is the one that should run."""
 
-    def __init__(self, cloud: Cloud, memory: Memory, clock: Callable[[], datetime], before: Status) -> None:
+    def __init__(
+        self, cloud: Cloud, memory: Memory, clock: Callable[[], datetime], before: Status, image: str
+    ) -> None:
         self._cloud = cloud
         self._memory = memory
         self._clock = clock
         self._before = before
+        self._image = image
 
     def look(
         self,
         *,
         instance: Instance | None,
+        boot: str,
         running: bool | None,
         ip: str | None,
         target: str | None,
         spec: Spec | None,
         token: str,
     ) -> Glimpse:
-        """Make the requests that are due."""
+        """Make the requests that are due. `boot` tells one boot of the instance from another."""
         ca = self._before.ca_certificate or ""
         memory, now = self._memory, self._clock()
         if running is False or ip is None:
-            memory.failing_since = memory.probed_at = None
+            memory.failing_since = memory.probed_at = memory.host = None
             return Glimpse(running=False, due=False, target=target, ca=ca)
-        settled = self._settled(target)
+        if instance is not None and memory.boot != boot:
+            memory.boot, memory.host = boot, None
+        settled = self._settled(target) and self._image_settled()
         if settled and memory.probe_ok and memory.probed_at and now - memory.probed_at < PROBE_EVERY:
             return Glimpse(running=running, due=False, target=target, ca=ca)
         asking = not settled or not ca or (memory.probed_at is not None and not memory.probe_ok)
@@ -72,6 +78,8 @@ class Probing:
             due=True,
             target=target,
             ca=ca,
+            image=self._image,
+            host=memory.host,
             report=report,
             ready=ready,
             prediction=self._prediction(f"https://{ip}", ca, ready, report, spec, token),
@@ -83,6 +91,11 @@ class Probing:
         conditions = self._before.conditions
         serves = is_true(conditions, Type.MODEL_SERVING) and is_true(conditions, Type.CERTIFICATE_VALID)
         return serves and (target is None or self._before.revision.active == target)
+
+    def _image_settled(self) -> bool:
+        """Since its boot the VM has said that it runs the wanted image, or that it does not tell."""
+        host = self._memory.host
+        return host is not None and not host.reason and host.image in (self._image, None)
 
     def _prediction(
         self,
@@ -107,10 +120,12 @@ class Probing:
         memory.probed_at, memory.probe_ok = now, glimpse.ok
         if glimpse.ok:
             memory.failing_since = None
-            if instance is None or active_revision(self._before, glimpse) != glimpse.target:
+            active = active_revision(self._before, glimpse)
+            if instance is None or active != glimpse.target or self._settled(active):
                 return glimpse
             # The seconds of the boot are told after the switch: the first report may be older than it.
-            return replace(glimpse, report=self._report(instance) or glimpse.report)
+            report = self._report(instance) or glimpse.report
+            return replace(glimpse, report=report, host=memory.host)
         memory.failing_since = memory.failing_since or now
         failing = (now - memory.failing_since).total_seconds()
         return replace(glimpse, failing_seconds=failing)
@@ -119,7 +134,9 @@ class Probing:
         if instance is None:
             return None
         try:
-            return self._cloud.compute.guest_report(instance.zone, instance.name)
+            report = self._cloud.compute.guest_report(instance.zone, instance.name)
         except BudgetError as error:
             log.info("the report of %s could not be read: %s", instance.name, error.message)
             return None
+        self._memory.host = report.host
+        return report

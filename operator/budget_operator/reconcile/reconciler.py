@@ -35,7 +35,7 @@ from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
 from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import Inventory
+from budget_operator.core.observed import Instance, Inventory
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Observation, Outcome, Plan, Situation
 from budget_operator.reconcile import inputs, observe
@@ -306,12 +306,14 @@ class Pass:
         )
 
     def _serving(self, seen: Observation | None, wish: Wish, outcome: Outcome) -> serving.Serving:
-        probing = Probing(self._means.cloud, self._memory, self._means.clock, self._before)
+        means, image = self._means, self._settings.image
+        probing = Probing(means.cloud, self._memory, means.clock, self._before, image)
         instance = seen.instance if seen is not None else None
         unseen = seen is None or Room.INSTANCE in outcome.unseen
         running = statuses.instance_is_running(instance, unseen)
         glimpse = probing.look(
             instance=instance,
+            boot=self._boot(seen, instance),
             running=running,
             ip=(instance.external_ip if instance is not None else None) or self._before.ip,
             target=wish.desired.artifact.revision if wish.desired is not None else None,
@@ -319,6 +321,14 @@ class Pass:
             token=wish.token,
         )
         return serving.judge(self._before, glimpse)
+
+    def _boot(self, seen: Observation | None, instance: Instance | None) -> str:
+        """Which boot of which VM is observed, as far as preemptions tell; other ends of a boot are seen."""
+        if seen is None or instance is None:
+            return ""
+        ends = [end for end in seen.inventory.preemptions if end.instance == instance.name]
+        last = max(ends, key=lambda end: end.at, default=None)
+        return f"{instance.id} {last.operation if last is not None else ''}"
 
     def _tell(
         self,

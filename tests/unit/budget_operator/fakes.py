@@ -29,6 +29,7 @@ from budget_operator.core.observed import (
     Firewall,
     Function,
     GuestReport,
+    Host,
     Instance,
     InstanceStatus,
     Inventory,
@@ -291,6 +292,8 @@ class FakeCloud:
     offers_read: int = 0
     failing_builds: int = 0
     guest_failure: dict[str, str] = field(default_factory=dict)
+    unpullable: set[str] = field(default_factory=set)  # images
+    running_image: dict[str, str] = field(default_factory=dict)  # by instance id
     payloads: list[object] = field(default_factory=list)
     predictions_fail: bool = False
     silent: bool = False  # requests to endpoints fail
@@ -466,7 +469,16 @@ class FakeCloud:
             failure_log=failure.get("log", ""),
             failure_revision=target if failure else "",
             ca_certificate=self.ca(vm),
+            host=self._host(vm),
         )
+
+    def _host(self, vm: Instance) -> Host:
+        """The wanted image runs if it can be pulled, else the last that did."""
+        wanted: str = json.loads(vm.metadata[METADATA_CONFIG])["image"]
+        if wanted in self.unpullable:
+            return Host(self.running_image.get(vm.id, ""), "ImagePullFailed", f"{wanted}: not found")
+        self.running_image[vm.id] = wanted
+        return Host(wanted)
 
     def ca(self, vm: Instance) -> str:
         """The root lives on the disk: another VM has another one."""
@@ -762,7 +774,7 @@ class FakeCloud:
         booted = self.booted_at.get(vm.id)
         if booted is None or vm.status is not InstanceStatus.RUNNING:
             return False
-        return (self.clock.now - booted).total_seconds() >= BOOT_SECONDS
+        return bool(self._host(vm).image) and (self.clock.now - booted).total_seconds() >= BOOT_SECONDS
 
     def _active(self, vm: Instance) -> str | None:
         """The target, some seconds after it was told; the first one after the boot."""

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from budget_operator.cloud.guest import clean, report
-from budget_operator.core.observed import GuestReport
+from budget_operator.core.observed import GuestReport, Host
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB+/==\n-----END CERTIFICATE-----\n"
 STATE = {
@@ -34,12 +34,28 @@ def test_a_sound_report() -> None:
         failure_log="line 1\nline 2",
         failure_revision="abcdef012345",
         ca_certificate=PEM,
+        host=Host(),
     )
 
 
-def test_the_host_speaks_where_no_container_runs() -> None:
-    found = report({"host": '{"reason":"ImagePullFailed","message":"denied"}'})
-    assert (found.failure_reason, found.failure_message) == ("ImagePullFailed", "denied")
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ('{"image":"r/s:1","reason":"","message":""}', Host("r/s:1")),
+        ('{"image":"","reason":"ImagePullFailed","message":"denied"}', Host("", "ImagePullFailed", "denied")),
+        ('{"reason":"ImagePullFailed","message":"denied"}', Host(None, "ImagePullFailed", "denied")),
+        ("{}", Host()),
+        ('{"image":["r/s:1"],"reason":7,"message":{}}', Host()),
+        ('{"image":"a\\u001b[31m","reason":"not a word","message":"m\\u0000"}', Host("a[31m", "", "m")),
+    ],
+)
+def test_the_host_tells_its_image(host: str, expected: Host) -> None:
+    assert report({"host": host}) == GuestReport(host=expected)
+
+
+def test_what_the_host_says_is_bounded() -> None:
+    found = report({"host": json.dumps({"image": "i" * 9000, "reason": "R" * 900, "message": "m" * 9000})})
+    assert [len(found.host.image or ""), len(found.host.reason), len(found.host.message)] == [512, 64, 1024]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from budget_operator.core.api import Failure, RevisionStatus, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, merged
-from budget_operator.core.observed import GuestReport, Probe
+from budget_operator.core.observed import GuestReport, Host, Probe
 from budget_operator.core.serving import LOG_LIMIT, MESSAGE_LIMIT, Glimpse, judge
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -113,9 +113,44 @@ def test_the_failure_of_another_revision_does_not_count() -> None:
     assert (found.model.reason, found.failure) == (Reason.BOOTING, None)
 
 
-def test_an_image_that_cannot_be_pulled_concerns_every_revision() -> None:
-    found = judge(NEVER, glimpse(ready=REFUSED, report=failed("ImagePullFailed", revision="old")))
-    assert found.model.reason == Reason.IMAGE_PULL_FAILED
+NO_IMAGE = Host("", "ImagePullFailed", "denied")
+OLD_IMAGE = Host("r/s:1", "ImagePullFailed", "denied")
+
+
+def test_an_image_that_cannot_be_pulled_explains_before_an_earlier_container_does() -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed(host=NO_IMAGE)))
+    assert found.model == Verdict("False", Reason.IMAGE_PULL_FAILED, "denied")
+
+
+def test_a_container_that_runs_explains_before_the_host_does() -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed(host=OLD_IMAGE), host=OLD_IMAGE))
+    assert found.model.reason == "LoadFailed"
+    other = judge(NEVER, glimpse(ready=REFUSED, report=failed(revision="old", host=OLD_IMAGE)))
+    assert other.model.reason == Reason.IMAGE_PULL_FAILED
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        (None, None),
+        (Host(), None),
+        (Host(""), None),
+        (Host("r/s:2"), None),
+        (Host("r/s:1"), Reason.UPDATING),
+        (OLD_IMAGE, Reason.IMAGE_PULL_FAILED),
+        (Host("r/s:1", "Strange", "x"), Reason.GUEST_FAILED),
+        (Host(None, "ImagePullFailed", "denied"), Reason.IMAGE_PULL_FAILED),
+    ],
+)
+def test_another_image_than_the_wanted_one_is_in_motion(host: Host | None, reason: Reason | None) -> None:
+    found = judge(SERVED, glimpse(image="r/s:2", host=host))
+    assert found.model.status == "True"
+    assert (found.lag.reason if found.lag is not None else None) == reason
+    assert found.in_motion("new") == (reason is not None)
+
+
+def test_a_vm_that_is_off_runs_no_image() -> None:
+    assert judge(SERVED, glimpse(running=False, due=False, image="r/s:2", host=OLD_IMAGE)).lag is None
 
 
 def test_what_the_vm_says_is_bounded() -> None:

@@ -1,5 +1,6 @@
 """Passes that do not see everything: Kubernetes is not readable, the clock jumps, nobody looks at the VM."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -129,3 +130,68 @@ def test_the_status_tells_the_machines_time(world: World) -> None:
     world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
     times = {item["type"]: item["lastTransitionTime"] for item in world.kube.status("iris")["conditions"]}
     assert times["Ready"] == world.clock.wall().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- an image that cannot be pulled ---
+
+
+def wish_for_image(world: World, image: str) -> None:
+    """The operator starts again with another setting."""
+    world.settings = replace(world.settings, image=image)
+    world.start_operator()
+
+
+def told_reason(world: World) -> str:
+    return world.kube.condition("iris", "Reconciling")[1]
+
+
+def test_an_image_that_cannot_be_pulled_is_told_while_the_old_one_serves(world: World) -> None:
+    world.up()
+    revision = world.kube.status("iris")["revision"]
+    world.cloud.unpullable = {"registry/server:2"}
+    wish_for_image(world, "registry/server:2")
+    world.drive(lambda: told_reason(world) == "ImagePullFailed", "iris", seconds=60)
+    told = world.kube.condition("iris", "Reconciling")
+    assert told == ("True", "ImagePullFailed", "registry/server:1 serves on: registry/server:2: not found")
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert world.kube.status("iris")["state"] == "Updating"
+    assert world.kube.status("iris")["lastFailure"]["reason"] == "ImagePullFailed"
+    assert world.kube.status("iris")["revision"] == revision, "the image is no part of it"
+    world.cloud.unpullable = set()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+    assert world.kube.status("iris")["state"] == "Serving"
+    assert "lastFailure" not in world.kube.status("iris")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_an_image_that_is_gone_at_the_next_boot_is_told(world: World, seen: bool) -> None:
+    world.up()
+    drive_for(world, 120)
+    world.cloud.unpullable = {"registry/server:1"}
+    world.cloud.running_image = dict.fromkeys(world.cloud.running_image, "registry/server:0")
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    if not seen:  # the keep-alive was quicker than the operator
+        world.cloud.tick()
+        world.clock.advance(5)
+        world.cloud.settle()
+        world.clock.advance(15)
+    world.drive(lambda: told_reason(world) == "ImagePullFailed", "iris", seconds=120)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris", seconds=60)
+    world.cloud.unpullable = set()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+
+
+def test_a_new_vm_without_its_image_says_why(world: World) -> None:
+    world.cloud.unpullable = {"registry/server:1"}
+    world.kube.apply("iris")
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[1] == "ImagePullFailed", "iris")
+    assert world.kube.status("iris")["lastFailure"]["message"] == "registry/server:1: not found"
+
+
+def test_the_image_is_asked_for_once_by_each_operator(world: World) -> None:
+    world.up()
+    drive_for(world, 120)
+    world.start_operator()
+    reads = world.cloud.reports_read
+    drive_for(world, 600)
+    assert world.cloud.reports_read == reads + 1
