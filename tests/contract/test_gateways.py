@@ -210,6 +210,8 @@ def test_firewall(compute: ComputeGateway, done: Callable[..., Any]) -> None:
     assert done(made) is None
     found = compute.firewall(SHARED.firewall)
     assert found is not None
+    assert found.network == "projects/p1/global/networks/default"
+    assert found is not None
     assert (found.description, found.target_tags) == (SHARED.mark, (SHARED.network_tag,))
     assert found.tcp_ports == ("80", "443")
     assert done(compute.delete_firewall(SHARED.firewall, request_id())) is None

@@ -62,6 +62,10 @@ class FunctionsGateway:
             environment=dict(found.service_config.environment_variables),
             labels=dict(found.labels),
             message="; ".join(item.message for item in found.state_messages if item.message),
+            runtime=found.build_config.runtime,
+            service_account=found.service_config.service_account_email,
+            build_service_account=found.build_config.service_account.rsplit("/", 1)[-1],
+            trigger_service_account=found.event_trigger.service_account_email,
         )
 
     def create_function(self, request: FunctionRequest) -> None:

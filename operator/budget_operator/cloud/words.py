@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from google.cloud import compute_v1 as v1
 
-from budget_operator.core.gateways import InstanceRequest
+from budget_operator.core.gateways import HTTPS_PORTS, InstanceRequest
 from budget_operator.core.observed import (
     Address,
     Firewall,
@@ -21,7 +21,6 @@ from budget_operator.core.observed import (
 
 NOTICE_SECONDS = 120  # a Spot VM is told this long before the soft-off
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-_HTTPS_PORTS = ("80", "443")
 
 
 def last(url: str) -> str:
@@ -76,6 +75,7 @@ def firewall(found: v1.Firewall) -> Firewall:
         tcp_ports=tuple(
             port for rule in found.allowed if rule.I_p_protocol in ("tcp", "6") for port in rule.ports
         ),
+        network=found.network[max(0, found.network.find("projects/")) :],
     )
 
 
@@ -171,5 +171,5 @@ def new_firewall(name: str, network: str, tag: str, description: str) -> v1.Fire
         direction="INGRESS",
         source_ranges=["0.0.0.0/0"],
         target_tags=[tag],
-        allowed=[v1.Allowed(I_p_protocol="tcp", ports=list(_HTTPS_PORTS))],
+        allowed=[v1.Allowed(I_p_protocol="tcp", ports=list(HTTPS_PORTS))],
     )

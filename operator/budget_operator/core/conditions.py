@@ -20,7 +20,7 @@ class Type(StrEnum):
 
     READY = "Ready"  # a real request through the public URL just succeeded, and the VM comes back by itself
     ARTIFACT_UPLOADED = "ArtifactUploaded"  # code and sealed credentials lie in the bucket
-    KEEP_ALIVE_ARMED = "KeepAliveArmed"  # topic, Scheduler job and function would start a stopped VM
+    KEEP_ALIVE_ARMED = "KeepAliveArmed"  # topic, Scheduler job and function would start this VM
     INSTANCE_RUNNING = "InstanceRunning"  # the VM is RUNNING
     MODEL_SERVING = "ModelServing"  # the model answers
     CERTIFICATE_VALID = "CertificateValid"  # TLS of the endpoint was verified
@@ -52,7 +52,7 @@ class Reason(StrEnum):
 
     # On the way.
     UPLOADING = "Uploading"  # code or credentials are not in the bucket yet
-    ARMING = "Arming"  # a part of the keep-alive is being made
+    ARMING = "Arming"  # a part of the keep-alive, or its label on the VM, is being made
     FUNCTION_DEPLOYING = "FunctionDeploying"  # Google builds the keep-alive function
     PROVISIONING = "Provisioning"  # firewall, address or VM are being made
     STARTING = "Starting"  # the VM is on its way up

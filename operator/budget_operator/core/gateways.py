@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 Document: TypeAlias = Mapping[str, Any]  # a live Kubernetes object, as the API server returns it
 
+HTTPS_PORTS = ("80", "443")  # what the firewall rule opens
+
 
 @dataclass(frozen=True)
 class InstanceRequest:

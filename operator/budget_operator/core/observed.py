@@ -113,6 +113,10 @@ class Function:
     environment: Mapping[str, str]
     labels: Mapping[str, str]
     message: str = ""
+    runtime: str = ""
+    service_account: str = ""  # e-mails
+    build_service_account: str = ""
+    trigger_service_account: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Firewall:
     description: str
     target_tags: tuple[str, ...]
     tcp_ports: tuple[str, ...]
+    network: str = ""  # "projects/…/networks/…"; empty = not told
 
 
 @dataclass(frozen=True)

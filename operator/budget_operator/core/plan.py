@@ -13,9 +13,16 @@ from budget_operator.core.api import Intent
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.conditions import Reason
 from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, Desired
-from budget_operator.core.errors import CapacityExhausted, NameConflict, OperationFailed, Unavailable
+from budget_operator.core.errors import (
+    CapacityExhausted,
+    InvalidSpec,
+    NameConflict,
+    OperationFailed,
+    Unavailable,
+)
+from budget_operator.core.gateways import HTTPS_PORTS, FunctionRequest
 from budget_operator.core.names import LABEL_WANTED, Shared, region_of
-from budget_operator.core.observed import Instance, InstanceStatus
+from budget_operator.core.observed import Function, Instance, InstanceStatus
 from budget_operator.core.steps import (
     ANOTHER_ROOM,
     CHANGE,
@@ -137,19 +144,18 @@ def check_function_state(now: Situation) -> Step | None:
     if function.state != "ACTIVE":
         message = f"the keep-alive function is {function.state}"
         return Step((), Reason.FUNCTION_DEPLOYING, message, CHANGE)
-    if function.topic != _wanted(now).keep_alive.function.topic:  # a trigger cannot be changed
+    wanted = _wanted(now).keep_alive.function
+    trigger = wanted.trigger_service_account in ("", function.trigger_service_account)
+    if function.topic != wanted.topic or not trigger:  # a trigger cannot be changed
         return Step((remove,), Reason.ARMING, "the keep-alive function is being made again")
     return None
 
 
 def check_function(now: Situation) -> Step | None:
-    """The function runs the source and environment of this operator."""
+    """The function runs the source and environment of this operator, as the settings say."""
     inventory, wanted = now.seen.inventory, _wanted(now).keep_alive
     function = inventory.function
-    if function is not None and (function.source_object, dict(function.environment)) == (
-        wanted.source.name,
-        dict(wanted.function.environment),
-    ):
+    if function is not None and _is_current(function, wanted.function):
         return None
     look(inventory, "bucket")
     if inventory.bucket is None or not _labelled(inventory.bucket.labels, now.shared):
@@ -160,6 +166,16 @@ def check_function(now: Situation) -> Step | None:
         return Step((upload, make), Reason.ARMING, "the keep-alive function is being made")
     update = actions.UpdateFunction(wanted.function)
     return Step((upload, update), Reason.FUNCTION_DEPLOYING, "the keep-alive function is being updated")
+
+
+def _is_current(function: Function, wanted: FunctionRequest) -> bool:
+    """Accounts that are left to Google are whatever it chose."""
+    return (
+        (function.source_object, dict(function.environment), function.runtime)
+        == (wanted.source_object, dict(wanted.environment), wanted.runtime)
+        and wanted.service_account in ("", function.service_account)
+        and wanted.build_service_account in ("", function.build_service_account)
+    )
 
 
 # --- the VM and what it needs ---
@@ -187,11 +203,25 @@ def check_firewall(now: Situation) -> Step | None:
             now.shared.firewall, desired.network, now.shared.network_tag, now.shared.mark
         )
         return Step((make,), Reason.PROVISIONING, "the firewall rule is being made", OPERATION, proceed=True)
-    if inventory.firewall.description != now.shared.mark:
-        raise NameConflict(
-            f"firewall rule {inventory.firewall.name} exists without the mark of this installation"
+    firewall = inventory.firewall
+    if firewall.description != now.shared.mark:
+        raise NameConflict(f"firewall rule {firewall.name} exists without the mark of this installation")
+    if not _on_network(firewall.network, desired.network):
+        raise InvalidSpec(
+            f"BUDGET_NETWORK: firewall rule and VMs are on {firewall.network}, not on {desired.network}; "
+            f"set it back, or delete the deployments first"
         )
+    if (set(firewall.target_tags), set(firewall.tcp_ports)) != ({now.shared.network_tag}, set(HTTPS_PORTS)):
+        remove = actions.DeleteFirewall(firewall.name)
+        message = "the firewall rule was changed and is being made again"
+        return Step((remove,), Reason.PROVISIONING, message, OPERATION, proceed=True)
     return None
+
+
+def _on_network(found: str, wanted: str) -> bool:
+    """Google answers with the whole path, the setting may leave out the host and the project."""
+    tail = wanted[max(0, wanted.find("projects/")) :]
+    return not found or f"/{found}".endswith(f"/{tail}")
 
 
 def check_visible(now: Situation) -> Step | None:

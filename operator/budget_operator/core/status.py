@@ -32,7 +32,9 @@ from budget_operator.core.conditions import (
     merged,
     ready,
 )
+from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
 from budget_operator.core.errors import BudgetError, Disposition
+from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import Instance, InstanceStatus
 from budget_operator.core.serving import Serving
 from budget_operator.core.steps import Observation, Outcome
@@ -56,6 +58,7 @@ class Facts:
     outcome: Outcome
     serving: Serving
     preemptions: Preemptions
+    schedule_label: str  # of the VMs that the keep-alive starts
     hindrance: BudgetError | None = None  # why the target is not known although the spec may work
 
 
@@ -161,6 +164,9 @@ def _artifact(before: Status, facts: Facts) -> Verdict:
 
 
 def _keep_alive(before: Status, facts: Facts) -> Verdict:
+    skipped = _skipped(facts)
+    if skipped is not None:
+        return skipped
     problem = facts.outcome.problems.get(Room.KEEP_ALIVE)
     if facts.target is None or Room.KEEP_ALIVE in facts.outcome.unseen:
         message = "not looked at" if problem is None else problem.message
@@ -175,6 +181,23 @@ def _keep_alive(before: Status, facts: Facts) -> Verdict:
     if step is not None:
         return Verdict("False", step.reason, step.message)
     return Verdict("True", Reason.ARMED, "a stopped VM is started without the operator")
+
+
+def _skipped(facts: Facts) -> Verdict | None:
+    """The keep-alive goes by the VM's own labels: with other ones it would leave the VM alone."""
+    instance = facts.seen.instance if facts.seen is not None else None
+    if instance is None:
+        return None
+    wanted, schedule = instance.labels.get(LABEL_WANTED), instance.labels.get(LABEL_SCHEDULE)
+    if wanted in (WANTED_RUNNING, WANTED_CHANGING) and schedule == facts.schedule_label:
+        return None
+    message = f"the keep-alive would not start {instance.name}: it has {LABEL_WANTED}={wanted or ''}"
+    if schedule != facts.schedule_label:
+        message += f" and {LABEL_SCHEDULE}={schedule or ''} instead of {facts.schedule_label}"
+    problem = facts.outcome.problems.get(Room.INSTANCE)
+    if problem is not None:
+        return Verdict("False", problem.reason, f"{message}; {problem.message}")
+    return Verdict("False", Reason.ARMING, message)
 
 
 def _instance(before: Status, facts: Facts) -> Verdict:

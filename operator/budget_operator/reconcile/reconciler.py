@@ -339,6 +339,7 @@ class Pass:
     ) -> float:
         now = self._means.wall()
         counted, added = self._counted(seen)
+        settings = self._settings
         facts = statuses.Facts(
             generation=self._generation,
             now=now,
@@ -349,6 +350,9 @@ class Pass:
             logs=self._logs(seen),
             ca=judged.ca,
             stall=wish.stall,
+            schedule_label=Shared(settings.installation).schedule_label(
+                settings.schedule, settings.time_zone
+            ),
             hindrance=wish.hindrance,
             seen=seen,
             outcome=outcome,

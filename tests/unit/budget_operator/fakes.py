@@ -624,7 +624,8 @@ class FakeCloud:
         def effect() -> OperationRef:
             if self.the_firewall is not None:
                 raise AlreadyExists(name)
-            self.the_firewall = Firewall(name, description, (tag,), ("80", "443"))
+            path = network if network.startswith("projects/") else f"projects/proj/{network}"
+            self.the_firewall = Firewall(name, description, (tag,), ("80", "443"), path)
             return self._begin("global", request_id)
 
         return self._mutate("insert_firewall", request_id, effect)
@@ -743,6 +744,11 @@ class FakeCloud:
             request.topic,
             dict(request.environment),
             dict(request.labels),
+            "",
+            request.runtime,
+            request.service_account or "chosen-by-google",
+            request.build_service_account,
+            request.trigger_service_account,
         )
         done_at = self.clock.now + timedelta(seconds=BUILD_SECONDS)
         ref = OperationRef(f"build-{next(self._numbers)}", "functions")

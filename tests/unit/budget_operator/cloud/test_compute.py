@@ -297,12 +297,14 @@ def test_firewall_as_seen(google: Any, compute: ComputeGateway) -> None:
         "name": "fw",
         "description": "{}",
         "targetTags": ["tag"],
+        "network": "https://www.googleapis.com/compute/v1/projects/p1/global/networks/n",
         "allowed": [{"IPProtocol": "udp", "ports": ["53"]}, {"IPProtocol": "tcp", "ports": ["80", "443"]}],
     }
     google.answer(f"GET {P}/global/firewalls/fw", (200, rule))
     found = compute.firewall("fw")
     assert found is not None
     assert (found.target_tags, found.tcp_ports) == (("tag",), ("80", "443"))
+    assert found.network == "projects/p1/global/networks/n"
 
 
 def test_threads_may_share_the_gateway(google: Any, compute: ComputeGateway) -> None:

@@ -161,14 +161,31 @@ def test_function(google: Any) -> None:
         "name": f"{FUNCTIONS}/f".removeprefix("/v2/"),
         "state": "FAILED",
         "labels": {"a": "1"},
-        "buildConfig": {"source": {"storageSource": {"bucket": "b1", "object": "function/1.zip"}}},
-        "serviceConfig": {"environmentVariables": {"BUDGET_PROJECT": "p1"}},
-        "eventTrigger": {"pubsubTopic": "projects/p1/topics/t"},
+        "buildConfig": {
+            "runtime": "python312",
+            "source": {"storageSource": {"bucket": "b1", "object": "function/1.zip"}},
+            "serviceAccount": "projects/p1/serviceAccounts/build@p1",
+        },
+        "serviceConfig": {
+            "environmentVariables": {"BUDGET_PROJECT": "p1"},
+            "serviceAccountEmail": "run@p1",
+        },
+        "eventTrigger": {"pubsubTopic": "projects/p1/topics/t", "serviceAccountEmail": "trigger@p1"},
         "stateMessages": [{"severity": "ERROR", "type": "x", "message": "build failed"}],
     }
     google.answer(f"GET {FUNCTIONS}/f", (200, answer))
     assert functions.function("f") == Function(
-        "f", "FAILED", "function/1.zip", "t", {"BUDGET_PROJECT": "p1"}, {"a": "1"}, "build failed"
+        "f",
+        "FAILED",
+        "function/1.zip",
+        "t",
+        {"BUDGET_PROJECT": "p1"},
+        {"a": "1"},
+        "build failed",
+        "python312",
+        "run@p1",
+        "build@p1",
+        "trigger@p1",
     )
 
 

@@ -76,9 +76,17 @@ class Scene:
                 function.topic,
                 dict(function.environment),
                 SHARED.labels,
+                runtime=function.runtime,
+                service_account="chosen-by-google@p.iam.gserviceaccount.com",
             ),
             job=Job(job.name, "ENABLED", job.schedule, job.time_zone, job.topic, SHARED.mark),
-            firewall=Firewall(SHARED.firewall, SHARED.mark, (SHARED.network_tag,), ("80", "443")),
+            firewall=Firewall(
+                SHARED.firewall,
+                SHARED.mark,
+                (SHARED.network_tag,),
+                ("80", "443"),
+                "projects/proj/global/networks/default",
+            ),
         )
 
     def seen(self, **changes: Any) -> Observation:

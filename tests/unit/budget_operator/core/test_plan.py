@@ -121,13 +121,37 @@ def test_a_job_that_differs_is_updated(scene: Scene, change: dict[str, str]) -> 
     assert step.actions == (actions.UpdateJob(scene.desired.keep_alive.job),)
 
 
-@pytest.mark.parametrize("change", [{"source_object": "function/old.zip"}, {"environment": {}}])
+@pytest.mark.parametrize(
+    "change", [{"source_object": "function/old.zip"}, {"environment": {}}, {"runtime": "python311"}]
+)
 def test_a_function_that_differs_is_updated(scene: Scene, change: dict[str, Any]) -> None:
     assert scene.inventory.function is not None
     inventory = scene.with_inventory(function=replace(scene.inventory.function, **change))
     step = only(scene.situation(inventory=inventory), Room.KEEP_ALIVE)
     wanted = scene.desired.keep_alive
     assert step.actions == (actions.Upload(wanted.source), actions.UpdateFunction(wanted.function))
+
+
+@pytest.mark.parametrize(
+    ("account", "kind"),
+    [
+        ("service_account", actions.UpdateFunction),
+        ("build_service_account", actions.UpdateFunction),
+        ("trigger_service_account", actions.DeleteFunction),
+    ],
+)
+def test_a_function_gets_the_accounts_of_the_settings(
+    scene: Scene, account: str, kind: type[actions.Action]
+) -> None:
+    wanted = scene.desired.keep_alive
+    request = replace(wanted.function, **{account: "new@p"})  # type: ignore[arg-type]
+    desired = replace(scene.desired, keep_alive=replace(wanted, function=request))
+    assert scene.inventory.function is not None
+    found = only(scene.situation(desired=desired), Room.KEEP_ALIVE).actions
+    assert type(found[-1]) is kind
+    held = replace(scene.inventory.function, **{account: "new@p"})  # type: ignore[arg-type]
+    inventory = scene.with_inventory(function=held)
+    assert steps(scene.situation(desired=desired, inventory=inventory), Room.KEEP_ALIVE) == []
 
 
 @pytest.mark.parametrize("state", ["DEPLOYING", "DELETING", "UNKNOWN"])
@@ -262,6 +286,34 @@ def test_firewall_and_address_are_made_together(scene: Scene) -> None:
         actions.InsertFirewall(SHARED.firewall, "global/networks/default", SHARED.network_tag, SHARED.mark),
         actions.ReserveAddress("us-central1", OWNER.cloud_name, OWNER.labels),
     ]
+
+
+@pytest.mark.parametrize("change", [{"target_tags": ("other",)}, {"tcp_ports": ("443",)}])
+def test_a_firewall_rule_that_was_changed_is_made_again(scene: Scene, change: dict[str, Any]) -> None:
+    assert scene.inventory.firewall is not None
+    changed = replace(scene.inventory.firewall, **change)
+    step = only(scene.situation(inventory=scene.with_inventory(firewall=changed)), Room.INSTANCE)
+    assert step.actions == (actions.DeleteFirewall(SHARED.firewall),)
+
+
+@pytest.mark.parametrize(
+    ("setting", "same"),
+    [
+        ("global/networks/default", True),
+        ("projects/proj/global/networks/default", True),
+        ("https://www.googleapis.com/compute/v1/projects/proj/global/networks/default", True),
+        ("global/networks/not-default", False),
+        ("global/networks/ault", False),
+        ("projects/host/global/networks/default", False),
+    ],
+)
+def test_another_network_is_refused_by_name_and_nothing_is_torn_down(
+    scene: Scene, setting: str, same: bool
+) -> None:
+    situation = scene.situation(desired=replace(scene.desired, network=setting))
+    assert steps(situation, Room.INSTANCE) == []
+    problems = plan(situation).problems
+    assert ("BUDGET_NETWORK" in str(problems.get(Room.INSTANCE, ""))) is not same
 
 
 @pytest.mark.parametrize("change", [{"status": "RESERVING"}, {"address": ""}])

@@ -8,7 +8,8 @@ import pytest
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Failure, Intent, Preemptions, RevisionStatus, Status
 from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged
-from budget_operator.core.errors import BudgetError, InvalidSpec, NameConflict, Unavailable
+from budget_operator.core.errors import BudgetError, InvalidSpec, NameConflict, PermissionDenied, Unavailable
+from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import InstanceStatus
 from budget_operator.core.serving import Serving
 from budget_operator.core.status import (
@@ -43,6 +44,7 @@ def facts(scene: Scene, **changes: Any) -> Facts:
         "outcome": Outcome({}),
         "serving": SERVES,
         "preemptions": Preemptions(),
+        "schedule_label": scene.desired.labels[LABEL_SCHEDULE],
     }
     return Facts(**{**usual, **changes})
 
@@ -68,6 +70,30 @@ def test_all_is_well(scene: Scene) -> None:
 
 def problem(room: Room, error: BudgetError, *, unseen: bool = False) -> Outcome:
     return Outcome({room: error}, frozenset({room}) if unseen else frozenset())
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "status"),
+    [
+        (LABEL_WANTED, "stopped", "False"),
+        (LABEL_WANTED, "changing", "True"),
+        (LABEL_SCHEDULE, "other", "False"),
+        ("team", "x", "True"),
+    ],
+)
+@pytest.mark.parametrize("target", ["rev", None])
+def test_a_vm_that_the_keep_alive_would_skip_is_not_armed(
+    scene: Scene, label: str, value: str, status: str, target: str | None
+) -> None:
+    seen = scene.seen(instance=scene.with_instance(labels={**scene.instance.labels, label: value}))
+    found = build(with_conditions(KeepAliveArmed="True"), facts(scene, seen=seen, target=target))
+    assert verdict(found, Type.KEEP_ALIVE_ARMED)[0] == status
+    if status == "False":
+        assert verdict(found, Type.KEEP_ALIVE_ARMED)[1] == "Arming"
+        assert verdict(found, Type.READY)[0] == "False"
+        denied = problem(Room.INSTANCE, PermissionDenied("no setLabels"))
+        found = build(Status(), facts(scene, seen=seen, outcome=denied))
+        assert verdict(found, Type.KEEP_ALIVE_ARMED) == ("False", "PermissionDenied")
 
 
 @pytest.mark.parametrize(

@@ -851,6 +851,54 @@ def test_a_new_version_of_the_function_leaves_ready_alone(world: World) -> None:
     assert world.journal.count("update_function") == 1
 
 
+def test_changed_settings_reach_the_function(world: World) -> None:
+    world.up()
+    world.reconciler.settings = replace(
+        world.settings,
+        function_runtime="python313",
+        function_service_account="run@p",
+        build_service_account="build@p",
+        trigger_service_account="trigger@p",
+    )
+    world.settings = world.reconciler.settings
+
+    def done() -> bool:
+        found = world.cloud.the_function
+        return (
+            found is not None
+            and found.runtime == "python313"
+            and (found.service_account, found.build_service_account) == ("run@p", "build@p")
+            and found.trigger_service_account == "trigger@p"
+            and world.is_ready("iris")
+        )
+
+    world.drive(done, "iris")
+    calls = len(world.journal.calls)
+    for _ in range(10):
+        world.clock.advance(world.pass_("iris") or 0)
+    assert len(world.journal.calls) == calls
+
+
+def test_a_firewall_rule_that_somebody_changed_is_made_again(world: World) -> None:
+    world.up()
+    firewall = world.cloud.the_firewall
+    assert firewall is not None
+    world.cloud.the_firewall = replace(firewall, tcp_ports=("22",))
+    world.drive(lambda: world.cloud.the_firewall == firewall, "iris")
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_another_network_is_told_and_the_vm_kept_alive(world: World) -> None:
+    world.up()
+    world.settings = replace(world.settings, network="global/networks/other")
+    world.start_operator()
+    world.drive(lambda: "BUDGET_NETWORK" in world.kube.condition("iris", "Stalled")[2], "iris")
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris")
+    assert world.journal.count("delete_") == 0
+
+
 def test_an_unexpected_exception_is_told_as_an_internal_error(world: World) -> None:
     world.journal.fault = lambda number, call: (
         ("before", ZeroDivisionError("secret detail")) if call == "create_topic" else None

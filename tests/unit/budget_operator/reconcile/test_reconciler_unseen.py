@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from budget_operator.core import errors
+from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from tests.unit.budget_operator.fakes import CODE, World
 
 CREATES = ("create_", "insert_", "reserve_", "upload")
@@ -86,6 +87,25 @@ def test_a_pass_that_could_not_see_is_no_success(world: World, monkeypatch: pyte
     monkeypatch.setattr(world.kube, "deployment", lambda *where: (_ for _ in ()).throw(DENIED))
     passed = world.reconciler.reconcile("default", "iris")
     assert (passed.ok, passed.after) == (False, 60.0)
+
+
+# --- a VM that the keep-alive would not start ---
+
+
+@pytest.mark.parametrize("label", [LABEL_WANTED, LABEL_SCHEDULE])
+def test_a_label_that_cannot_be_put_back_is_told(world: World, label: str) -> None:
+    world.up()
+    key, vm = next(iter(world.cloud.vms.items()))
+    world.cloud.vms[key] = replace(vm, labels={**vm.labels, label: "stopped"})
+    world.cloud.refuse["set_labels"] = errors.PermissionDenied("no compute.instances.setLabels")
+    drive_for(world, 120)
+    status, reason, message = world.kube.condition("iris", "KeepAliveArmed")
+    assert (status, reason) == ("False", "PermissionDenied")
+    assert label in message
+    assert "setLabels" in message
+    assert world.kube.condition("iris", "Ready")[:2] == ("False", "PermissionDenied")
+    del world.cloud.refuse["set_labels"]
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=120)
 
 
 # --- a clock that is set ---
