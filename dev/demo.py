@@ -105,6 +105,18 @@ class Story:
         """The live object."""
         return dict(self.stack.kubectl.json("get", "bd", name))
 
+    def instance(self, name: str) -> dict[str, Any]:
+        """The deployment's VM, as Compute Engine describes it."""
+        url = f"{self.home.cloud_url}/compute/v1/projects/{environment.PROJECT}/aggregated/instances"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            zones = json.loads(answer.read())["items"].values()
+        found = [vm for zone in zones for vm in zone.get("instances", ())]
+        return dict(next(vm for vm in found if vm["name"].startswith(f"budget-{name}-")))
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Every call that reached the local cloud, the oldest first."""
+        return list(json.loads(self.run("localcloud", "journal", "--output", "json", "--limit", "100000")))
+
 
 def play() -> bool:
     """The whole story; true if every step held."""
@@ -183,20 +195,24 @@ def survive(story: Story) -> None:
     """Step 4: nobody but the cloud is there to bring the VM back, and the old token still holds."""
     client = story.iris
     assert client
-    names = [row["name"] for row in story.resources() if row["kind"] == "instance"]
-    name = next(name for name in names if name.startswith("budget-iris-"))
+    before = story.instance("iris")
     story.inserts = inserts(story)
     with step("SIGKILL to the operator"):
         story.stack.operator.kill()
         expect(story.stack.operator.pid() is None, "the operator lives on after SIGKILL")
-    story.run("localcloud", "preempt", name)
+    since = max(entry["id"] for entry in story.journal())
+    story.run("localcloud", "preempt", before["name"])
     started = time.monotonic()
     with step("the VM is gone"):
-        until(lambda: not serves(client), 180, "the VM still serves after its preemption", 0.5)
+        until(lambda: stopped_since(story, before), 180, "the VM is not TERMINATED after its preemption", 0.5)
     with step("the Scheduler's own next tick brings it back, the token of step 3 is accepted"):
         until(lambda: serves(client), AGAIN_SECONDS, "nothing serves again after the preemption", 0.5)
     story.measure("preemption to serving again", time.monotonic() - started, 150)
-    expect(story.stack.operator.pid() is None, "the operator was alive during the recovery")
+    with step("the keep-alive started it") as current:
+        calls = starts(story.journal(), before["name"], since)
+        expect(bool(calls), "the VM runs although nobody has asked the cloud to start it")
+        current.note = f"asked at {calls[0]}"
+        expect(story.stack.operator.pid() is None, "the operator was alive during the recovery")
 
 
 def recover(story: Story) -> None:
@@ -285,8 +301,24 @@ def redirect_of(ip: str) -> str:
 
 def inserts(story: Story) -> int:
     """How many VMs were ever asked for."""
-    entries = json.loads(story.run("localcloud", "journal", "--output", "json", "--limit", "100000"))
-    return sum(1 for entry in entries if entry["method"] == "POST" and entry["path"].endswith("/instances"))
+    return len(posts(story.journal(), "/instances"))
+
+
+def stopped_since(story: Story, before: dict[str, Any]) -> bool:
+    """Whether the VM has been TERMINATED since this view of it, also when it runs again by now."""
+    return story.instance("iris").get("lastStopTimestamp") != before.get("lastStopTimestamp")
+
+
+def starts(entries: list[dict[str, Any]], name: str, since: int) -> list[str]:
+    """When, after this id of the journal, the cloud was asked to start the VM and agreed."""
+    later = [entry for entry in entries if entry["id"] > since and entry["status"] == 200]
+    return [entry["time"] for entry in posts(later, f"/instances/{name}/start")]
+
+
+def posts(entries: list[dict[str, Any]], end: str) -> list[dict[str, Any]]:
+    """The calls that asked for this; a query may follow the path."""
+    wanted = [entry for entry in entries if entry["method"] == "POST"]
+    return [entry for entry in wanted if entry["path"].partition("?")[0].endswith(end)]
 
 
 def expect(holds: bool, otherwise: str) -> None:

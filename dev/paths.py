@@ -1,15 +1,20 @@
 """Where everything lies: the checkout, `.local/`, and one `Home` per stack.
 
 A second stack (for tests) has a home of its own and shares engine, binaries and images with the main one.
+A second checkout on the same engine needs another network: BUDGETML_NETWORK=NAME:THIRD_OCTET (budgetml:50).
 """
 
 import contextlib
 import fcntl
+import os
+import re
 import socket
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from dev.errors import DevError
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
@@ -94,10 +99,20 @@ class Home:
         return int((self.root / "ports" / name).read_text())
 
 
-MAIN = Home(LOCAL, "budgetml", 50)
+def main_home(environment: Mapping[str, str]) -> Home:
+    """The main stack's home, in the network that the environment names."""
+    given = environment.get("BUDGETML_NETWORK", "budgetml:50")
+    if not (named := re.fullmatch(r"([a-z][a-z0-9-]*):(\d{1,3})", given)):
+        raise DevError(f"BUDGETML_NETWORK must be NAME:THIRD_OCTET, as budgetml:50, not {given!r}.")
+    return Home(LOCAL, named[1], int(named[2]))
+
+
+MAIN = main_home(os.environ)
 E2E = Home(LOCAL / "e2e", "budgetml-e2e", 51)
 TEST_CLUSTER = Home(LOCAL / "test-cluster", "budgetml-test-cluster", 52)
-HOMES = (MAIN, E2E, TEST_CLUSTER)
+# the main home of a copy of this checkout, in which the tests call `make`
+CHECKOUT = Home(LOCAL / "checkout" / ".local", "budgetml-checkout", 53)
+HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT)
 
 
 def _free(port: int) -> bool:

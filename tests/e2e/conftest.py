@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +16,7 @@ import pytest
 from dev import engine, environment, images
 from dev import stack as stacks
 from dev.docker import Docker
-from dev.paths import E2E, locked
+from dev.paths import BIN, CHECKOUT, E2E, REGISTRY_DATA, ROOT, VENV_BIN, Home, locked
 from dev.progress import until
 from dev.stack import Stack
 
@@ -46,6 +49,63 @@ def stack(docker: Docker) -> Iterator[Stack]:
             yield stacks.up(E2E)
         finally:
             stacks.down(E2E)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of this checkout with a stack of its own, for what takes a whole checkout: `make up`."""
+
+    docker: Docker
+    environment: dict[str, str]
+    home: Home = CHECKOUT
+
+    @property
+    def root(self) -> Path:
+        """Where its commands are run."""
+        return self.home.root.parent
+
+    def make(self, *words: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
+        argv, env = ["make", *words], self.environment
+        return subprocess.run(
+            argv, cwd=self.root, env=env, capture_output=True, text=True, check=False, timeout=seconds
+        )
+
+
+@pytest.fixture(scope="session")
+def checkout(docker: Docker) -> Iterator[Checkout]:
+    """It shares what takes long to make: engine, images, virtual environment and control plane."""
+    # not of the `make` above; and what is shared can be used, but nothing can be installed into it
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    network = f"{CHECKOUT.network}:{CHECKOUT.third_octet}"
+    given = {"BUDGETML_NETWORK": network, "DOCKER_HOST": docker.host, "PYTHON": "/bin/false"}
+    with locked("checkout"):
+        stacks.down(CHECKOUT)  # of tests that were killed
+        made = Checkout(docker, inherited | given)
+        copy_of_this_checkout(made.root)
+        current = made.make("--question", ".local/venv/.ready").returncode == 0
+        assert current, "the virtual environment is older than what it is made from: run `make venv`"
+        try:
+            yield made
+        finally:
+            stacks.down(CHECKOUT)
+
+
+def copy_of_this_checkout(root: Path) -> None:
+    """What a clone would hold if everything were committed, with the times that `make` goes by."""
+    shutil.rmtree(root, ignore_errors=True)
+    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    shutil.copytree(ROOT, root, symlinks=True, ignore=shutil.ignore_patterns(".git", *ignored))
+    REGISTRY_DATA.mkdir(exist_ok=True)
+    CHECKOUT.root.mkdir()
+    for shared in (BIN, VENV_BIN.parent, REGISTRY_DATA):
+        (CHECKOUT.root / shared.name).symlink_to(shared)
+
+
+def in_docker(docker: Docker, home: Home) -> list[str]:
+    """The containers and networks of one stack."""
+    everything = docker("container", "ls", "--all", "--format", "{{.Names}}").splitlines()
+    everything += docker("network", "ls", "--format", "{{.Name}}").splitlines()
+    return [name for name in everything if name.startswith(home.network)]
 
 
 @dataclass

@@ -1,11 +1,9 @@
-"""The README and those of the examples, command for command, in a shell where `.local` is this stack's.
+"""The README and those of the examples, command for command, and what is printed compared with what is shown.
 
-Setting up and taking down is what other tests and CI do; of such commands only their existence is checked
-here. Every other command is run, and what it prints is compared with what the document shows.
+The README is followed where nothing runs, from `make up` to `make down`; an example where a stack runs.
 """
 
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -17,11 +15,17 @@ import pytest
 
 from dev import documents
 from dev.documents import Block
-from dev.paths import LOCAL, ROOT
+from dev.paths import ROOT
+from dev.process import processes_of
 from dev.stack import Stack
+from tests.e2e.conftest import Checkout, in_docker
 
-DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md")))
-ELSEWHERE = re.compile(r"make( [a-z0-9]+)?( [A-Z]+=\S+)?|git clone \S+( \S+)?|cd [-\w]+")
+README = ROOT / "README.md"
+EXAMPLES = sorted(ROOT.glob("examples/*/README.md"))
+ELSEWHERE = {
+    "make demo": "test_story.py runs it and looks at every step",
+    "make test": "it is what runs this test: CI calls it, and nothing else",
+}
 COMMAND_SECONDS = 600.0
 
 
@@ -37,12 +41,13 @@ class Result:
 class Shell:
     """One bash, as a reader has it open: what a command sets, the next ones see."""
 
-    def __init__(self, place: Path, notes: Path) -> None:
+    def __init__(self, place: Path, notes: Path, environment: dict[str, str]) -> None:
         self._notes = notes
         self._count = 0
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-o", "pipefail"],
             cwd=place,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,58 +80,77 @@ class Shell:
 
 
 @pytest.fixture
-def shell(stack: Stack, tmp_path: Path) -> Iterator[Shell]:
-    """A shell in what looks like the checkout, with this stack's folder as `.local`."""
-    place, notes = tmp_path / "checkout", tmp_path / "notes"
+def notes(tmp_path: Path) -> Path:
+    """A folder for a shell's commands and their output."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def shell(checkout: Checkout, notes: Path) -> Iterator[Shell]:
+    """A shell in a checkout where nothing runs."""
+    ended = checkout.make("down")
+    assert ended.returncode == 0, ended.stderr
+    opened = Shell(checkout.root, notes, checkout.environment)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def shell_with_stack(stack: Stack, tmp_path: Path, notes: Path) -> Iterator[Shell]:
+    """A shell in what looks like a checkout where the stack runs, after the README's `. .local/env`."""
+    place = tmp_path / "checkout"
     place.mkdir()
-    notes.mkdir()
-    for entry in ROOT.iterdir():
-        if entry not in (LOCAL, ROOT / ".git"):
-            (place / entry.name).symlink_to(entry)
+    (place / "examples").symlink_to(ROOT / "examples")
     (place / ".local").symlink_to(stack.home.root)
-    opened = Shell(place, notes)
+    opened = Shell(place, notes, dict(os.environ))
+    assert opened.run(". .local/env").code == 0
     yield opened
     opened.close()
     stack.kubectl("delete", "bd", "--all", "--namespace=default", "--timeout=120s")
 
 
-def runs_here(command: str) -> bool:
-    return ELSEWHERE.fullmatch(command) is None
+def test_the_readme_does_what_it_shows_from_up_to_down(shell: Shell, checkout: Checkout) -> None:
+    executed = play(README, shell)
+    assert executed[0] == "make up"
+    assert executed[-1] == "make down"
+    assert processes_of(checkout.home) == []
+    assert not list(checkout.home.run.glob("*.pid"))
+    assert in_docker(checkout.docker, checkout.home) == []
+    again = shell.run("make down")
+    assert again.code == 0, again.err
+    status = shell.run("make status").out
+    assert "running" not in status, status
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+@pytest.mark.parametrize("document", EXAMPLES, ids=lambda path: path.parent.name)
+def test_an_example_does_what_it_shows(document: Path, shell_with_stack: Shell) -> None:
+    play(document, shell_with_stack)
+    left = shell_with_stack.run("localcloud ls")
+    assert (left.code, left.out) == (0, ""), f"the document's end leaves something behind:\n{left.out}"
 
 
-def enter(shell: Shell, document: Path) -> None:
-    """A reader of an example has sourced the environment as the README told."""
-    if document != ROOT / "README.md":
-        assert shell.run(". .local/env").code == 0
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_every_command_does_what_the_document_shows(document: Path, shell: Shell) -> None:
-    blocks = documents.blocks(document)
-    commands = [command for block in blocks for command in block.commands]
+def play(document: Path, shell: Shell) -> list[str]:
+    """Run a document's commands and compare what they print with what is shown; the commands."""
     executed = []
-    enter(shell, document)
-    for block in blocks:
+    for block in documents.blocks(document):
         printed = ""
-        for command in filter(runs_here, block.commands):
+        for command in block.commands:
+            if command in ELSEWHERE:
+                continue
             result = shell.run(command)
             executed.append(command)
             assert result.code == 0, f"{command}\nended with {result.code}:\n{result.out}{result.err}"
             printed += result.out
         check(block, printed)
-    assert executed == [command for command in commands if runs_here(command)]
     assert executed, f"{document} has no commands to run"
-    left = shell.run("localcloud ls")
-    assert (left.code, left.out) == (0, ""), f"the document's end leaves something behind:\n{left.out}"
+    return executed
 
 
 def check(block: Block, printed: str) -> None:
-    """What was printed is what is shown, for a block that was run here."""
-    if block.shown is None or not any(map(runs_here, block.commands)):
+    """What was printed is what is shown, where anything is."""
+    if block.shown is None:
         return
     assert documents.agrees(block.shown, printed), (
         f"{block.commands[-1]}\nprinted:\n{documents.plain(printed)}\n"
@@ -134,11 +158,11 @@ def check(block: Block, printed: str) -> None:
     )
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_what_is_not_run_here_is_a_target_of_the_makefile(document: Path) -> None:
-    for block in documents.blocks(document):
-        for command in block.commands:
-            if command.startswith("make") and not runs_here(command):
-                argv = ["make", "--dry-run", *command.split()[1:]]
-                done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-                assert done.returncode == 0, f"{command}: {done.stderr}"
+def test_only_the_readme_has_commands_that_are_run_elsewhere() -> None:
+    found = [
+        command
+        for path in (README, *EXAMPLES)
+        for block in documents.blocks(path)
+        for command in block.commands
+    ]
+    assert sorted(command for command in found if command in ELSEWHERE) == sorted(ELSEWHERE)

@@ -1,4 +1,4 @@
-"""`make up` and `make down` from any state, on a stack beside the main one."""
+"""Up and down from any state, on a stack beside the main one; the README's test calls `make` itself."""
 
 import subprocess
 
@@ -6,6 +6,7 @@ from dev import cluster, engine, environment
 from dev import stack as stacks
 from dev.process import Process, processes_of
 from dev.stack import Stack
+from tests.e2e.conftest import in_docker
 
 
 def parts(stack: Stack) -> tuple[Process, ...]:
@@ -14,12 +15,6 @@ def parts(stack: Stack) -> tuple[Process, ...]:
 
 def pids(stack: Stack) -> dict[str, int | None]:
     return {part.name: part.pid() for part in parts(stack)}
-
-
-def in_docker(stack: Stack) -> list[str]:
-    everything = stack.docker("container", "ls", "--all", "--format", "{{.Names}}").splitlines()
-    everything += stack.docker("network", "ls", "--format", "{{.Name}}").splitlines()
-    return [name for name in everything if name.startswith(stack.home.network)]
 
 
 def test_every_process_has_a_pid_file_and_up_again_starts_nothing(stack: Stack) -> None:
@@ -64,7 +59,7 @@ def test_down_leaves_nothing_of_a_killed_stack_and_can_be_repeated(stack: Stack)
     stacks.down(stack.home)
     stacks.down(stack.home)
     assert processes_of(stack.home) == []
-    assert in_docker(stack) == []
+    assert in_docker(stack.docker, stack.home) == []
     assert not list(stack.home.run.glob("*.pid"))
     assert engine.find() is not None, "the engine is not this stack's alone"
     stacks.up(stack.home)

@@ -5,6 +5,7 @@ Each test goes on where the one before ended.
 
 import base64
 import json
+import re
 import subprocess
 import threading
 import time
@@ -136,8 +137,20 @@ def changes(deployment: Any, since: int) -> list[str]:
     return [
         entry["path"].partition("?")[0].rpartition("/")[2]
         for entry in entries
-        if entry["method"] not in ("GET", "HEAD") and "computeMetadata" not in entry["path"]
+        if entry["method"] not in ("GET", "HEAD")
+        and "computeMetadata" not in entry["path"]
+        and entry["agent"] != "CloudPubSub-Google"  # a tick, on its way to the function
     ]
+
+
+def passes(deployment: Any) -> float:
+    """How many passes the operator has ended well; no other deployment is there."""
+    url = f"http://127.0.0.1:{deployment.stack.home.known_port('operator')}/metrics"
+    metrics = httpx.get(url, trust_env=False).text
+    return sum(
+        float(count)
+        for count in re.findall(r'^budget_operator_passes_total{result="ok"} (.+)$', metrics, re.M)
+    )
 
 
 def journal_end(deployment: Any) -> int:
@@ -181,12 +194,16 @@ def test_going_back_to_the_old_spec_starts_nothing(updated: Any) -> None:
         assert "lastFailure" not in status
     assert set(words) == {"two"}
     assert updated.console().count("is to be served") == generations
-    since = journal_end(updated)
-    written = updated.document()["metadata"]["resourceVersion"]
+
+
+def test_an_object_that_is_touched_without_a_change_changes_nothing(updated: Any) -> None:
+    status, since = updated.wait(settled), journal_end(updated)
     updated.apply(spec(PREDICTOR.format(word="two")))
-    updated.stack.kubectl("annotate", "bd", "updated", "touched=yes", "--namespace=default")
-    updated.stack.kubectl("annotate", "bd", "updated", "touched-", "--namespace=default")
-    assert updated.status() == status, f"{written} was no change either"
+    for touch in ("touched=yes", "touched-"):  # the first pass seen may have begun before, the second has not
+        before = passes(updated)
+        updated.stack.kubectl("annotate", "bd", "updated", touch, "--namespace=default")
+        until(lambda: passes(updated) > before, 30, "the operator makes no pass over a touched object")  # noqa: B023
+    assert updated.status() == status
     assert changes(updated, since) == []
 
 

@@ -12,7 +12,7 @@ from dev import cluster, docker, engine, environment, process
 from dev.checks import run as run_checks
 from dev.docker import Docker
 from dev.errors import DevError
-from dev.paths import E2E, HOMES, MAIN, Home
+from dev.paths import E2E, HOMES, MAIN, Home, main_home
 from dev.progress import step, until
 
 
@@ -24,6 +24,15 @@ def home(tmp_path: Path) -> Home:
 def test_stacks_share_no_network_and_no_folder_of_state() -> None:
     assert len({home.subnet for home in HOMES}) == len({home.network for home in HOMES}) == len(HOMES)
     assert E2E.run != MAIN.run
+
+
+def test_a_second_checkout_on_an_engine_takes_another_network() -> None:
+    assert main_home({}) == MAIN or "BUDGETML_NETWORK" in os.environ
+    other = main_home({"BUDGETML_NETWORK": "budgetml-other:77"})
+    assert (other.root, other.network, other.gateway) == (MAIN.root, "budgetml-other", "10.202.77.1")
+    for wrong in ("budgetml", "budgetml:", "budgetml:x", ":50"):
+        with pytest.raises(DevError, match="BUDGETML_NETWORK"):
+            main_home({"BUDGETML_NETWORK": wrong})
 
 
 def test_a_port_is_remembered_until_somebody_else_takes_it(home: Home) -> None:

@@ -23,6 +23,7 @@ from localcloud.store import Json
 
 _log = logging.getLogger(__name__)
 _ACCEPTED = frozenset({102, 200, 201, 202, 204})
+USER_AGENT = "CloudPubSub-Google"  # what real pushes call themselves
 _AT_ONCE = 16
 _STOP_SECONDS = 5.0
 
@@ -54,7 +55,7 @@ class Deliverer:
         self._flying: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._http = httpx.Client(trust_env=False, follow_redirects=False)
+        self._http = httpx.Client(trust_env=False, follow_redirects=False, headers={"user-agent": USER_AGENT})
         broker.listeners.append(self._loop.poke)
 
     def start(self) -> None:
