@@ -13,7 +13,7 @@ from typing import Any
 from jose import jwk, jwt
 from passlib.hash import argon2
 
-from budget_server.errors import TooLarge, Unauthorized
+from budget_server.errors import BodyTooLarge, Unauthorized
 from budget_server.settings import MAX_PASSWORD_BYTES, Settings
 
 ALGORITHM = "HS256"
@@ -45,7 +45,7 @@ class Auth:
     def login(self, username: str, password: str) -> dict[str, Any]:
         """The answer of /token; slow on purpose, so call it in `thread`."""
         if len(password.encode("utf-8", "replace")) > MAX_PASSWORD_BYTES:
-            raise TooLarge(f"No password here is longer than {MAX_PASSWORD_BYTES} bytes.")
+            raise BodyTooLarge(f"No password here is longer than {MAX_PASSWORD_BYTES} bytes.")
         # Both are always compared, so that time does not tell which was wrong.
         right_name = hmac.compare_digest(_bytes(username), _bytes(self._username))
         right_password = _verified(password, self._password_hash)

@@ -30,45 +30,106 @@ class LoadFailed(BudgetServerError):
 
 
 class CallerError(BudgetServerError):
-    """An answer other than success, with its status and headers."""
+    """An answer other than success: its status, a stable code for programs, a text for people."""
 
     status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
-    headers: ClassVar[Mapping[str, str]] = {}
+    code: ClassVar[str] = "BadRequest"
+    default_headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers: Mapping[str, str] = {**self.default_headers, **(headers or {})}
+
+    @property
+    def content(self) -> dict[str, str]:
+        """The body of the answer."""
+        return {"code": self.code, "detail": self.detail}
 
 
 class Unauthorized(CallerError):
     """No login, a wrong one, or a token that is not (or no longer) ours."""
 
     status = HTTPStatus.UNAUTHORIZED
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    code = "Unauthorized"
+    default_headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
-class TooLarge(CallerError):
-    """The login form is larger than any real one."""
+class BodyTooLarge(CallerError):
+    """The body is larger than this server takes."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "BodyTooLarge"
 
 
 class InvalidBody(CallerError):
     """The body is not what the route takes."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "InvalidBody"
 
 
 class NotReady(CallerError):
     """The model is still loading, or failed to."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+    code = "NotReady"
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
 class PredictFailed(CallerError):
     """The user's predict raised."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "PredictFailed"
 
 
 class NotEncodable(CallerError):
     """predict returned something that JSON cannot hold; the message names where and which type."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "NotEncodable"
+
+
+class TooManyRequests(CallerError):
+    """More than this server does at a time, or more failed logins than one client may have."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "TooManyRequests"
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class RequestTimeout(CallerError):
+    """The body comes too slowly."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    code = "RequestTimeout"
+    default_headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+
+
+class InvalidImage(CallerError):
+    """The upload is no image, a broken one, or one that is too large to decode."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "InvalidImage"
+
+
+class NotFound(CallerError):
+    """No such route, or no such model."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "NotFound"
+
+
+class MethodNotAllowed(CallerError):
+    """The route takes other methods."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    code = "MethodNotAllowed"
+
+
+class ClientGone(CallerError):
+    """The caller hung up before its turn came; nobody reads this answer."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "ClientGone"

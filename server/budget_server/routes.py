@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import OAuth2PasswordBearer
 
 from budget_server.auth import Auth
-from budget_server.errors import CallerError, TooLarge, Unauthorized
+from budget_server.errors import CallerError, BodyTooLarge, Unauthorized
 from budget_server.inputs import dict_payload, image_upload, predict_request
 from budget_server.predictor import PredictorHost
 from budget_server.settings import Settings
@@ -167,5 +167,5 @@ async def _bounded_body(request: Request) -> bytes:
         if received > MAX_DISCARDED_BYTES:
             break
     if received > MAX_LOGIN_BYTES:
-        raise TooLarge(f"A login form has at most {MAX_LOGIN_BYTES} bytes.")
+        raise BodyTooLarge(f"A login form has at most {MAX_LOGIN_BYTES} bytes.")
     return bytes(body)
