@@ -10,7 +10,16 @@ import pytest
 
 from budget_operator.cluster.kube import Kube, KubeLease, connect
 from budget_operator.core import api
-from budget_operator.core.errors import AlreadyExists, NotFound, PermissionDenied, PreconditionFailed
+from budget_operator.core.errors import (
+    AlreadyExists,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    ResourceNotReady,
+)
+
+NO_OWNER = '[{"op": "remove", "path": "/metadata/ownerReferences"}]'
+HELD = '{"metadata": {"finalizers": ["tests.budgetml.dev/held"]}}'
 
 
 @pytest.fixture
@@ -86,6 +95,27 @@ def test_a_secret_is_made_once_and_belongs_to_its_deployment(kube: Kube, documen
     assert first == second == {"password": b"one"}
     made = json.loads(rbac.kubectl("get", "secret", name, "-o", "json").stdout)
     assert made["metadata"]["ownerReferences"][0]["uid"] == document["metadata"]["uid"]
+
+
+def test_a_secret_of_a_predecessor_is_not_taken_over(kube: Kube, document: Any, rbac: Any) -> None:
+    name = f"{document['metadata']['name']}-login"
+    kube.ensure_secret("default", name, {"password": b"one"}, document)
+    metadata = {**document["metadata"], "uid": "6f3c8d1e-0000-4000-8000-000000000001"}
+    with pytest.raises(ResourceNotReady, match=f"Secret default/{name}"):
+        kube.ensure_secret("default", name, {"password": b"two"}, {**document, "metadata": metadata})
+    rbac.kubectl("patch", "secret", name, "--type=json", "-p", NO_OWNER)
+    held = kube.ensure_secret("default", name, {"password": b"two"}, {**document, "metadata": metadata})
+    assert held == {"password": b"one"}, "orphaned on purpose, so it stays"
+
+
+def test_a_secret_that_is_being_deleted_is_not_taken_over(kube: Kube, document: Any, rbac: Any) -> None:
+    name = f"{document['metadata']['name']}-login"
+    kube.ensure_secret("default", name, {"password": b"one"}, document)
+    rbac.kubectl("patch", "secret", name, "--type=merge", "-p", HELD)
+    rbac.kubectl("delete", "secret", name, "--wait=false")
+    with pytest.raises(ResourceNotReady, match="until it is gone"):
+        kube.ensure_secret("default", name, {"password": b"two"}, document)
+    rbac.kubectl("patch", "secret", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
 def test_secrets_are_deleted_in_the_system_namespace_only(kube: Kube, document: Any) -> None:

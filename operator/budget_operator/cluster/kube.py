@@ -107,6 +107,17 @@ def owner_reference(document: Document) -> dict[str, Any]:
     }
 
 
+def _is_going(dependent: client.V1ObjectMeta, document: Document) -> bool:
+    """Whether it is being deleted, or will be: it was made for a predecessor of the document."""
+    owners = {
+        reference.uid
+        for reference in dependent.owner_references or ()
+        if reference.kind == api.KIND and reference.api_version.startswith(f"{api.GROUP}/")
+    }
+    foreign = bool(owners) and document["metadata"]["uid"] not in owners
+    return foreign or dependent.deletion_timestamp is not None
+
+
 class Kube:
     """One shared client; safe to use from all workers."""
 
@@ -161,13 +172,12 @@ class Kube:
         return patched
 
     def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        found = _look_up(
-            f"get secret {namespace}/{name}",
-            self._core.read_namespaced_secret,
-            namespace=namespace,
-            name=name,
-        )
+        found = self._secret(namespace, name)
         return None if found is None else _decoded(found.data)
+
+    def _secret(self, namespace: str, name: str) -> Any | None:
+        what = f"get secret {namespace}/{name}"
+        return _look_up(what, self._core.read_namespaced_secret, namespace=namespace, name=name)
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         found = _look_up(
@@ -184,9 +194,14 @@ class Kube:
     def ensure_secret(
         self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
     ) -> Mapping[str, bytes]:
-        present = self.secret(namespace, name)
+        present = self._secret(namespace, name)
         if present is not None:
-            return present
+            if owner is not None and _is_going(present.metadata, owner):
+                raise errors.ResourceNotReady(
+                    f"Secret {namespace}/{name} belongs to a deployment that was deleted: waits until it is "
+                    f"gone with it"
+                )
+            return _decoded(present.data)
         metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/managed-by": COMPONENT}}
         if owner is not None:
             metadata["ownerReferences"] = [owner_reference(owner)]

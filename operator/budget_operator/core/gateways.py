@@ -206,7 +206,11 @@ class Kubernetes(Protocol):
     def ensure_secret(
         self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
     ) -> Mapping[str, bytes]:
-        """Create the Secret if it is absent (with an ownerReference to `owner`); what it holds afterwards."""
+        """Create the Secret if it is absent (with an ownerReference to `owner`); what it holds afterwards.
+
+        Raises:
+            ResourceNotReady: it goes with a predecessor of `owner` that had the same name.
+        """
 
     def delete_secret(self, namespace: str, name: str) -> None:
         """Delete the Secret. One that is gone is a success."""

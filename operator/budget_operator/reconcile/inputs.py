@@ -31,6 +31,7 @@ def read_source(kube: Kubernetes, document: Document, spec: Spec) -> Source:
     Raises:
         ReferenceMissing: a ConfigMap, Secret or key is not there.
         InvalidSpec: something is there but cannot work.
+        ResourceNotReady: the login Secret of a predecessor is still there.
     """
     namespace = document["metadata"]["namespace"]
     requirements = requirement_lines(spec.requirements)
@@ -123,9 +124,7 @@ def _login(kube: Kubernetes, document: Document, spec: Spec) -> Login:
     namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
     secret = login_secret(name, spec)
     if spec.auth.secret_name is None:
-        found: Mapping[str, bytes] | None = kube.secret(namespace, secret) or kube.ensure_secret(
-            namespace, secret, _new_login(), document
-        )
+        found: Mapping[str, bytes] | None = kube.ensure_secret(namespace, secret, _new_login(), document)
     else:
         found = kube.secret(namespace, secret)
     if found is None:

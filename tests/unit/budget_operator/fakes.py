@@ -123,6 +123,7 @@ class FakeKube:
     journal: Journal
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    secret_owners: dict[tuple[str, str], str] = field(default_factory=dict)  # uids
     config_maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
     status_writes: int = 0
@@ -229,10 +230,24 @@ class FakeKube:
     def ensure_secret(
         self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
     ) -> Mapping[str, bytes]:
-        held: Mapping[str, bytes] = self.journal.mutate(
-            f"ensure_secret {name}", lambda: self.secrets.setdefault((namespace, name), dict(data))
-        )
-        return held
+        def effect() -> None:
+            self.secrets[namespace, name] = dict(data)
+            if owner is not None:
+                self.secret_owners[namespace, name] = owner["metadata"]["uid"]
+
+        if (namespace, name) not in self.secrets:
+            self.journal.mutate(f"ensure_secret {name}", effect)
+        uid = self.secret_owners.get((namespace, name))
+        if owner is not None and uid not in (None, owner["metadata"]["uid"]):
+            raise ResourceNotReady(f"Secret {name} belongs to a deployment that was deleted")
+        return self.secrets[namespace, name]
+
+    def collect_garbage(self) -> None:
+        """As Kubernetes does it: some time after an object its dependents go."""
+        live = {found["metadata"]["uid"] for found in self.objects.values()}
+        for key in [key for key, uid in self.secret_owners.items() if uid not in live]:
+            self.secrets.pop(key, None)
+            del self.secret_owners[key]
 
     def delete_secret(self, namespace: str, name: str) -> None:
         self.journal.mutate(f"delete_secret {name}", lambda: self.secrets.pop((namespace, name), None))

@@ -26,6 +26,11 @@ def test_a_login_is_made_once(world: World) -> None:
     assert read(world).login == first
 
 
+def test_a_login_under_the_same_name_that_nobody_owns_is_taken(world: World) -> None:
+    world.kube.secrets["default", "iris-login"] = LOGIN
+    assert read(world).login.password == "p"
+
+
 def test_the_users_secret_is_taken_as_it_is(world: World) -> None:
     world.kube.secrets["default", "auth"] = {**LOGIN, "password": "p£ss\n".encode()}
     assert read(world, auth={"secretName": "auth"}).login.password == "p£ss\n"

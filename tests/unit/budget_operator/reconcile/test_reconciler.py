@@ -388,6 +388,7 @@ def test_preemptions_of_a_predecessor_are_not_counted(world: World) -> None:
     world.kube.delete("iris")
     world.drive(lambda: world.is_gone("iris"), "iris")
     world.clock.advance(10)
+    world.kube.collect_garbage()
     world.up()
     assert world.kube.status("iris")["preemptions"]["count"] == 0
 

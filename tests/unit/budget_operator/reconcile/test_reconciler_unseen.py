@@ -89,6 +89,25 @@ def test_a_pass_that_could_not_see_is_no_success(world: World, monkeypatch: pyte
     assert (passed.ok, passed.after) == (False, 60.0)
 
 
+def test_the_login_of_a_deleted_predecessor_is_not_taken_over(world: World) -> None:
+    """Kubernetes deletes it some time after its deployment: nobody could log in any more."""
+    world.up()
+    old = dict(world.kube.secrets["default", "iris-login"])
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    world.kube.apply("iris")
+    drive_for(world, 60)
+    assert world.kube.condition("iris", "Ready")[:2] == ("False", "ResourceNotReady")
+    assert "iris-login" in world.kube.condition("iris", "Reconciling")[2]
+    assert world.kube.condition("iris", "Stalled")[0] == "False"
+    assert world.cloud.empty
+    world.kube.collect_garbage()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=120)
+    assert world.kube.secrets["default", "iris-login"] != old
+    world.kube.collect_garbage()
+    assert ("default", "iris-login") in world.kube.secrets
+
+
 # --- a VM that the keep-alive would not start ---
 
 
