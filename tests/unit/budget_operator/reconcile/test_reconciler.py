@@ -934,10 +934,27 @@ def test_a_restored_backup_adopts_what_is_there(world: World) -> None:
     calls = len(world.journal.calls)
     old = world.kube.objects.pop(("default", "iris"))
     world.kube.apply("iris", old["spec"])
+    world.kube.secret_owners.clear()
     world.start_operator()
     world.drive(lambda: world.is_ready("iris"), "iris")
     again = [call for call in world.journal.calls[calls:] if call.startswith((*CREATES, "set_", "start"))]
     assert again == []
+
+
+def test_a_backup_whose_login_is_collected_serves_on_with_a_new_one(world: World) -> None:
+    """Kubernetes deletes what was restored with the uid of an owner that is no more."""
+    world.up()
+    (before,) = world.cloud.vms.values()
+    old = world.kube.objects.pop(("default", "iris"))
+    world.kube.apply("iris", old["spec"])
+    world.start_operator()
+    for _ in range(10):
+        world.clock.advance(world.pass_("iris") or 0)
+    world.kube.collect_garbage()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    (after,) = world.cloud.vms.values()
+    assert (after.id, after.status) == (before.id, before.status)
+    assert not [call for call in world.journal.calls if call.startswith(("stop_", "start_", "delete_inst"))]
 
 
 def test_a_lost_key_is_adopted_from_the_vm(world: World) -> None:
