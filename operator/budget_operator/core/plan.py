@@ -26,6 +26,7 @@ from budget_operator.core.observed import Function, Instance, InstanceStatus
 from budget_operator.core.steps import (
     ANOTHER_ROOM,
     CHANGE,
+    OBJECTS_AT_ONCE,
     OPERATION,
     Check,
     Plan,
@@ -88,7 +89,8 @@ def check_old_revisions(now: Situation) -> Step | None:
     wanted = {blob.name for blob in _wanted(now).artifact.blobs}
     prefix = objects_prefix(now.owner.cloud_name)
     old = sorted(name for name in now.seen.objects if name.startswith(prefix) and name not in wanted)
-    return Step(tuple(actions.DeleteObject(name) for name in old), proceed=True) if old else None
+    found = tuple(actions.DeleteObject(name) for name in old[:OBJECTS_AT_ONCE])
+    return Step(found, proceed=True) if found else None
 
 
 # --- what starts the VM while the operator is away ---

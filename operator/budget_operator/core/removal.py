@@ -14,7 +14,7 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Address, Instance, Inventory
-from budget_operator.core.steps import CHANGE, OPERATION, SOON, Plan, Step, Unseen, look
+from budget_operator.core.steps import CHANGE, OBJECTS_AT_ONCE, OPERATION, SOON, Plan, Step, Unseen, look
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,18 @@ def check_bucket(now: Remains) -> Step | None:
     look(now.inventory, "bucket")
     if not now.last or now.instances or not _bucket_is_ours(now):
         return None
-    if all(name.startswith((CODE_PREFIX, FUNCTION_PREFIX)) for name in now.objects):
+    few = len(now.objects) <= OBJECTS_AT_ONCE  # the bucket is emptied in the same call
+    if few and all(name.startswith((CODE_PREFIX, FUNCTION_PREFIX)) for name in now.objects):
         return Step((actions.DeleteBucket(),), Reason.DELETING, "the bucket is being deleted")
     return _delete_objects(now.objects, CODE_PREFIX, FUNCTION_PREFIX)
 
 
 def _delete_objects(names: Iterable[str], *prefixes: str) -> Step | None:
-    ours = tuple(actions.DeleteObject(name) for name in names if name.startswith(prefixes))
-    return Step(ours, Reason.DELETING, "objects in the bucket are being deleted", SOON) if ours else None
+    ours = [actions.DeleteObject(name) for name in names if name.startswith(prefixes)]
+    if not ours:
+        return None
+    message = f"{len(ours)} objects in the bucket are being deleted"
+    return Step(tuple(ours[:OBJECTS_AT_ONCE]), Reason.DELETING, message, SOON)
 
 
 def _bucket_is_ours(now: Remains) -> bool:

@@ -21,6 +21,8 @@ OPERATION = 2.0
 CHANGE = 5.0
 ANOTHER_ROOM = 30.0
 
+OBJECTS_AT_ONCE = 20  # that one pass deletes: each is a call, and others wait for their turn
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -123,6 +125,14 @@ def look(inventory: Inventory, word: str) -> None:
     """Raise `Unseen` if this part of the inventory did not answer."""
     if word in inventory.unknown or word in inventory.problems:
         raise Unseen(inventory.problems.get(word, Unavailable(f"the {word} could not be looked at")))
+
+
+@dataclass(frozen=True)
+class Passed:
+    """The end of a pass."""
+
+    after: float | None  # seconds until the next one; None if the deployment needs none
+    ok: bool = True  # it came to its end and saw the cloud and what the spec refers to
 
 
 @dataclass

@@ -4,6 +4,6 @@
 `core.gateways`; what it decides is in `core`, which is pure.
 """
 
-from budget_operator.reconcile.reconciler import Passed, Reconciler
+from budget_operator.reconcile.reconciler import Reconciler
 
-__all__ = ["Passed", "Reconciler"]
+__all__ = ["Reconciler"]

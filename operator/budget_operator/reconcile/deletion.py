@@ -1,9 +1,11 @@
 """One pass over a deployment that is being deleted: the finalizer goes when a fresh picture shows nothing.
 
-What is still to be removed is decided by `removal`.
+What is still to be removed is decided by `removal`. What all deployments share goes with the last of them:
+only while that is found out and acted on nobody else may come to the same conclusion, or use it.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 from budget_operator.core import removal
@@ -17,7 +19,7 @@ from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Instance, Inventory, OperationRef
 from budget_operator.core.settings import Settings
-from budget_operator.core.steps import CHANGE, OPERATION, SOON, Outcome, Plan
+from budget_operator.core.steps import CHANGE, OPERATION, SOON, Outcome, Passed, Plan
 from budget_operator.reconcile import observe
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.inputs import key_secret
@@ -40,8 +42,8 @@ class Deletion:
         self._memory = memory
         self._problems: dict[Room, BudgetError] = {}
 
-    def run(self, document: Document, sharing: AbstractContextManager[object]) -> float | None:
-        """The pass; seconds until the next one, or None once nothing is left."""
+    def run(self, document: Document, sharing: AbstractContextManager[object]) -> Passed:
+        """The pass; it needs no other one once nothing is left."""
         self._memory.new_generation(int(document["metadata"].get("generation", 1)))
         execution = Execution(self._means, self._memory, _never)
         execution.poll()
@@ -52,15 +54,23 @@ class Deletion:
             blind = Plan((), dict.fromkeys(Room, error), frozenset(Room))
             return self._tell(document, execution.run(blind, intent))
         intent, pending, extra = self._intent(intent, inventory)
-        # Nobody else may come to the same conclusion about what is shared, or use it, until this is done.
-        with sharing:
-            remains = self._remains(inventory, pending, extra)
+        last = self._is_last()
+        remains = self._remains(inventory, pending, extra, last=last)
+        with sharing if last else nullcontext():
+            if last and not self._is_last():
+                remains = replace(remains, last=False)
             outcome = execution.run(removal.plan(remains), intent)
-            if not (outcome.open or outcome.problems or self._memory.operations or outcome.acted):
-                self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))
-                self._kube.remove_finalizer(document)
-                return None
-        return self._tell(document, outcome)
+        if outcome.open or outcome.problems or self._memory.operations or outcome.acted:
+            return self._tell(document, outcome)
+        with sharing:  # of two that take each other for the next one, the second is the last
+            if not last and self._is_last():
+                return Passed(SOON)
+            self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))
+            self._kube.remove_finalizer(document)
+        return Passed(None)
+
+    def _is_last(self) -> bool:
+        return not any(self._needs_shared(other) for other in self._kube.all_deployments())
 
     def _intent(
         self, intent: Intent | None, inventory: Inventory
@@ -89,8 +99,9 @@ class Deletion:
         self._memory.unresolved_since = self._memory.unresolved_since or now
         return now - self._memory.unresolved_since >= UNRESOLVED_GRACE
 
-    def _remains(self, inventory: Inventory, pending: str, extra: tuple[Instance, ...]) -> removal.Remains:
-        last = not any(self._needs_shared(other) for other in self._kube.all_deployments())
+    def _remains(
+        self, inventory: Inventory, pending: str, extra: tuple[Instance, ...], *, last: bool
+    ) -> removal.Remains:
         return removal.Remains(
             owner=self._owner,
             shared=self._shared,
@@ -121,7 +132,7 @@ class Deletion:
             self._problems[Room.ARTIFACT] = error
             return ()
 
-    def _tell(self, document: Document, outcome: Outcome) -> float:
+    def _tell(self, document: Document, outcome: Outcome) -> Passed:
         before, now = statuses.read(document), self._means.wall()
         after = statuses.deleting(before, int(document["metadata"].get("generation", 1)), outcome, now)
         patch = statuses.merge_patch(document.get("status") or {}, statuses.dump(after))
@@ -133,7 +144,7 @@ class Deletion:
             outcome.again(OPERATION)
         if outcome.acted:
             outcome.again(SOON)
-        return CHANGE if outcome.after is None else outcome.after
+        return Passed(CHANGE if outcome.after is None else outcome.after, ok=not outcome.unseen)
 
 
 def _never(intent: Intent) -> None:

@@ -37,7 +37,7 @@ from budget_operator.core.memory import Memory, pause_after
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Instance, Inventory
 from budget_operator.core.settings import Settings
-from budget_operator.core.steps import Observation, Outcome, Plan, Situation
+from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
 from budget_operator.reconcile import inputs, observe
 from budget_operator.reconcile.deletion import Deletion
 from budget_operator.reconcile.execution import Execution, Means
@@ -60,14 +60,6 @@ def load_parts(settings: Settings) -> Parts:
         shutdown_script=(BOOT / "shutdown.sh").read_text(),
         function_files={name: (source / name).read_bytes() for name in names},
     )
-
-
-@dataclass(frozen=True)
-class Passed:
-    """The end of a pass."""
-
-    after: float | None  # seconds until the next one; None if the deployment needs none
-    ok: bool = True  # it came to its end and saw the cloud and what the spec refers to
 
 
 class Reconciler:
@@ -116,7 +108,7 @@ class Reconciler:
             if not marked:
                 return Passed(None)
             deletion = Deletion(self.kube, self.means, self.settings, owner, memory)
-            return Passed(deletion.run(document, self.sharing))
+            return deletion.run(document, self.sharing)
         if not marked:
             document = self.kube.add_finalizer(document)
         return Pass(self, document, owner, memory).run()

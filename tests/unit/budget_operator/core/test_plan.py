@@ -25,7 +25,7 @@ from budget_operator.core.observed import (
     OperationState,
 )
 from budget_operator.core.plan import needed_region, plan
-from budget_operator.core.steps import Plan, Situation, Step
+from budget_operator.core.steps import OBJECTS_AT_ONCE, Plan, Situation, Step
 from tests.unit.budget_operator.core.conftest import OWNER, SHARED, Scene, make_desired
 
 LATER = datetime(2026, 11, 24, 13, tzinfo=UTC)
@@ -87,6 +87,9 @@ def test_old_revisions_go_once_the_new_one_serves(scene: Scene) -> None:
     assert step.actions == (actions.DeleteObject(old),)
     assert not step.reason, "the condition stays True"
     assert steps(scene.situation(objects=held, settled=False), Room.ARTIFACT) == []
+    many = {f"code/{OWNER.cloud_name}/{number:012}/bundle.zip" for number in range(100)}
+    step = only(scene.situation(objects=held | many), Room.ARTIFACT)
+    assert len(step.actions) == OBJECTS_AT_ONCE, "others wait for their turn"
 
 
 # --- keep-alive ---

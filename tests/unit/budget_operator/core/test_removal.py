@@ -10,6 +10,7 @@ from budget_operator.core.actions import Action, Room
 from budget_operator.core.errors import Unavailable
 from budget_operator.core.observed import Bucket, Inventory
 from budget_operator.core.removal import Remains, plan
+from budget_operator.core.steps import OBJECTS_AT_ONCE
 from tests.unit.budget_operator.core.conftest import NOW, OWNER, SHARED, Scene
 
 NOTHING = Inventory(taken_at=NOW)
@@ -68,6 +69,22 @@ def test_the_last_one_empties_the_bucket(scene: Scene) -> None:
     assert done(remains(scene, last=True, objects=("function/f.zip",)), Room.ARTIFACT) == [
         actions.DeleteBucket()
     ]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_one_pass_deletes_a_few_objects_only(scene: Scene, last: bool) -> None:
+    objects = tuple(f"code/{OWNER.cloud_name}/{number:012}/bundle.zip" for number in range(100))
+    found = plan(remains(scene, objects=objects, last=last))
+    ((_, step),) = [pair for pair in found.steps if pair[0] is Room.ARTIFACT]
+    assert step.actions == tuple(actions.DeleteObject(name) for name in objects[:OBJECTS_AT_ONCE])
+    assert step.message.startswith("100 objects")
+
+
+def test_a_full_bucket_is_emptied_before_it_goes(scene: Scene) -> None:
+    """Deleting it empties it in one call, which must not last."""
+    old = tuple(f"function/{number}.zip" for number in range(OBJECTS_AT_ONCE + 1))
+    found = done(remains(scene, last=True, objects=old), Room.ARTIFACT)
+    assert found == [actions.DeleteObject(name) for name in old[:OBJECTS_AT_ONCE]]
 
 
 def test_a_bucket_with_things_of_others_stays(scene: Scene) -> None:

@@ -3,7 +3,8 @@
 import functools
 import itertools
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import pytest
 
 from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
+from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
 from budget_operator.core.observed import Bucket, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
@@ -1036,6 +1038,72 @@ def test_the_last_of_several_deletions_removes_what_is_shared(world: World) -> N
         world.kube.delete(name)
     world.drive(lambda: world.is_gone(*names), *names)
     assert world.cloud.empty
+
+
+@dataclass
+class Sharing:
+    """Stands in for the reconciler's lock; `entered` happens just before it is had."""
+
+    held: bool = False
+    entered: Callable[[], object] = lambda: None
+
+    def __enter__(self) -> None:
+        self.entered()
+        self.held = True
+
+    def __exit__(self, *error: object) -> None:
+        self.held = False
+
+
+def shared_by(world: World, monkeypatch: pytest.MonkeyPatch) -> Sharing:
+    sharing = Sharing()
+    monkeypatch.setattr(world.reconciler, "sharing", sharing)
+    return sharing
+
+
+def test_a_deletion_holds_up_nobody_who_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.up("iris")
+    world.up("rose")
+    prefix = objects_prefix(world.owner("iris").cloud_name)
+    world.cloud.blobs |= {f"{prefix}{number:012}/bundle.zip": b"" for number in range(50)}
+    sharing, held, free = shared_by(world, monkeypatch), set[str](), set[str]()
+    calls = world.journal.calls
+    world.journal.check = lambda: (held if sharing.held else free).add(calls[-1].split()[0])
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert held == {"delete_secret", "remove_finalizer"}
+    assert free == {"delete_instance", "release_address", "delete_object", "patch_status"}
+
+
+def test_of_two_that_go_at_once_one_takes_what_is_shared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes the other for the one that stays, until it has the lock."""
+    world.up("iris")
+    world.up("rose")
+    world.kube.delete("iris")
+    world.kube.delete("rose")
+    sharing = shared_by(world, monkeypatch)
+
+    def other() -> None:
+        sharing.entered = lambda: None
+        world.drive(lambda: world.is_gone("rose"), "rose")
+
+    sharing.entered = other
+    world.drive(lambda: world.is_gone("iris", "rose"), "iris")
+    assert world.cloud.empty
+
+
+def test_what_is_applied_meanwhile_keeps_what_is_shared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.up("iris")
+    world.kube.delete("iris")
+    sharing = shared_by(world, monkeypatch)
+    sharing.entered = lambda: world.kube.apply("rose")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert None not in (world.cloud.the_job, world.cloud.the_topic, world.cloud.the_function)
+    assert None not in (world.cloud.the_bucket, world.cloud.the_firewall)
 
 
 def test_deletion_waits_for_what_cannot_be_seen(world: World) -> None:

@@ -83,6 +83,8 @@ def test_a_pass_that_could_not_see_is_no_success(world: World, monkeypatch: pyte
     world.cloud.down["all"] = errors.Unavailable("no network")
     world.clock.advance(60)
     assert not world.reconciler.reconcile("default", "iris").ok
+    world.kube.delete("iris")
+    assert not world.reconciler.reconcile("default", "iris").ok, "a deletion cannot see either"
     world.cloud.down.clear()
     monkeypatch.setattr(world.kube, "deployment", lambda *where: (_ for _ in ()).throw(DENIED))
     passed = world.reconciler.reconcile("default", "iris")
