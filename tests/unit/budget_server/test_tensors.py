@@ -74,7 +74,7 @@ DAY = datetime.date(2026, 5, 4)
         (np.array(["a", b"b"], object), "BYTES", (2,), ["a", "b"]),
         (np.array(["2026-05-04"], "datetime64[D]"), "BYTES", (1,), ["2026-05-04T00:00:00"]),
         (np.array([np.nan, np.inf, 1], "float32"), "FP32", (3,), [None, None, 1.0]),
-        (np.ma.array([1, 2], mask=[False, True]), "FP64", (2,), [1.0, None]),  # type: ignore[no-untyped-call]
+        (np.ma.array([1, 2], mask=[False, True]), "FP64", (2,), [1.0, None]),
         (np.array([1.5], np.longdouble), "FP64", (1,), [1.5]),
     ],
 )
