@@ -249,6 +249,39 @@ def test_a_start_while_stopping_is_not_ready(cloud: Any, run: Any, spot_body: An
     assert "error" not in cloud.compute("POST", f"{OPERATIONS}/{stopping['name']}/wait").json()
 
 
+def test_a_vm_is_suspended_and_resumed(cloud: Any, run: Any, status: Any, spot_body: Any) -> None:
+    run("POST", INSTANCES, spot_body())
+    booted = cloud.vms.serial_output("vm1").count("booted")
+    assert "error" not in run("POST", f"{INSTANCES}/vm1/suspend")
+    assert status() == "SUSPENDED"
+    assert cloud.vms.state("vm1") == "suspended"
+    for verb in ("suspend", "reset"):
+        refused = run("POST", f"{INSTANCES}/vm1/{verb}")
+        assert refused["error"]["errors"][0]["code"] == "RESOURCE_NOT_READY"
+    assert "error" not in run("POST", f"{INSTANCES}/vm1/resume")
+    assert (status(), cloud.vms.state("vm1")) == ("RUNNING", "running")
+    assert cloud.vms.serial_output("vm1").count("booted") == booted, "it goes on where it was"
+    run("POST", f"{INSTANCES}/vm1/suspend")
+    assert "error" not in run("DELETE", f"{INSTANCES}/vm1")
+    assert status() == "GONE"
+
+
+def test_a_resumption_overtaken_by_a_deletion_is_reported(
+    cloud: Any, run: Any, status: Any, spot_body: Any, monkeypatch: Any
+) -> None:
+    run("POST", INSTANCES, spot_body())
+    run("POST", f"{INSTANCES}/vm1/suspend")
+    may_resume = threading.Event()
+    monkeypatch.setattr(cloud.context.vms, "resume", lambda name: may_resume.wait(10))
+    resumed = cloud.compute("POST", f"{INSTANCES}/vm1/resume").json()
+    deleted = cloud.compute("DELETE", f"{INSTANCES}/vm1").json()
+    may_resume.set()
+    assert "error" not in cloud.compute("POST", f"{OPERATIONS}/{deleted['name']}/wait").json()
+    first = cloud.compute("GET", f"{OPERATIONS}/{resumed['name']}").json()
+    assert first["error"]["errors"][0]["code"] == "UNSUPPORTED_OPERATION"
+    assert status() == "GONE"
+
+
 def test_a_boot_overtaken_by_a_deletion_is_reported(
     cloud: Any, status: Any, spot_body: Any, monkeypatch: Any
 ) -> None:

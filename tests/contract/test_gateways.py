@@ -165,6 +165,28 @@ def test_stop_start_and_a_change_of_type(
     assert (found.status, found.machine_type) == (InstanceStatus.RUNNING, "e2-small")
 
 
+def test_a_suspended_vm_is_resumed(
+    cloud: Any, compute: ComputeGateway, vm: str, done: Callable[..., Any], wait_until: Callable[..., Any]
+) -> None:
+    def is_suspended() -> bool:
+        found = compute.instance(ZONE, vm)
+        return found is not None and found.status is InstanceStatus.SUSPENDED
+
+    assert cloud.compute("POST", f"zones/{ZONE}/instances/{vm}/suspend").is_success
+    wait_until(is_suspended, "the VM to be suspended")
+    cloud.control("POST", "/stock-outs", {"zone": ZONE})
+    failed = done(compute.resume_instance(ZONE, vm, request_id()))
+    assert isinstance(failed, errors.CapacityExhausted)
+    wait_until(is_suspended, "the VM to be suspended still")
+    cloud.control("DELETE", "/stock-outs", {"zone": ZONE})
+    assert done(compute.resume_instance(ZONE, vm, request_id())) is None
+    found = compute.instance(ZONE, vm)
+    assert found is not None
+    assert found.status is InstanceStatus.RUNNING
+    refused = done(compute.resume_instance(ZONE, vm, request_id()))
+    assert isinstance(refused, errors.ResourceNotReady)
+
+
 def test_a_stock_out(cloud: Any, compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:
     done(compute.stop_instance(ZONE, vm, request_id()))
     cloud.control("POST", "/stock-outs", {"zone": ZONE})

@@ -212,3 +212,11 @@ def test_a_vm_going_down_is_waited_for(cloud: Any, function: Function, make: Any
     wait_until(lambda: status(cloud, "due") == "RUNNING", "the VM to run again")
     stops = cloud.compute("GET", f"zones/{ZONE}/operations", filter='operationType="start"').json()
     assert len(stops["items"]) == 1
+
+
+def test_a_suspended_vm_is_resumed(cloud: Any, function: Function, make: Any, wait_until: Any) -> None:
+    make("due", stopped=False)
+    assert cloud.compute("POST", f"zones/{ZONE}/instances/due/suspend").is_success
+    wait_until(lambda: status(cloud, "due") == "SUSPENDED", "the VM to be suspended")
+    assert function.tick() == 200
+    wait_until(lambda: status(cloud, "due") == "RUNNING", "the VM to go on")

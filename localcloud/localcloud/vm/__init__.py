@@ -16,6 +16,7 @@ class VmState(StrEnum):
 
     RUNNING = "running"
     STOPPED = "stopped"
+    SUSPENDED = "suspended"
     ABSENT = "absent"
 
 
@@ -53,6 +54,12 @@ class VmBackend(Protocol):
 
     def stop(self, name: str, timeout_s: float) -> None:
         """Soft-off, power off after `timeout_s`. Returns once it is off. Stopped or absent: no effect."""
+
+    def suspend(self, name: str) -> None:
+        """Halt it with its memory kept; `stop`, `delete` and `resume` end that. Not running: no effect."""
+
+    def resume(self, name: str) -> None:
+        """Let it go on where it was. Not suspended: no effect."""
 
     def delete(self, name: str) -> None:
         """Remove the VM and its disk, running or not. Absent: no effect."""

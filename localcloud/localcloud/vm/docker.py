@@ -61,7 +61,20 @@ class DockerBackend:
         with _explained(f"VM {name} cannot be stopped"):
             container = self._find(name)
             if container is not None:
+                _unpause(container)  # a frozen guest hears no soft-off
                 container.stop(timeout=round(timeout_s))
+
+    def suspend(self, name: str) -> None:
+        with _explained(f"VM {name} cannot be suspended"):
+            container = self._find(name)
+            if container is not None and _state(container) is VmState.RUNNING:
+                container.pause()
+
+    def resume(self, name: str) -> None:
+        with _explained(f"VM {name} cannot be resumed"):
+            container = self._find(name)
+            if container is not None:
+                _unpause(container)
 
     def delete(self, name: str) -> None:
         with _explained(f"VM {name} cannot be deleted"):
@@ -72,9 +85,7 @@ class DockerBackend:
     def state(self, name: str) -> VmState:
         with _explained(f"VM {name} cannot be observed"):
             container = self._find(name)
-        if container is None:
-            return VmState.ABSENT
-        return VmState.RUNNING if container.attrs["State"]["Running"] else VmState.STOPPED
+        return VmState.ABSENT if container is None else _state(container)
 
     def serial_output(self, name: str) -> str:
         with _explained(f"The console of VM {name} cannot be read"):
@@ -145,6 +156,18 @@ class DockerBackend:
                 return
             self._docker().api.disconnect_container_from_network(container.id, self._network, force=True)
         network.connect(container, ipv4_address=ip)
+
+
+def _state(container: Container) -> VmState:
+    state = container.attrs["State"]
+    if not state["Running"]:
+        return VmState.STOPPED
+    return VmState.SUSPENDED if state.get("Paused") else VmState.RUNNING
+
+
+def _unpause(container: Container) -> None:
+    if _state(container) is VmState.SUSPENDED:
+        container.unpause()
 
 
 def _remove(container: Container) -> None:

@@ -33,8 +33,20 @@ class SimulatedBackend:
     def stop(self, name: str, timeout_s: float) -> None:
         with self._store.transaction():
             vm = self._store.get(_KIND, name)
-            if vm is not None and vm["state"] == VmState.RUNNING:
+            if vm is not None and vm["state"] != VmState.STOPPED:
                 self._become(name, vm, VmState.STOPPED, f"off within {timeout_s:g} s")
+
+    def suspend(self, name: str) -> None:
+        self._turn(name, VmState.RUNNING, VmState.SUSPENDED)
+
+    def resume(self, name: str) -> None:
+        self._turn(name, VmState.SUSPENDED, VmState.RUNNING)
+
+    def _turn(self, name: str, before: VmState, after: VmState) -> None:
+        with self._store.transaction():
+            vm = self._store.get(_KIND, name)
+            if vm is not None and vm["state"] == before:
+                self._become(name, vm, after, str(after))
 
     def delete(self, name: str) -> None:
         self._store.delete(_KIND, name)

@@ -215,6 +215,9 @@ class ComputeGateway:
     def start_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         return self._on_instance("start", self._instances.start_unary, zone, name, request_id)
 
+    def resume_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        return self._on_instance("resume", self._instances.resume_unary, zone, name, request_id)
+
     def stop_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         return self._on_instance("stop", self._instances.stop_unary, zone, name, request_id)
 

@@ -272,6 +272,14 @@ class StartInstance(InstanceAction):
 
 
 @dataclass(frozen=True)
+class ResumeInstance(StartInstance):
+    """Of one that is suspended, which cannot be started."""
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.resume_instance(self.zone, self.name, request_id)
+
+
+@dataclass(frozen=True)
 class StopInstance(InstanceAction):
     def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
         return cloud.compute.stop_instance(self.zone, self.name, request_id)

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     PROVISIONING = "Provisioning"  # firewall, address or VM are being made
     STARTING = "Starting"  # the VM is on its way up
     STOPPING = "Stopping"  # the VM is on its way down
+    RESUMING = "Resuming"  # somebody suspended the VM; it goes on where it was
     CHANGING_MACHINE_TYPE = "ChangingMachineType"  # the VM stops, changes its type and starts
     RECREATING = "Recreating"  # the VM is replaced because a field cannot be changed in place
     BOOTING = "Booting"  # the VM runs and has not said anything yet
@@ -103,6 +104,7 @@ IN_MOTION = frozenset(
         Reason.PROVISIONING,
         Reason.STARTING,
         Reason.STOPPING,
+        Reason.RESUMING,
         Reason.CHANGING_MACHINE_TYPE,
         Reason.RECREATING,
         Reason.BOOTING,

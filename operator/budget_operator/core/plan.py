@@ -272,7 +272,7 @@ def check_replaced(now: Situation) -> Step | None:
     if instance is None:
         return None
     moved = (
-        instance.status in OFF
+        instance.status in (*OFF, InstanceStatus.SUSPENDED)
         and instance.zone not in desired.zones
         and instance.zone in now.sold_out
         and any(zone not in now.sold_out for zone in desired.zones)
@@ -319,6 +319,23 @@ def check_labels(now: Situation) -> Step | None:
     return Step((actions.SetLabels(instance.zone, instance.name, changes),), after=OPERATION, proceed=True)
 
 
+def check_suspended(now: Situation) -> Step | None:
+    """A VM that is suspended can neither be stopped nor started: whatever is next, first it resumes."""
+    instance = now.seen.instance
+    if instance is None or instance.status is not InstanceStatus.SUSPENDED or not _is_kept(now, instance):
+        return None
+    resume = actions.ResumeInstance(
+        instance.zone, instance.name, instance.machine_type, instance.provisioning_model
+    )
+    message = f"{instance.name} in {instance.zone} is SUSPENDED and is being resumed"
+    return Step((resume,), Reason.RESUMING, message, OPERATION)
+
+
+def _is_kept(now: Situation, instance: Instance) -> bool:
+    """Whether it is brought back; without a spec that works, what stands on the VM itself decides."""
+    return now.desired is not None or instance.labels.get(LABEL_WANTED) in (WANTED_RUNNING, WANTED_CHANGING)
+
+
 def check_machine_type(now: Situation) -> Step | None:
     """Stop, change, start; the VM's label keeps the keep-alive from starting it in between."""
     desired, instance = _wanted(now), now.seen.instance
@@ -360,8 +377,7 @@ def check_started(now: Situation) -> Step | None:
         return None
     where = f"{instance.name} in {instance.zone} is {instance.status}"
     if instance.status in OFF:
-        wanted = instance.labels.get(LABEL_WANTED)
-        if now.desired is None and wanted not in (WANTED_RUNNING, WANTED_CHANGING):
+        if not _is_kept(now, instance):
             return None
         if now.rest > 0:
             message = f"{where}: it was preempted before it served and is started after a pause"
@@ -372,7 +388,8 @@ def check_started(now: Situation) -> Step | None:
         return Step((start,), Reason.STARTING, f"{where} and is being started", OPERATION)
     if instance.status in COMING_UP:
         return Step((), Reason.STARTING, where, OPERATION)
-    return Step((), Reason.STOPPING, where, CHANGE)
+    going = instance.status in GOING_DOWN
+    return Step((), Reason.STOPPING if going else Reason.INSTANCE_NOT_RUNNING, where, CHANGE)
 
 
 def check_made(now: Situation) -> Step | None:
@@ -436,6 +453,7 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_replaced),
     (Room.INSTANCE, check_metadata),
     (Room.INSTANCE, check_labels),
+    (Room.INSTANCE, check_suspended),
     (Room.INSTANCE, check_machine_type),
     (Room.INSTANCE, check_started),
     (Room.INSTANCE, check_visible),
@@ -449,6 +467,7 @@ KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_surplus),
     (Room.INSTANCE, check_insert),
     (Room.INSTANCE, check_wanted),
+    (Room.INSTANCE, check_suspended),
     (Room.INSTANCE, check_started),
     (Room.INSTANCE, check_visible),
 )

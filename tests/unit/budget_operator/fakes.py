@@ -550,9 +550,27 @@ class FakeCloud:
 
         return self._mutate(f"start_instance {zone} {name}", request_id, effect)
 
+    def resume_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm, scope = self._vm(zone, name), f"zones/{zone}"
+            if vm.status is not InstanceStatus.SUSPENDED:
+                raise ResourceNotReady(f"{name} is not suspended")
+            if zone in self.sold_out:
+                return self._begin(scope, request_id, error="ZONE_RESOURCE_POOL_EXHAUSTED")
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.PROVISIONING)
+            return self._begin(scope, request_id, lambda: self._resumed(zone, name))
+
+        return self._mutate(f"resume_instance {zone} {name}", request_id, effect)
+
+    def _resumed(self, zone: str, name: str) -> None:
+        """It goes on where it was, without a boot."""
+        self.vms[zone, name] = replace(self._vm(zone, name), status=InstanceStatus.RUNNING)
+
     def stop_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         def effect() -> OperationRef:
             vm = self._vm(zone, name)
+            if vm.status is InstanceStatus.SUSPENDED:
+                raise ResourceNotReady(f"{name} is suspended")
             self.vms[zone, name] = replace(vm, status=InstanceStatus.STOPPING)
             return self._begin(f"zones/{zone}", request_id, lambda: self._turn_off(zone, name))
 
@@ -841,6 +859,12 @@ class FakeCloud:
         self._turn_off(*key)
         operation = f"systemevent-{next(self._numbers)}"
         self.preempted.append(Preemption(operation, name, key[0], self.clock.now))
+
+    def suspend(self, name: str) -> None:
+        """Somebody else does it."""
+        self.settle()
+        key = next(key for key in self.vms if key[1] == name)
+        self.vms[key] = replace(self.vms[key], status=InstanceStatus.SUSPENDED)
 
     def tick(self) -> None:
         """The keep-alive, as the function does it."""

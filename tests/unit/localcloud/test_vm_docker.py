@@ -100,6 +100,14 @@ class FakeContainer:
         self._engine.log.append(f"stop {self.name} {timeout}")
         self.attrs["State"]["Running"] = False
 
+    def pause(self) -> None:
+        self._engine.log.append(f"pause {self.name}")
+        self.attrs["State"]["Paused"] = True
+
+    def unpause(self) -> None:
+        self._engine.log.append(f"unpause {self.name}")
+        self.attrs["State"]["Paused"] = False
+
     def remove(self, force: bool, v: bool) -> None:
         assert force and v, "the disk would stay behind"
         del self._engine.containers_by_name[self.name]
@@ -167,6 +175,30 @@ def test_state_follows_the_container(make: Callable[[Engine], DockerBackend]) ->
     backend.delete("v1")
     seen.append(backend.state("v1"))
     assert seen == [VmState.ABSENT, VmState.STOPPED, VmState.RUNNING, VmState.ABSENT]
+
+
+def test_a_vm_is_suspended_and_goes_on(make: Callable[[Engine], DockerBackend]) -> None:
+    engine = Engine()
+    backend = make(engine)
+    backend.suspend("v1")
+    backend.create(spec())
+    backend.suspend("v1")
+    backend.start(spec())
+    for _ in range(2):
+        backend.suspend("v1")
+    assert backend.state("v1") is VmState.SUSPENDED
+    for _ in range(2):
+        backend.resume("v1")
+    assert backend.state("v1") is VmState.RUNNING
+    backend.suspend("v1")
+    backend.stop("v1", 30)
+    assert engine.log[2:] == [
+        "pause net-v1",
+        "unpause net-v1",
+        "pause net-v1",
+        "unpause net-v1",
+        "stop net-v1 30",
+    ], "a frozen guest hears no soft-off"
 
 
 def test_start_moves_a_stopped_vm_to_its_new_address(make: Callable[[Engine], DockerBackend]) -> None:

@@ -51,6 +51,8 @@ def _instances(service: Instances) -> list[BaseRoute]:
     verbs: dict[str, Handler] = {
         "start": service.start,
         "stop": service.stop,
+        "suspend": service.suspend,
+        "resume": service.resume,
         "reset": service.reset,
         "setMetadata": service.set_metadata,
         "setLabels": service.set_labels,

@@ -153,6 +153,21 @@ class Instances:
         self._set_status(key, record, "STOPPING")
         return self._work(key, record, "stop")
 
+    def suspend(self, call: Call) -> Json:
+        return self._operations.once(call, lambda: self._from(_key(call), "suspend", "RUNNING", "SUSPENDING"))
+
+    def resume(self, call: Call) -> Json:
+        return self._operations.once(
+            call, lambda: self._from(_key(call), "resume", "SUSPENDED", "PROVISIONING")
+        )
+
+    def _from(self, key: str, verb: str, before: str, then: str) -> Json:
+        record = self._records.require(key)
+        if record.status != before:
+            return self._operation_only(key, record, verb, "operation-refuse")
+        self._set_status(key, record, then)
+        return self._work(key, record, verb)
+
     def reset(self, call: Call) -> Json:
         return self._operations.once(call, lambda: self._reset(_key(call)))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from localcloud.clock import rfc3339
 from localcloud.context import Context
@@ -62,6 +63,8 @@ class Lifecycle:
             "instance-insert": self._insert,
             "instance-start": self._start,
             "instance-stop": self._stop,
+            "instance-suspend": self._suspend,
+            "instance-resume": self._resume,
             "instance-delete": self._delete,
             "instance-reset": self._reset,
             "instance-preempt": self._preempt,
@@ -92,11 +95,7 @@ class Lifecycle:
         try:
             self._tasks.sleep(self._durations.provisioning)
             record = self._move(key, ("PROVISIONING", "STAGING"), "STAGING")
-            zone = paths.last(record.body["zone"])
-            if self._context.faults.is_sold_out(zone, paths.last(record.body["machineType"])):
-                place = f"projects/{paths.project_of(key)}/zones/{zone}"
-                message = _SOLD_OUT.format(place)
-                self._operations.fail(args["operation"], "ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)
+            if self._is_sold_out(args, record):
                 return False
             self._tasks.sleep(self._durations.staging)
             problem = self._power_on(self.spec(record))
@@ -105,11 +104,19 @@ class Lifecycle:
                 return False
             self._move(key, ("STAGING",), "RUNNING")
         except _Overtaken:
-            message = f"The operation on '{key}' was overtaken by a stop, a preemption or a deletion."
-            self._operations.fail(args["operation"], "UNSUPPORTED_OPERATION", message, 400)
+            self._overtaken(args)
             return True
         self._operations.done(args["operation"])
         return True
+
+    def _is_sold_out(self, args: Json, record: Record) -> bool:
+        """Whether there is no room for it; then the operation has failed."""
+        zone = paths.last(record.body["zone"])
+        sold_out = self._context.faults.is_sold_out(zone, paths.last(record.body["machineType"]))
+        if sold_out:
+            message = _SOLD_OUT.format(f"projects/{paths.project_of(args['key'])}/zones/{zone}")
+            self._operations.fail(args["operation"], "ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)
+        return sold_out
 
     def _power_on(self, spec: VmSpec) -> str:
         """What went wrong, or nothing: whatever a backend raises becomes the operation's error."""
@@ -173,6 +180,32 @@ class Lifecycle:
                 record.ip = ""
                 show_address(record.body, "")
             self._parts.records.put(key, record)
+
+    def _suspend(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        self._turn(args, "SUSPENDING", "SUSPENDED", self._vms.suspend)
+
+    def _resume(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        self._tasks.sleep(self._durations.provisioning)
+        if not self._is_sold_out(args, self._parts.records.require(args["key"])):
+            self._turn(args, "PROVISIONING", "RUNNING", self._vms.resume)
+            return
+        with suppress(_Overtaken):
+            self._move(args["key"], ("PROVISIONING",), "SUSPENDED")
+
+    def _turn(self, args: Json, before: str, after: str, turn: Callable[[str], None]) -> None:
+        try:
+            turn(self._move(args["key"], (before,), before).vm)
+            self._move(args["key"], (before,), after)
+        except _Overtaken:
+            self._overtaken(args)
+            return
+        self._operations.done(args["operation"])
+
+    def _overtaken(self, args: Json) -> None:
+        message = f"The operation on '{args['key']}' was overtaken by a stop, a preemption or a deletion."
+        self._operations.fail(args["operation"], "UNSUPPORTED_OPERATION", message, 400)
 
     def _delete(self, args: Json) -> None:
         self._operations.begin(args["operation"])
@@ -249,7 +282,7 @@ class Lifecycle:
                 args["operation"], "INTERNAL_ERROR", f"{type(error).__name__}: {error}", 500
             )
         record = self._parts.records.get(args["key"])
-        if record is not None and record.status in ("PROVISIONING", "STAGING", "STOPPING"):
+        if record is not None and record.status in ("PROVISIONING", "STAGING", "STOPPING", "SUSPENDING"):
             self._off(args["key"])
 
 

@@ -232,8 +232,8 @@ def test_another_invalid_value_is_not_tried_again(
     assert len(google.requests) == 1
 
 
-@pytest.mark.parametrize("verb", ["start", "stop"])
-def test_start_and_stop(google: Any, compute: ComputeGateway, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["start", "stop", "resume"])
+def test_start_stop_and_resume(google: Any, compute: ComputeGateway, verb: str) -> None:
     google.answer(f"POST {VM}/{verb}", OPERATION)
     assert getattr(compute, f"{verb}_instance")("z1-a", "vm", ID).name == "operation-1"
     assert google.requests[0].query["requestId"] == ID

@@ -457,12 +457,23 @@ def test_a_stopped_vm_is_started(scene: Scene, status: InstanceStatus, stalled: 
         (InstanceStatus.PROVISIONING, Reason.STARTING),
         (InstanceStatus.STAGING, Reason.STARTING),
         (InstanceStatus.STOPPING, Reason.STOPPING),
-        (InstanceStatus.REPAIRING, Reason.STOPPING),
+        (InstanceStatus.SUSPENDING, Reason.STOPPING),
+        (InstanceStatus.REPAIRING, Reason.INSTANCE_NOT_RUNNING),
     ],
 )
 def test_a_vm_in_motion_is_waited_for(scene: Scene, status: InstanceStatus, reason: Reason) -> None:
     step = only(scene.situation(instance=scene.with_instance(status=status)), Room.INSTANCE)
     assert (step.actions, step.reason) == ((), reason)
+
+
+@pytest.mark.parametrize("stalled", [True, False])
+@pytest.mark.parametrize("machine_type", ["e2-medium", "e2-small"])
+def test_a_suspended_vm_resumes_before_anything_else(scene: Scene, stalled: bool, machine_type: str) -> None:
+    """It can neither be started nor stopped, for a change of its type for instance."""
+    instance = scene.with_instance(status=InstanceStatus.SUSPENDED, machine_type=machine_type)
+    step = only(scene.situation(instance=instance, stalled=stalled), Room.INSTANCE)
+    assert step.actions == (actions.ResumeInstance(ZONE_A, OWNER.cloud_name, machine_type, "SPOT"),)
+    assert step.reason == Reason.RESUMING
 
 
 # --- a spec that cannot work ---
@@ -477,8 +488,10 @@ def test_a_stalled_deployment_makes_and_changes_nothing(scene: Scene) -> None:
 
 def test_a_stalled_deployment_leaves_a_vm_off_that_is_not_wanted(scene: Scene) -> None:
     labels = {**scene.instance.labels, LABEL_WANTED: "stopped"}
-    instance = scene.with_instance(status=InstanceStatus.TERMINATED, labels=labels)
-    assert plan(scene.situation(stalled=True, instance=instance)).steps == ()
+    for status in (InstanceStatus.TERMINATED, InstanceStatus.SUSPENDED):
+        instance = scene.with_instance(status=status, labels=labels)
+        found = plan(scene.situation(stalled=True, instance=instance)).steps
+        assert [action for _, step in found for action in step.actions] == []
 
 
 def test_the_address_is_beside_the_vm(scene: Scene) -> None:

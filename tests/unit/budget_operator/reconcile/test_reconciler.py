@@ -495,6 +495,51 @@ def test_a_start_that_finds_no_room_is_repeated_slowly(world: World) -> None:
     assert world.journal.count("insert_instance") == 1
 
 
+# --- a VM that somebody suspends ---
+
+
+def test_a_suspended_vm_comes_back(world: World) -> None:
+    world.up()
+    world.cloud.suspend(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "InstanceRunning")[0] == "False", "iris", seconds=60)
+    assert world.kube.condition("iris", "InstanceRunning")[1] == "Resuming"
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+    assert world.journal.count("resume_instance") == 1
+    assert world.journal.count("start_instance") == world.journal.count("stop_instance") == 0
+
+
+def test_a_suspended_vm_in_a_zone_that_is_sold_out_is_tried_again(world: World) -> None:
+    world.up()
+    vm = world.vm("iris")
+    assert vm is not None
+    world.cloud.sold_out = {vm.zone}
+    world.cloud.suspend(vm.name)
+    sold_out = ("False", "CapacityExhausted")
+    world.drive(lambda: world.kube.condition("iris", "InstanceRunning")[:2] == sold_out, "iris", seconds=60)
+    world.cloud.sold_out = set()
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=120)
+
+
+def test_a_suspended_vm_gets_another_machine_type(world: World) -> None:
+    world.up()
+    world.cloud.suspend(world.owner("iris").cloud_name)
+    world.kube.apply("iris", spec(machine={"type": "e2-standard-2"}))
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=300)
+    vm = world.vm("iris")
+    assert vm is not None
+    assert vm.machine_type == "e2-standard-2"
+    assert world.journal.count("insert_instance") == 1
+
+
+@pytest.mark.parametrize("change", [{"diskGiB": 30}, {"provisioning": "Standard"}])
+def test_a_suspended_vm_is_replaced(world: World, change: dict[str, Any]) -> None:
+    world.up()
+    world.cloud.suspend(world.owner("iris").cloud_name)
+    world.kube.apply("iris", spec(machine=change))
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=300)
+    assert world.journal.count("delete_instance") == 1
+
+
 # --- changes of the machine ---
 
 

@@ -20,13 +20,21 @@ def test_a_vm_starts_stops_and_is_gone(store: Store) -> None:
     assert vms.state("vm1") is VmState.RUNNING, "create leaves what is there"
     assert SimulatedBackend(store).state("vm1") is VmState.RUNNING, "machines outlive localcloud"
     vms.stop("vm1", 30)
+    vms.suspend("vm1")
+    vms.resume("vm1")
+    assert vms.state("vm1") is VmState.STOPPED, "only what runs can be suspended"
     vms.start(SPEC)
+    vms.suspend("vm1")
+    assert vms.state("vm1") is VmState.SUSPENDED
+    vms.resume("vm1")
     vms.crash("vm1")
     assert vms.state("vm1") is VmState.STOPPED
     assert vms.serial_output("vm1").splitlines() == [
         "vm1: booted with address 10.0.0.10",
         "vm1: off within 30 s",
         "vm1: booted with address 10.0.0.10",
+        "vm1: suspended",
+        "vm1: running",
         "vm1: powered itself off",
     ]
     vms.delete("vm1")
