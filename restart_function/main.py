@@ -36,6 +36,9 @@ POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 20.0  # of one call; calls are never repeated here
 EVERY_SCHEDULE = ""
 
+SOMEWHERE = "a scope"  # Google says that a list is incomplete, and not where
+
+_INCOMPLETE = frozenset({"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"})
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{1,63}")
 
 
@@ -72,6 +75,10 @@ class Listing:
 
     machines: tuple[Machine, ...]
     silent: frozenset[str] = frozenset()
+
+    def misses(self, zone: str) -> bool:
+        """Whether a VM may be there that was not found."""
+        return not self.silent.isdisjoint((f"zones/{zone}", SOMEWHERE))
 
 
 @dataclass(frozen=True)
@@ -163,11 +170,14 @@ class Cloud:
         silent: set[str] = set()
         listed = self._client.aggregated_list(request=request, retry=None, timeout=TIMEOUT_SECONDS)
         for page in listed.pages:
-            silent.update("/".join(link.rstrip("/").split("/")[-2:]) for link in page.unreachables)
+            missing = {"/".join(link.rstrip("/").split("/")[-2:]) for link in page.unreachables}
             for scope, scoped in page.items.items():
-                if scoped.warning.code == "UNREACHABLE":
-                    silent.add(scope)
+                if scoped.warning.code in _INCOMPLETE:
+                    missing.add(scope)
                 found.extend(_machine(instance) for instance in scoped.instances)
+            if page.warning.code in _INCOMPLETE and not missing:
+                missing.add(SOMEWHERE)
+            silent |= missing
         return Listing(tuple(found), frozenset(silent))
 
     def start(self, machine: Machine, identity: str) -> str:
@@ -244,7 +254,7 @@ def _look_again(cloud: Cloud, tick: Tick, waiting: dict[tuple[str, str], Machine
     chosen = choose(listing.machines, tick.schedule, time.time())
     seen = {machine.key: (machine, action) for machine, action in chosen}
     for key, before in list(waiting.items()):
-        if key not in seen and f"zones/{before.zone}" in listing.silent:
+        if key not in seen and listing.misses(before.zone):
             continue
         machine, action = seen.get(key, (before, Action.SKIP))
         if action is Action.WAIT:

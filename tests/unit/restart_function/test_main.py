@@ -242,10 +242,11 @@ def test_a_wait_ends_when_the_vm_need_not_be_started(main: Any, machine: Any, th
     assert time.now == main.POLL_SECONDS
 
 
+@pytest.mark.parametrize("scope", ["zones/z", "a scope"])
 def test_a_waiting_vm_whose_zone_stops_answering_is_waited_for(
-    main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
+    main: Any, machine: Any, capsys: pytest.CaptureFixture[str], scope: str
 ) -> None:
-    silent = main.Listing((), frozenset({"zones/z"}))
+    silent = main.Listing((), frozenset({scope}))
     down = [machine("a", "STOPPING")]
     cloud = Cloud(main, down, silent, ConnectionError("no route"), silent, down, [machine("a")])
     time = run(main, cloud)
@@ -277,21 +278,24 @@ def test_all_pages_and_what_they_say_is_missing(main: Any) -> None:
         items={
             "zones/z1-a": compute_v1.InstancesScopedList(instances=[vm]),
             "zones/z1-b": compute_v1.InstancesScopedList(warning={"code": "UNREACHABLE"}),
+            "zones/z1-d": compute_v1.InstancesScopedList(warning={"code": "PARTIAL_SUCCESS"}),
+            "zones/z1-e": compute_v1.InstancesScopedList(warning={"code": "NO_RESULTS_ON_PAGE"}),
         }
     )
     link = "https://www.googleapis.com/compute/v1/projects/p/zones/z1-c"
-    second = compute_v1.InstanceAggregatedList(unreachables=[link])
+    second = compute_v1.InstanceAggregatedList(unreachables=[link], warning={"code": "UNREACHABLE"})
+    third = compute_v1.InstanceAggregatedList(warning={"code": "LIST_OVERHEAD_QUOTA_EXCEED"})
     asked: list[Any] = []
 
     def aggregated_list(request: Any, **_: Any) -> Any:
         asked.append(request)
-        return SimpleNamespace(pages=[first, second])
+        return SimpleNamespace(pages=[first, second, third])
 
     cloud = main.Cloud("p", "abc", "", "anonymous")
     cloud.__dict__["_client"] = SimpleNamespace(aggregated_list=aggregated_list)
     listing = cloud.machines()
     assert [machine.name for machine in listing.machines] == ["a"]
-    assert listing.silent == {"zones/z1-b", "zones/z1-c"}
+    assert listing.silent == {"zones/z1-b", "zones/z1-c", "zones/z1-d", "a scope"}
     assert asked[0].filter == "labels.budgetml-installation=abc"
 
 
