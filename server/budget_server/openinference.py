@@ -13,7 +13,7 @@ from operator import mul
 from typing import Any
 
 from budget_server.errors import InvalidBody, NotFound, NotReady
-from budget_server.tensors import named_parts, tensor_of
+from budget_server.tensors import named_parts, sound, tensor_of
 
 UNNAMED = "output"
 """The one output of a predictor that returns no dict."""
@@ -59,7 +59,8 @@ def check_model(asked: str, asked_version: str | None, name: str, version: str) 
     if asked != name:
         raise NotFound(f"There is no model of this name here; this server has {name!r}.")
     if asked_version is not None and asked_version != version:
-        raise NotFound(f"This version is not served; leave it out of the path, or ask for {version!r}.")
+        instead = f", or ask for {version!r}" if version else ""
+        raise NotFound(f"This version is not served; leave it out of the path{instead}.")
 
 
 def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -131,7 +132,7 @@ def response_of(result: Any, wanted: Wanted, name: str, version: str) -> dict[st
     if version:
         answer["model_version"] = version
     if wanted.id is not None:
-        answer["id"] = wanted.id
+        answer["id"] = sound([wanted.id])[0]
     answer["outputs"] = [
         tensor_of(parts[output], "" if named is None else output).output(output)
         for output in wanted.outputs or parts

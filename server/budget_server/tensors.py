@@ -144,7 +144,7 @@ def _scalars(items: list[Any], shape: tuple[int, ...], path: str) -> Tensor:
         except OverflowError:
             pass
     elif kinds == {str}:
-        return Tensor("BYTES", shape, items)
+        return Tensor("BYTES", shape, sound(items))
     elif bytes in kinds and kinds <= {bytes, str}:
         return _texts(items, shape)
     return _json_texts(items, shape, path)
@@ -166,9 +166,18 @@ def _texts(items: Sequence[bytes | str], shape: tuple[int, ...]) -> Tensor:
 def _json_texts(items: Sequence[Any], shape: tuple[int, ...], path: str) -> Tensor:
     plain = [native(item, f"{path}[{index}]" if shape else path) for index, item in enumerate(items)]
     texts = [json.dumps(item, allow_nan=False, ensure_ascii=False, separators=(",", ":")) for item in plain]
-    return Tensor("BYTES", shape, texts, JSON_TEXT)
+    return Tensor("BYTES", shape, sound(texts), JSON_TEXT)
 
 
 def _text_of(key: Any) -> str:
     """A key as the other routes write it."""
-    return str(next(iter(native({key: None}))))
+    return sound([str(next(iter(native({key: None}))))])[0]
+
+
+def sound(texts: list[str]) -> list[str]:
+    """A lone surrogate is a legal Python string but not UTF-8; one odd character must not cost the answer."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return [text.encode("utf-8", "replace").decode() for text in texts]
+    return texts

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,6 +241,14 @@ def test_the_answer_says_which_model_and_request_it_belongs_to() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "result", ["\ud800", ["a", "\ud800"], {"a\ud800": 1}, {"a": {"\ud800": 1}}, {"a": ["\ud800", 1]}]
+)
+def test_an_answer_is_utf_8_whatever_texts_are_in_it(result: Any) -> None:
+    assert b"?" in orjson.dumps(response_of(result, Wanted("7"), "iris", ""))
+    assert b'"id":"?"' in orjson.dumps(response_of(1, Wanted("\ud800"), "iris", ""))
+
+
 def test_each_key_is_a_tensor_and_only_those_asked_for_are_made() -> None:
     result = {"label": ["a"], "score": np.float32(0.5), 3: object()}
     assert list(answer(result, "score", "label")) == ["score", "label"]
@@ -333,6 +342,8 @@ def test_models_and_versions() -> None:
         check_model("default/iris", None, "iris", "r1")
     with pytest.raises(NotFound, match="'r1'"):
         check_model("iris", "1", "iris", "r1")
+    with pytest.raises(NotFound, match=r"out of the path\.$"):
+        check_model("iris", "1", "iris", "")
 
 
 def test_what_server_and_model_say_of_themselves() -> None:
