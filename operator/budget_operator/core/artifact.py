@@ -1,8 +1,8 @@
 """From files, requirements and settings to what the VM fetches: a deterministic bundle, sealed credentials
 and the revision that names them. Pure: nothing is read, written or executed here.
 
-The user's code is only parsed (`sources`). Where files and secrets come from is in `inputs`; what the VM does
-with the result is the server's.
+The user's code is only compiled (`sources`). Where files and secrets come from is in `inputs`; what the VM
+does with the result is the server's.
 """
 
 import base64
