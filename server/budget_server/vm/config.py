@@ -41,9 +41,21 @@ class Readiness(_Document):
     startup_seconds: float = Field(default=1800, gt=0)
 
 
+class Batch(_Document):
+    max_size: int = Field(default=32, ge=1)
+    window_milliseconds: int = Field(default=5, ge=0)
+
+
 class Server(_Document):
+    """What the manifest leaves out has its default; the web side checks the values once more."""
+
     workers: int = Field(default=1, ge=1)
     threads: int = Field(default=4, ge=1)
+    max_concurrency: int = Field(default=64, ge=1)
+    max_queue: int = Field(default=128, ge=0)
+    max_body_mib: int = Field(alias="maxBodyMiB", default=32, ge=1)
+    batch: Batch = Batch()
+    cors_origins: tuple[str, ...] = ()
 
 
 class Manifest(_Document):

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from budget_server.vm.artifact import TOKEN_PURPOSE, Artifact, derive
+from budget_server.vm.config import Server
 from budget_server.vm.errors import Interrupted, LoadFailed, ReadinessFailed, RolloutError
 from budget_server.vm.process import Child, Identity, Masker, describe_exit, members
 
@@ -67,9 +68,21 @@ def web_environment(launch: Launch, failure_file: Path) -> dict[str, str]:
         "BUDGET_REVISION": artifact.config.revision,
         "BUDGET_ENTRYPOINT": manifest.entrypoint,
         "BUDGET_CODE_DIR": str(artifact.code_dir),
-        "BUDGET_WORKERS": str(manifest.server.workers),
-        "BUDGET_THREADS": str(manifest.server.threads),
+        **_server_environment(manifest.server),
         "BUDGET_FAILURE_FILE": str(failure_file),
+    }
+
+
+def _server_environment(server: Server) -> dict[str, str]:
+    return {
+        "BUDGET_WORKERS": str(server.workers),
+        "BUDGET_THREADS": str(server.threads),
+        "BUDGET_MAX_CONCURRENCY": str(server.max_concurrency),
+        "BUDGET_MAX_QUEUE": str(server.max_queue),
+        "BUDGET_MAX_BODY_MIB": str(server.max_body_mib),
+        "BUDGET_BATCH_SIZE": str(server.batch.max_size),
+        "BUDGET_BATCH_WINDOW_MS": str(server.batch.window_milliseconds),
+        "BUDGET_CORS_ORIGINS": " ".join(server.cors_origins),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from budget_server.settings import Settings
 from budget_server.vm.artifact import Artifact
 from budget_server.vm.config import BudgetConfig, Manifest, Secrets
 from budget_server.vm.errors import Interrupted, LoadFailed
@@ -15,6 +16,16 @@ from budget_server.vm.generations import Generation, Launch, web_environment
 from budget_server.vm.process import Identity
 
 KEY = bytes(range(32))
+SERVER_SETTINGS = (
+    "workers",
+    "threads",
+    "max_concurrency",
+    "max_queue",
+    "max_body_mib",
+    "batch_size",
+    "batch_window_ms",
+    "cors_origins",
+)
 
 
 @pytest.fixture
@@ -37,6 +48,39 @@ def test_the_users_environment_wins_over_the_images_but_not_over_ours(launch: La
     assert (env["X"], env["LANG"], env["PATH"], env["BUDGET_TOKEN"]) == ("user", "C", "/user", "t0ken")
     assert env["BUDGET_NAME"] == "team/demo"
     assert env["BUDGET_FAILURE_FILE"] == "/f"
+
+
+def test_the_settings_of_the_manifest_are_those_of_the_web_side(launch: Launch, tmp_path: Path) -> None:
+    server = {
+        "workers": 2,
+        "threads": 3,
+        "maxConcurrency": 5,
+        "maxQueue": 7,
+        "maxBodyMiB": 11,
+        "batch": {"maxSize": 13, "windowMilliseconds": 17},
+        "corsOrigins": ["https://a.example", "http://localhost:3000"],
+    }
+    read = web_settings(launch, server, tmp_path)
+    assert (read.workers, read.threads, read.max_concurrency, read.max_queue) == (2, 3, 5, 7)
+    assert (read.max_body_mib, read.batch_size, read.batch_window_ms) == (11, 13, 17)
+    assert read.cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+@pytest.mark.parametrize("server", [{}, {"workers": 1, "threads": 4}], ids=["none", "an old manifest"])
+def test_settings_that_no_manifest_names_have_the_web_sides_own_defaults(
+    launch: Launch, tmp_path: Path, server: dict[str, object]
+) -> None:
+    read = web_settings(launch, server, tmp_path)
+    for name in SERVER_SETTINGS:
+        assert getattr(read, name) == Settings.model_fields[name].default, name
+
+
+def web_settings(launch: Launch, server: dict[str, object], code: Path) -> Settings:
+    """What the web side reads from the environment that it is given."""
+    artifact = launch.artifact
+    manifest = Manifest.model_validate({**artifact.manifest.model_dump(by_alias=True), "server": server})
+    launch = replace(launch, artifact=replace(artifact, manifest=manifest, code_dir=code))
+    return Settings.from_environment(web_environment(launch, Path("/f")))
 
 
 def test_the_signing_key_is_the_same_at_every_boot_and_differs_by_key(launch: Launch) -> None:
