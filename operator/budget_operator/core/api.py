@@ -27,6 +27,8 @@ MACHINE_TYPE = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 ENTRYPOINT = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DURATION = r"^[1-9][0-9]{0,5}[smhd]$"
+#: As a browser writes it: lower case, no path, no default port.
+ORIGIN = r"^(\*|https?://([a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$"
 RESERVED_ENV = "BUDGET_"
 INLINE_LIMIT = 262_144
 
@@ -181,11 +183,39 @@ class Readiness(Model):
     ] = 60
 
 
+class Batch(Model):
+    """How calls of a class with predict_batch are gathered."""
+
+    max_size: Annotated[int, Field(ge=1, le=4096, description="The most calls in one batch.")] = 32
+    window_milliseconds: Annotated[
+        int,
+        Field(ge=0, le=10_000, description="How long a call waits for others to join it while a batch runs."),
+    ] = 5
+
+
 class Server(Model):
-    """The model server's size."""
+    """The model server's size and limits."""
 
     workers: Annotated[int, Field(ge=1, le=64, description="Processes; each loads the model.")] = 1
     threads: Annotated[int, Field(ge=1, le=256, description="Predictions at a time in each process.")] = 4
+    max_concurrency: Annotated[
+        int, Field(ge=1, le=10_000, description="Calls under way at a time in each process.")
+    ] = 64
+    max_queue: Annotated[
+        int, Field(ge=0, le=100_000, description="Calls that wait in each process; the next is answered 429.")
+    ] = 128
+    max_body_mib: Annotated[
+        int, Field(alias="maxBodyMiB", ge=1, le=1024, description="The largest request body in MiB.")
+    ] = 32
+    batch: Batch = Batch()
+    cors_origins: Annotated[
+        tuple[Annotated[str, Field(max_length=300, pattern=ORIGIN)], ...],
+        Field(
+            max_length=32,
+            description="Web pages that may call from a browser: scheme://host[:port], or * for all.",
+            json_schema_extra={"x-kubernetes-list-type": "set"},
+        ),
+    ] = ()
 
 
 class Spec(Model):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from budget_operator.core.api import Spec, seconds
+from budget_operator.core.api import Server, Spec, seconds
 
 KEY_BYTES = 32
 SEAL_PURPOSE = b"budgetml/seal/v1"
@@ -142,10 +142,19 @@ def _manifest(spec: Spec, deployment: str, requirements: tuple[str, ...]) -> byt
                 "payload": None if payload is None else dict(payload),
                 "startupSeconds": spec.readiness.startup_seconds,
             },
-            "server": {"workers": spec.server.workers, "threads": spec.server.threads},
+            "server": _server(spec.server),
             "tokenTTLSeconds": seconds(spec.auth.token_ttl),
         }
     )
+
+
+def _server(server: Server) -> dict[str, object]:
+    """Of the settings beside the oldest two only those that are not the default, which the server knows too.
+
+    So a revision keeps its name, and nothing is rolled out, when an operator comes that knows more settings.
+    """
+    always = {"workers": server.workers, "threads": server.threads}
+    return always | server.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _revision(manifest: bytes, files: Mapping[str, bytes], secrets: bytes, key: bytes) -> str:

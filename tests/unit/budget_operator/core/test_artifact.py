@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from budget_operator.core import artifact
+from budget_operator.core import api, artifact
 from budget_operator.core.api import parse_spec
 from budget_operator.core.artifact import Artifact, Login, Source, encoded_key
+from budget_server.vm.config import Manifest
 
 KEY = bytes(range(32))
 LOGIN = Login("user", "päss", "token")
@@ -55,6 +56,39 @@ def test_the_bundle_holds_manifest_and_code() -> None:
         }
 
 
+def server_of(made: Artifact) -> Any:
+    with zipfile.ZipFile(io.BytesIO(made.bundle.data)) as bundle:
+        return json.loads(bundle.read("manifest.json"))["server"]
+
+
+def test_the_manifest_holds_the_servers_settings_that_are_not_the_default() -> None:
+    given = {
+        "workers": 1,
+        "maxConcurrency": 8,
+        "maxQueue": 0,
+        "maxBodyMiB": 64,
+        "batch": {"maxSize": 32, "windowMilliseconds": 20},
+        "corsOrigins": ["https://b.example", "https://a.example:8443"],
+    }
+    expected = {**given, "threads": 4, "batch": {"windowMilliseconds": 20}}
+    assert server_of(build(server=given)) == expected
+
+
+def test_defaults_that_are_spelled_out_are_the_same_revision() -> None:
+    """The API server writes them into every object. The name is from before there were so many of them."""
+    spelled = api.Server().model_dump(mode="json", by_alias=True)
+    assert spelled["batch"] == {"maxSize": 32, "windowMilliseconds": 5}
+    assert build(server=spelled) == build()
+    assert build().revision == "65e87bdc1b17"
+
+
+def test_what_the_manifest_leaves_out_has_the_same_default_on_the_vm() -> None:
+    read = Manifest.model_validate({"version": 1, "deployment": "a/b", "entrypoint": "m:C"})
+    assert read.server.model_dump(mode="json", by_alias=True) == api.Server().model_dump(
+        mode="json", by_alias=True
+    )
+
+
 def test_objects_are_named_by_deployment_and_revision() -> None:
     made = build()
     assert len(made.revision) == 12
@@ -88,6 +122,12 @@ def test_no_secret_is_in_the_clear() -> None:
         build(replace(SOURCE, env={"A": "c"})),
         build(replace(SOURCE, login=Login("user", "other", "token"))),
         build(server={"threads": 8}),
+        build(server={"maxConcurrency": 1}),
+        build(server={"maxQueue": 0}),
+        build(server={"maxBodyMiB": 64}),
+        build(server={"batch": {"maxSize": 8}}),
+        build(server={"batch": {"windowMilliseconds": 0}}),
+        build(server={"corsOrigins": ["*"]}),
         build(auth={"tokenTTL": "1h"}),
         build(readiness={"startupSeconds": 60}),
         build(key=bytes(32)),

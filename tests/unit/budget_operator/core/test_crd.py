@@ -48,6 +48,9 @@ def test_a_union_is_refused() -> None:
         ({"predictor": {"inline": "x", "configMap": {"name": "y"}}}, "spec.predictor"),
         ({"predictor": {"inline": "x"}, "machine": {"diskGiB": 1}}, "spec.machine.diskGiB"),
         ({"predictor": {"inline": "x"}, "placement": {"zones": ["mars"]}}, "spec.placement.zones.0"),
+        ({"predictor": {"inline": "x"}, "server": {"maxBodyMiB": 2048}}, "spec.server.maxBodyMiB"),
+        ({"predictor": {"inline": "x"}, "server": {"batch": {"maxSize": 0}}}, "spec.server.batch.maxSize"),
+        ({"predictor": {"inline": "x"}, "server": {"corsOrigins": ["a.b"]}}, "spec.server.corsOrigins.0"),
         ({"predictor": {"inline": "x"}, "budget": {"monthly": "15"}}, "spec.budget"),
         ({}, "spec.predictor"),
     ],
@@ -61,3 +64,33 @@ def test_what_cannot_work_is_refused_by_the_name_of_its_field(document: dict[str
 @pytest.mark.parametrize(("text", "expected"), [("30s", 30), ("5m", 300), ("24h", 86_400), ("2d", 172_800)])
 def test_durations(text: str, expected: int) -> None:
     assert api.seconds(text) == expected
+
+
+ORIGINS = {
+    "*": True,
+    "https://app.example.com": True,
+    "http://localhost:3000": True,
+    "https://[2001:db8::1]:8443": True,
+    "https://my_host.example": True,
+    "": False,
+    "app.example.com": False,
+    "ftp://app.example.com": False,
+    "https://*.example.com": False,
+    "https://app.example.com/": False,
+    "https://App.example.com": False,
+    "https://app.example.com:0": False,
+    "https://me@app.example.com": False,
+    "https://a.example https://b.example": False,
+    "https://a.example\n": False,
+    "null": False,
+}
+
+
+@pytest.mark.parametrize(("origin", "good"), ORIGINS.items())
+def test_an_origin_is_what_a_browser_sends_and_what_the_server_takes(origin: str, good: bool) -> None:
+    document = {"predictor": {"inline": "x"}, "server": {"corsOrigins": [origin]}}
+    if good:
+        assert api.parse_spec(document).server.cors_origins == (origin,)
+    else:
+        with pytest.raises(errors.InvalidSpec, match="corsOrigins"):
+            api.parse_spec(document)
