@@ -1,8 +1,9 @@
 """The front door: Caddy on 80 and 443, from boot to shutdown, never reloaded.
 
 Which generation answers stands in a small file that Caddy reads for every request, so a switch is one rename.
-While that file is missing, callers get 503 with the text of another one. Caddy's own authority signs for the
-instance's address; its root lives on the volume and survives reboots.
+While that file is missing, callers get 503 with the text of another one. Whether the VM is alive it says
+itself. Bodies pass through as they come: what is too large or too slow is the web side's to refuse. Caddy's
+own authority signs for the instance's address; its root lives on the volume and survives reboots.
 """
 
 import json
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -21,9 +23,13 @@ from budget_server.vm.settings import Settings
 ACCEPT_SECONDS = 2
 GRACE_SECONDS = 15
 RETRY_AFTER_SECONDS = 5
+#: For the head of a request, and for the TLS handshake.
+HEADER_SECONDS = 10
+ALIVE = {"status": "alive"}
 
 LOADING = "The model is being loaded. Try again soon."
 FAILED = "The model could not be loaded; the deployment's status says why."
+UNREACHABLE = "The model's server does not answer at the moment. Try again soon."
 
 
 def configuration(settings: Settings, address: str) -> dict[str, object]:
@@ -56,12 +62,11 @@ def configuration(settings: Settings, address: str) -> dict[str, object]:
 
 
 def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
-    unavailable = {
-        "handler": "static_response",
-        "status_code": "503",
-        "headers": {"Content-Type": ["application/json"], "Retry-After": [str(RETRY_AFTER_SECONDS)]},
-        "body": f"{{file.{door}/notice.json}}",
+    alive = {
+        "match": [{"path": ["/healthz/live", "/healthz/live/"], "method": ["GET", "HEAD"]}],
+        "handle": [_json_response(200, json.dumps(ALIVE, separators=(",", ":")))],
     }
+    # X-Forwarded-For becomes the caller's address alone, because no proxy before us is said to be trusted
     proxy = {
         "handler": "reverse_proxy",
         # `unix/` stands outside of the placeholder, else Caddy takes its content for host and port
@@ -74,11 +79,41 @@ def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
     return {
         "listen": [f":{port}"],
         "protocols": ["h1", "h2"],  # HTTP/3 would need UDP through two firewalls
+        "read_header_timeout": f"{HEADER_SECONDS}s",
         "automatic_https": {"disable_redirects": True},
         # clients of a bare address send no server name
         "tls_connection_policies": [{"default_sni": address, "fallback_sni": address}],
-        "routes": [{"match": [serving], "handle": [proxy]}, {"handle": [unavailable]}],
-        "errors": {"routes": [{"match": [unreachable], "handle": [unavailable]}]},
+        "routes": [
+            alive,
+            {"match": [serving], "handle": [proxy]},
+            {"handle": [_unavailable(f"{{file.{door}/notice.json}}")]},
+        ],
+        "errors": {
+            "routes": [{"match": [unreachable], "handle": [_unavailable(json.dumps(UNREACHABLE))]}],
+        },
+    }
+
+
+def _unavailable(detail: str) -> dict[str, object]:
+    """503 in the shape of the web side's errors; `detail` is JSON, or a placeholder for it."""
+
+    def answer(*keys: str) -> dict[str, object]:
+        # these braces are no placeholders
+        body = r"\{" + ",".join(['"code":"NotReady"', *(f'"{key}":{detail}' for key in keys)]) + r"\}"
+        return _json_response(503, body, {"Retry-After": [str(RETRY_AFTER_SECONDS)]})
+
+    open_inference = {"match": [{"path": ["/v2", "/v2/*"]}], "handle": [answer("detail", "error")]}
+    return {"handler": "subroute", "routes": [open_inference, {"handle": [answer("detail")]}]}
+
+
+def _json_response(
+    status: int, body: str, headers: Mapping[str, list[str]] = MappingProxyType({})
+) -> dict[str, object]:
+    return {
+        "handler": "static_response",
+        "status_code": str(status),
+        "headers": {"Content-Type": ["application/json"], **headers},
+        "body": body,
     }
 
 
@@ -90,6 +125,7 @@ def _http_server(port: int, https_port: int) -> dict[str, object]:
     return {
         "listen": [f":{port}"],
         "protocols": ["h1"],
+        "read_header_timeout": f"{HEADER_SECONDS}s",
         "automatic_https": {"disable": True},
         "routes": [{"handle": [redirect]}],
     }
@@ -140,7 +176,7 @@ class FrontDoor:
 
     def notice(self, detail: str) -> None:
         """What callers are told while nothing serves."""
-        _replace(self._settings.door / "notice.json", json.dumps({"detail": detail}))
+        _replace(self._settings.door / "notice.json", json.dumps(detail))
 
     def stop(self, seconds: float) -> None:
         """Keep accepting for a moment, then let running requests finish, then end; at most these seconds."""

@@ -320,7 +320,7 @@ def predictor() -> Callable[[str], dict[str, str]]:
     return lambda says: {"predictor.py": PREDICTOR.format(says=says)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
     """Wait for the first true value."""
     return wait_until
