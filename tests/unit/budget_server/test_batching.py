@@ -30,7 +30,9 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         self.timers = 0
         self.before_jump: Callable[[], None] = lambda: None
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         self.timers += 1
         return super().call_at(when, callback, *args, context=context)
 
