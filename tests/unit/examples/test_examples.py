@@ -112,5 +112,5 @@ def test_photo_answers_as_shown() -> None:
         opaque = client.post("/predict_image", content=transparent.getvalue())
         orange = client.post("/predict_image", content=base64.b64decode(encoded[1]))
     assert upright.json() == {"size": [20, 40], "colour": "#ff0000"}
-    assert opaque.json() == {"size": [20, 40], "colour": "#090909"}
+    assert opaque.json() == {"size": [20, 40], "colour": "#ffffff"}
     assert orange.json() == shown("photo")[0]
