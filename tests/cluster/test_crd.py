@@ -31,6 +31,21 @@ def test_defaults_are_filled_in_by_the_api_server(crd: Any) -> None:
     assert spec["machine"] == {"type": "e2-medium", "provisioning": "Spot", "diskGiB": 20}
     assert spec["auth"] == {"tokenTTL": "24h"}
     assert spec["predictor"]["entrypoint"] == "predictor:Predictor"
+    assert spec["server"] == {
+        "workers": 1,
+        "threads": 4,
+        "maxConcurrency": 64,
+        "maxQueue": 128,
+        "maxBodyMiB": 32,
+        "batch": {"maxSize": 32, "windowMilliseconds": 5},
+        "corsOrigins": [],
+    }
+
+
+def test_origins_that_browsers_send_are_taken(crd: Any) -> None:
+    origins = ["*", "https://app.example.com", "http://localhost:3000", "https://[2001:db8::1]:8443"]
+    result = dry_run(crd, {"predictor": INLINE, "server": {"corsOrigins": origins}})
+    assert result.returncode == 0, result.stderr
 
 
 INLINE = {"inline": "class Predictor: ..."}
@@ -62,6 +77,9 @@ INLINE = {"inline": "class Predictor: ..."}
         ),
         ({"predictor": INLINE, "requirements": [""]}, "spec.requirements[0]"),
         ({"predictor": INLINE, "server": {"workers": 0}}, "spec.server.workers"),
+        ({"predictor": INLINE, "server": {"batch": {"maxSize": 0}}}, "spec.server.batch.maxSize"),
+        ({"predictor": INLINE, "server": {"corsOrigins": ["https://a.b/c"]}}, "spec.server.corsOrigins[0]"),
+        ({"predictor": INLINE, "server": {"corsOrigins": ["https://a.b", "https://a.b"]}}, "Duplicate"),
         ({"predictor": INLINE, "readiness": {"payload": "text"}}, "spec.readiness.payload"),
         ({"predictor": INLINE, "budget": {"monthly": "15"}}, 'unknown field "spec.budget"'),
     ],
