@@ -1,6 +1,8 @@
-"""The ASGI application: the routes around one predictor, loaded before the worker accepts its first request.
+"""The ASGI application: which route is answered where, around one predictor.
 
-`create_app` is the factory; gunicorn takes `budget_server.app:app`, which is made on first use.
+The predict routes are `endpoints`, asked directly; every other route is FastAPI's, in `routes`. The model is
+loaded before the worker accepts its first request. `create_app` is the factory; gunicorn takes
+`budget_server.app:app`, which is made on first use.
 """
 
 import logging
@@ -13,13 +15,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from budget_server import openapi, routes
 from budget_server.auth import Auth
-from budget_server.errors import CallerError, LoadFailed
-from budget_server.predictor import PredictorHost, report_failure
-from budget_server.routes import Parts, answer_error, router
+from budget_server.endpoints import Parts, Predict, predict_endpoints
+from budget_server.errors import LoadFailed
+from budget_server.limits import Admission
+from budget_server.metrics import OTHER, ROUTE_INDEX
+from budget_server.predictor import Batching, PredictorHost, report_failure
 from budget_server.settings import Settings
+from budget_server.throttle import LOGINS, TOKENS, Throttle
 
 log = logging.getLogger("budget_server.app")
 
@@ -28,39 +35,84 @@ class ModelServer(FastAPI):
     """FastAPI that loads a model at startup and takes every path with or without a final slash."""
 
     parts: Parts
-    on_outcome: Callable[[bool], None] | None = None
-    """Told once whether the model was loaded."""
+    predictors: dict[str, Predict]
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(
+            title=parts.settings.name,
+            version=parts.settings.revision or "unversioned",
+            redirect_slashes=False,
+            redoc_url=None,
+        )
+        self.parts = self.state.parts = parts
+        parts.app = self
+        self.predictors = predict_endpoints(parts)
+        self._asked = self.predictors | {f"{path}/": predict for path, predict in self.predictors.items()}
+        routes.install(self)
+        self._outermost: ASGIApp = self._answer
+        if origins := parts.settings.cors_origins:
+            self._outermost = CORSMiddleware(
+                self._answer, origins, allow_methods=["*"], allow_headers=["authorization", "content-type"]
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] == "http":
+            await self._outermost(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-            return
-        if scope["type"] == "http" and scope["path"].endswith("/"):
+
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's description of its own routes, and ours of the predictor's."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.extended(super().openapi(), self.predictors)
+        return self.openapi_schema
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        predict = self._asked.get(scope["path"])
+        if predict is not None:
+            await predict(scope, receive, send)
+        else:
+            await self._counted(scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI's own routes; counted under the path that the matching route was declared with."""
+        path = scope["path"]
+        if path.endswith("/"):
             # A redirect would turn some clients' POST into a GET.
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-        await super().__call__(scope, receive, send)
+            scope = {**scope, "path": path.rstrip("/") or "/"}
+        began, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, watched)
+        finally:
+            declared = str(getattr(scope.get("route"), "path", scope["path"]))
+            route = ROUTE_INDEX.get(declared.replace("/versions/{version}", ""), OTHER)
+            self.parts.slot.answered(route, status, time.perf_counter() - began)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """The protocol itself: Starlette's own adds a traceback of the framework to the user's."""
         await receive()
+        host, slot = self.parts.host, self.parts.slot
         try:
             with _ended_by_sigterm():
-                await self.parts.host.load()
+                await host.load()
         except LoadFailed as failure:
             log.error("%s\n%s", failure.message, failure.log)  # noqa: TRY400 - the log is the user's traceback
             report_failure(self.parts.settings.failure_file, failure)
-            self._tell(loaded=False)
+            slot.told()
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
-        self._tell(loaded=True)
+        slot.loaded(host.load_seconds)
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self.parts.host.close()
+        host.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-    def _tell(self, *, loaded: bool) -> None:
-        if self.on_outcome is not None:
-            self.on_outcome(loaded)
 
 
 @contextmanager
@@ -79,17 +131,16 @@ def _ended_by_sigterm() -> Iterator[None]:
 def create_app(settings: Settings | None = None, now: Callable[[], float] = time.time) -> ModelServer:
     """An application around the predictor that the settings (else the environment) name."""
     settings = settings or Settings.from_environment(os.environ)
-    host = PredictorHost(settings.entrypoint, settings.code_dir, settings.threads)
-    app = ModelServer(
-        title=settings.name,
-        version=settings.revision or "unversioned",
-        redirect_slashes=False,
-        redoc_url=None,
+    batching = Batching(settings.batch_size, settings.batch_window_ms / 1000)
+    parts = Parts(
+        settings,
+        Auth(settings, now),
+        PredictorHost(settings.entrypoint, settings.code_dir, settings.threads, batching),
+        Admission(settings.max_concurrency, settings.max_queue),
+        Throttle(LOGINS),
+        Throttle(TOKENS),
     )
-    app.parts = app.state.parts = Parts(settings, Auth(settings, now), host)
-    app.add_exception_handler(CallerError, answer_error)
-    app.include_router(router)
-    return app
+    return ModelServer(parts)
 
 
 def __getattr__(name: str) -> Any:

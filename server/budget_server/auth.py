@@ -6,19 +6,25 @@ the same at every boot, so they outlive a preemption. Nothing here knows HTTP be
 
 import hmac
 import logging
+import math
+from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jose import jwk, jwt
 from passlib.hash import argon2
 
-from budget_server.errors import BodyTooLarge, Unauthorized
+from budget_server.errors import BodyTooLarge, TooManyRequests, Unauthorized
 from budget_server.settings import MAX_PASSWORD_BYTES, Settings
+from budget_server.threads import Threads
 
 ALGORITHM = "HS256"
 LEEWAY = 60
 """Seconds the VM's clock may be off."""
+MOST_LOGINS = 16
+"""Waiting at a time; each takes a thread some 20 ms."""
+MOST_KNOWN = 1024
+"""Verified tokens kept at hand: decoding one takes as long as several small predictions."""
 # OWASP's smaller argon2id profile: the default takes 64 MiB a check, too much beside a model on a small VM.
 _HASHER = argon2.using(type="ID", memory_cost=19 * 1024, rounds=2, parallelism=1)
 _CLAIM_CHECKS_ARE_OURS = {
@@ -40,10 +46,23 @@ class Auth:
         self._key = jwk.construct(settings.signing_key.get_secret_value(), ALGORITHM)
         self._now = now
         # One thread: bounds what a flood of logins can take, and keeps it off the event loop.
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="login")
+        self._thread = Threads(1, "login")
+        self._logins = 0
+        # Values of the header that were found good, with the last second that each is.
+        self._known: OrderedDict[bytes, float] = OrderedDict()
+
+    async def login_in_thread(self, username: str, password: str) -> dict[str, Any]:
+        """The answer of /token; at most so many wait for the one thread that does this."""
+        if self._logins >= MOST_LOGINS:
+            raise TooManyRequests("Too many logins at a time; try again.")
+        self._logins += 1
+        try:
+            return await self._thread.run(lambda: self.login(username, password))
+        finally:
+            self._logins -= 1
 
     def login(self, username: str, password: str) -> dict[str, Any]:
-        """The answer of /token; slow on purpose, so call it in `thread`."""
+        """The answer of /token; slow on purpose."""
         if len(password.encode("utf-8", "replace")) > MAX_PASSWORD_BYTES:
             raise BodyTooLarge(f"No password here is longer than {MAX_PASSWORD_BYTES} bytes.")
         # Both are always compared, so that time does not tell which was wrong.
@@ -65,22 +84,42 @@ class Auth:
         }
         return str(jwt.encode(claims, self._key, algorithm=ALGORITHM))
 
-    def check(self, token: str | None) -> None:
-        """Refuse what is neither the static token nor one of ours that is still good."""
-        if not token:
+    def is_known(self, header: bytes) -> bool:
+        """Whether this value of the Authorization header was found good before and still is.
+
+        Only what has been verified is ever looked up successfully, so the time this takes tells nothing.
+        """
+        good_until = self._known.get(header)
+        return good_until is not None and self._now() <= good_until
+
+    def check_header(self, header: bytes | None) -> None:
+        """Refuse what does not bear the static token or one of ours that is still good."""
+        scheme, _, token = (header or b"").partition(b" ")
+        token = token.lstrip()
+        if scheme.lower() != b"bearer" or not token:
             raise Unauthorized("Send the header Authorization: Bearer TOKEN; POST /token gives one.")
-        if hmac.compare_digest(_header_bytes(token), self._token):
-            return
         try:
-            self._check_claims(self._claims(token))
+            good_until = self._good_until(token)
         except Unauthorized as refusal:
             log.warning("Token refused: %s", refusal)
             raise
+        assert header is not None
+        self._known[header] = good_until
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _good_until(self, token: bytes) -> float:
+        """The last second at which this token is good, on our clock."""
+        if hmac.compare_digest(token, self._token):
+            return math.inf
+        claims = self._claims(token)
+        self._check_claims(claims)
+        return float(claims["exp"]) + LEEWAY
+
+    def _claims(self, token: bytes) -> dict[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, self._key, algorithms=[ALGORITHM], options=_CLAIM_CHECKS_ARE_OURS
+                token.decode("ascii"), self._key, algorithms=[ALGORITHM], options=_CLAIM_CHECKS_ARE_OURS
             )
         except Exception:  # strangers choose these bytes: whatever they trip over, it is not a token
             raise Unauthorized("The token is not valid here.") from None
@@ -101,14 +140,6 @@ class Auth:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _header_bytes(text: str) -> bytes:
-    """A header's text is latin-1 by HTTP's rules; the bytes the caller sent are what counts."""
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return _bytes(text)
 
 
 def _verified(password: str, password_hash: str) -> bool:

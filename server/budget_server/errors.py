@@ -7,7 +7,9 @@ traceback.
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from starlette.exceptions import HTTPException
 
 
 class BudgetServerError(Exception):
@@ -32,7 +34,7 @@ class LoadFailed(BudgetServerError):
 class CallerError(BudgetServerError):
     """An answer other than success: its status, a stable code for programs, a text for people."""
 
-    status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
+    status: int = HTTPStatus.BAD_REQUEST
     code: ClassVar[str] = "BadRequest"
     default_headers: ClassVar[Mapping[str, str]] = {}
 
@@ -42,7 +44,7 @@ class CallerError(BudgetServerError):
         self.headers: Mapping[str, str] = {**self.default_headers, **(headers or {})}
 
     @property
-    def content(self) -> dict[str, str]:
+    def content(self) -> dict[str, Any]:
         """The body of the answer."""
         return {"code": self.code, "detail": self.detail}
 
@@ -82,6 +84,22 @@ class PredictFailed(CallerError):
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     code = "PredictFailed"
+
+
+class Refused(CallerError):
+    """The user's predict raised an HTTPException: its status, headers and detail are passed on."""
+
+    code = "Refused"
+
+    def __init__(self, error: HTTPException) -> None:
+        super().__init__(str(error.detail), error.headers)
+        self.status = error.status_code
+        self._detail = error.detail
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The detail as it was raised, which FastAPI lets be any JSON value."""
+        return {"code": self.code, "detail": self._detail}
 
 
 class NotEncodable(CallerError):
@@ -126,6 +144,13 @@ class MethodNotAllowed(CallerError):
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
     code = "MethodNotAllowed"
+
+
+class Internal(CallerError):
+    """A mistake of ours, or of a response object that the predictor made."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "Internal"
 
 
 class ClientGone(CallerError):

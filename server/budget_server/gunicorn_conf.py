@@ -7,7 +7,6 @@ loaded ends gunicorn: workers that fail over and over would only hide it.
 """
 
 import logging
-import mmap
 import os
 import sys
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 
 from budget_server.errors import LoadFailed, SettingsError
+from budget_server.metrics import Board, State
 from budget_server.predictor import report_failure
 from budget_server.settings import Settings
 
@@ -25,10 +25,8 @@ except SettingsError as error:
 
 LOAD_FAILED = 3
 """Exit code of a server whose model could not be loaded; gunicorn's own for a worker that could not boot."""
-_LOADING, _LOADED, _TOLD = range(3)
-"""What a worker shares with the master in one byte: loading, loaded, or failed and reported."""
 
-worker_class = "uvicorn_worker.UvicornWorker"
+worker_class = "budget_server.worker.Worker"
 workers = _settings.workers
 # A load may take half an hour; who started us has its own deadline, and tells a hung server by its health.
 timeout = 0
@@ -37,18 +35,15 @@ graceful_timeout = 25
 keepalive = 75
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - heartbeat files, not data
-forwarded_allow_ips = "127.0.0.1"
+# Twice the workers and more, because old ones may still drain while new ones load.
+_board = Board(2 * workers + 2)
 
 
-def on_starting(server: Any) -> None:
-    """Behind a unix socket the only client is the front door, which has no address to be known by."""
-    if all(isinstance(address, str) for address in server.cfg.address):
-        server.cfg.set("forwarded_allow_ips", "*")
-
-
-def pre_fork(_server: Any, worker: Any) -> None:
-    """The byte that worker and master share."""
-    worker.load_state = mmap.mmap(-1, 1)
+def pre_fork(server: Any, worker: Any) -> None:
+    """The numbers that worker and master share."""
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(slot for slot in _board.slots if slot not in taken)
+    worker.slot.begin()
 
 
 def post_fork(_server: Any, worker: Any) -> None:
@@ -61,12 +56,8 @@ def post_fork(_server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """The application tells whether the model was loaded."""
-
-    def note(loaded: bool) -> None:
-        worker.load_state[0] = _LOADED if loaded else _TOLD
-
-    worker.wsgi.on_outcome = note
+    """The application counts where all workers do."""
+    worker.wsgi.parts.use(_board, worker.slot)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
@@ -74,18 +65,20 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
     gunicorn halts by itself on code 3, but fails with a traceback if a second worker ends so meanwhile.
     """
-    if worker.load_state[0] != _LOADED:
+    if worker.slot.state is not State.LOADED:
         sys.exit(1)
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Halt when a worker ended without a model: one that died in load without a word would do so again."""
-    state = worker.load_state[0]
-    stopping = not server.LISTENERS
-    if stopping or state == _LOADED:
+    state = worker.slot.state
+    if not server.LISTENERS:  # everything is being stopped
+        return
+    if state is State.LOADED:
+        worker.slot.restarted()
         return
     message = f"{_settings.entrypoint} could not be loaded"
-    if state == _LOADING:
+    if state is State.LOADING:
         message += ": the process ended meanwhile, for want of memory or by a crash in native code"
         report_failure(_settings.failure_file, LoadFailed(message, ""))
     raise HaltServer(message, LOAD_FAILED)

@@ -1,17 +1,22 @@
 """What a predictor is handed, beside Starlette's own `UploadFile`.
 
-`routes` makes these from the HTTP request; what comes back from `predict` is encoded by `results`.
+`endpoints` calls these with the ASGI messages; what comes back from `predict` is encoded by `results`.
 """
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 from fastapi import Request
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
 
 from budget_server.errors import InvalidBody
+from budget_server.images import Normalised
+from budget_server.limits import limited, read_body
 
 
 class PredictRequest(Request):
@@ -20,17 +25,28 @@ class PredictRequest(Request):
     So `await request.json()` works in an async predict, and a plain one, which cannot await, has `payload`.
     """
 
+    def __init__(self, scope: Scope, receive: Receive, body: bytes) -> None:
+        super().__init__(scope, receive)
+        self._body = body
+
     @property
     def payload(self) -> Any:
         """The value of "payload" in the JSON body."""
-        body = parse_json(self._body)
-        if not isinstance(body, dict) or "payload" not in body:
-            raise InvalidBody('Send a JSON object with the key "payload".')
-        return body["payload"]
+        return payload_of(self._body)
+
+    @property
+    def received(self) -> Any:
+        """All that the caller sent, for what must not be logged."""
+        try:
+            return orjson.loads(self._body)
+        except ValueError:
+            return self._body
 
 
 class DictPayload(dict[str, Any]):
     """The payload of /predict_dict: a dict, and readable as `request.payload` as BudgetML users write it."""
+
+    __slots__ = ()
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -41,34 +57,44 @@ class DictPayload(dict[str, Any]):
 def parse_json(body: bytes) -> Any:
     """The body as JSON, or an answer that says what is wrong with it."""
     try:
+        return orjson.loads(body)
+    except ValueError:
+        pass
+    # The standard library takes a little more, such as NaN, and its messages say where the error is.
+    try:
         return json.loads(body)
     except RecursionError:
         raise InvalidBody("The JSON body is nested too deeply.") from None
-    except ValueError as error:  # covers both malformed JSON and malformed UTF-8
-        raise InvalidBody(f"The body is not JSON: {error}.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise InvalidBody(f"The body is not JSON: {error.msg} at {place}.") from None
+    except ValueError:
+        raise InvalidBody("The body is not JSON: it is not UTF-8.") from None
 
 
-async def predict_request(request: Request) -> PredictRequest:
-    """Receive the body, so that the predictor can read it from any thread."""
-    received = PredictRequest(request.scope, request.receive)
-    await received.body()
-    return received
+def payload_of(body: bytes) -> Any:
+    """The value of "payload" in a JSON body."""
+    content = parse_json(body)
+    try:
+        return content["payload"]
+    except (KeyError, TypeError):
+        raise InvalidBody('Send a JSON object with the key "payload".') from None
 
 
-async def dict_payload(request: Request) -> DictPayload:
+def dict_payload(body: bytes) -> DictPayload:
     """The body of /predict_dict."""
-    received = await predict_request(request)
-    payload = received.payload
+    payload = payload_of(body)
     if not isinstance(payload, dict):
         raise InvalidBody(f'"payload" must be a JSON object, not {type(payload).__name__}.')
     return DictPayload(payload)
 
 
-async def image_upload(request: Request) -> UploadFile:
+async def image_upload(scope: Scope, receive: Receive, most: int) -> UploadFile:
     """The image of /predict_image: multipart field `request`, else the first file, else the raw body."""
+    request = Request(scope, limited(receive, most))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
-        return _raw_image(await request.body(), media_type)
+        return _raw_image(await read_body(receive, most), media_type)
     try:
         form = await request.form()
     except HTTPException as error:
@@ -77,6 +103,13 @@ async def image_upload(request: Request) -> UploadFile:
     if not files:
         raise InvalidBody('Send the image as a file in the multipart field "request".')
     return dict(reversed(files)).get("request", files[0][1])
+
+
+def upright(upload: UploadFile, normalise: Callable[[bytes], Normalised]) -> UploadFile:
+    """The same upload with its image made upright and RGB; decodes, so call it in a thread."""
+    image = normalise(upload.file.read())
+    headers = Headers({"content-type": image.media_type})
+    return UploadFile(io.BytesIO(image.data), size=len(image.data), filename=upload.filename, headers=headers)
 
 
 def _raw_image(body: bytes, media_type: str) -> UploadFile:

@@ -1,112 +1,218 @@
 """The user's class: imported, loaded once per worker, asked.
 
-Plain functions run in a bounded pool, so that a slow prediction never blocks the event loop and with it the
-health routes. What the user's code raises is told as the user's own traceback, without our frames.
-What it is handed is made in `inputs`, what it returns is encoded in `results`.
+Plain functions run in threads, so that a slow prediction never blocks the event loop and with it the health
+routes. What the user's code raises is told as the user's own traceback, without our frames and the payload.
+What it is handed is made in `inputs`, what it returns is encoded in `results` and `streaming`.
 """
 
 import asyncio
-import contextvars
 import importlib
 import inspect
 import json
 import logging
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from types import ModuleType, TracebackType
+from typing import Any, Literal, NoReturn
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from budget_server.errors import CallerError, LoadFailed, NotReady, PredictFailed
-from budget_server.results import encode
+from budget_server.batching import Batcher
+from budget_server.errors import CallerError, LoadFailed, NotReady, PredictFailed, Refused
+from budget_server.redaction import redact
+from budget_server.results import Encoded, encode, quick
+from budget_server.streaming import Stream, is_stream, open_stream
+from budget_server.threads import Threads
 
 MAX_LOG_BYTES = 4096
 MAX_MESSAGE = 500
 _OURS = (str(Path(__file__).parent), "<frozen importlib", str(importlib.__file__))
 
+Answer = Encoded | Response | Stream
+Call = Callable[[Any], Awaitable[Answer]]
+Convert = Callable[[Any, Callable[[Any], Encoded]], Awaitable[Encoded]]
+
 log = logging.getLogger("budget_server.predictor")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How calls of predict_batch are made up: most items, and seconds to wait for company."""
+
+    size: int = 32
+    window: float = 0.005
 
 
 class PredictorHost:
     """One worker's predictor and the threads it runs in."""
 
-    def __init__(self, entrypoint: str, code_dir: Path, threads: int) -> None:
+    def __init__(
+        self, entrypoint: str, code_dir: Path, threads: int, batching: Batching = Batching()
+    ) -> None:
         self._entrypoint = entrypoint
         self._code_dir = code_dir
-        self._predictor: Any = None
-        # load runs in this pool as well: with one thread, libraries that bind a model to a thread work.
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="predict")
+        self._batching = batching
+        # load runs in these threads as well: with one, libraries that bind a model to a thread work.
+        self.threads = Threads(threads, "predict")
+        self.on_batch: Callable[[int], None] = lambda _size: None
+        self.on_exception: Callable[[], None] = lambda: None
+        self._predict: Call = self._not_ready
+        self._predict_item: Call = self._not_ready
+        self._convert: Convert = self._not_ready
         self.state: Literal["loading", "ready", "failed"] = "loading"
         self.reason = "The model is loading."
+        self.load_seconds = 0.0
 
     async def load(self) -> None:
         """Import, make and load the predictor, or say why not."""
+        began = time.perf_counter()
         try:
-            predictor = await self._in_pool(lambda: make_predictor(self._entrypoint, self._code_dir))
-            await self._call(predictor.load, then=lambda _nothing: None)
+            predictor = await self.threads.run(lambda: make_predictor(self._entrypoint, self._code_dir))
+            load = predictor.load
+            outcome = load() if inspect.iscoroutinefunction(load) else await self.threads.run(load)
+            if inspect.isawaitable(outcome):
+                await outcome
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             failure = _load_failure(self._entrypoint, error)
             self.state, self.reason = "failed", failure.message
             raise failure from None
-        self._predictor = predictor
+        self._predict = self._predict_item = self._single(predictor.predict)
+        self._convert = self._converting(predictor.predict)
+        batch = getattr(predictor, "predict_batch", None)
+        if callable(batch):
+            submit = self._batcher(batch).submit
+            self._predict_item = self._encoded(submit)
+            self._convert = self._converting(submit)
+        self.load_seconds = time.perf_counter() - began
         self.state, self.reason = "ready", ""
 
-    async def predict(self, given: object) -> Response:
-        """The user's answer to one input, as a response."""
-        if self.state != "ready":
-            raise NotReady(self.reason)
+    async def predict(self, given: object) -> Answer:
+        """The user's answer to one input."""
         try:
-            response: Response = await self._call(self._predictor.predict, given, then=encode)
-        except (asyncio.CancelledError, HTTPException, CallerError):
-            raise
+            return await self._predict(given)
         except BaseException as error:
-            log.error("predict failed:\n%s", user_traceback(error))  # noqa: TRY400 - without our frames
-            kind = type(error).__name__
-            raise PredictFailed(f"The predictor failed with {kind}; the log has its traceback.") from None
-        return response
+            raise self.failure(error, given) from None
+
+    async def predict_item(self, given: object) -> Answer:
+        """The same for inputs that may share a call of predict_batch."""
+        try:
+            return await self._predict_item(given)
+        except BaseException as error:
+            raise self.failure(error, given) from None
+
+    async def convert(self, given: object, then: Callable[[Any], Encoded]) -> Encoded:
+        """The same, encoded by `then`."""
+        try:
+            return await self._convert(given, then)
+        except BaseException as error:
+            raise self.failure(error, given) from None
 
     def close(self) -> None:
         """Let the threads end."""
-        self._pool.shutdown(wait=False)
+        self.threads.close()
 
-    async def _call(self, function: Callable[..., Any], *args: object, then: Callable[[Any], Any]) -> Any:
-        """`then(function(*args))`, in one turn of the pool: a second would queue behind all waiting calls."""
+    async def _not_ready(self, *_given: object) -> NoReturn:
+        raise NotReady(self.reason)
 
-        def turn() -> Any:
-            result = function(*args)
-            return result if inspect.isawaitable(result) else then(result)
+    def _single(self, predict: Callable[[Any], Any]) -> Call:
+        if inspect.iscoroutinefunction(predict):
+            return self._encoded(predict)
+        if inspect.isasyncgenfunction(predict):
+            return lambda given: self._finish(predict(given))
 
-        outcome = function(*args) if inspect.iscoroutinefunction(function) else await self._in_pool(turn)
-        if not inspect.isawaitable(outcome):
-            return outcome
-        result = await outcome
-        return await self._in_pool(lambda: then(result))
+        def turn(given: Any) -> Any:
+            """Encoded in the same turn of the thread: a second would queue behind all waiting calls."""
+            value = predict(given)
+            if inspect.isawaitable(value) or is_stream(value) or isinstance(value, Response):
+                return value
+            return quick(value) or encode(value)
 
-    async def _in_pool(self, function: Callable[[], Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
-        result, error = await loop.run_in_executor(self._pool, context.run, _outcome, function)
-        if error is not None:
-            raise error
-        return result
+        async def in_thread(given: Any) -> Answer:
+            value = await self.threads.run(lambda: turn(given))
+            return value if type(value) is Encoded else await self._finish(value)
+
+        return in_thread
+
+    def _converting(self, predict: Callable[[Any], Any]) -> Convert:
+        if inspect.iscoroutinefunction(predict):
+
+            async def on_loop(given: Any, then: Callable[[Any], Encoded]) -> Encoded:
+                return then(await predict(given))
+
+            return on_loop
+
+        async def in_thread(given: Any, then: Callable[[Any], Encoded]) -> Encoded:
+            def turn() -> Any:
+                value = predict(given)
+                return value if inspect.isawaitable(value) else then(value)
+
+            value = await self.threads.run(turn)
+            return value if isinstance(value, Encoded) else then(await value)
+
+        return in_thread
+
+    def _encoded(self, ask: Callable[[Any], Awaitable[Any]]) -> Call:
+        async def answer(given: Any) -> Answer:
+            value = await ask(given)
+            return quick(value) or await self._finish(value)
+
+        return answer
+
+    def _batcher(self, predict_batch: Callable[[list[Any]], Any]) -> Batcher:
+        if inspect.iscoroutinefunction(predict_batch):
+            call = predict_batch
+        else:
+
+            async def call(items: list[Any]) -> Any:
+                results = await self.threads.run(lambda: predict_batch(items))
+                return await results if inspect.isawaitable(results) else results
+
+        return Batcher(
+            call,
+            self._batching.size,
+            self._batching.window,
+            self.threads.count,
+            lambda size: self.on_batch(size),  # noqa: PLW0108 - the board comes later
+        )
+
+    async def _finish(self, value: Any) -> Answer:
+        """What is not plain JSON: awaited, streamed, the user's own response, or encoded in a thread."""
+        if inspect.isawaitable(value):
+            value = await value
+        if isinstance(value, Response):
+            return value
+        if is_stream(value):
+            return await open_stream(value, self.threads.run)
+        encoded = quick(value)
+        return encoded if encoded is not None else await self.threads.run(lambda: encode(value))
+
+    def failure(self, error: BaseException, given: object) -> BaseException:
+        """What the caller is told; what is not the predictor's doing is passed on."""
+        if isinstance(error, CallerError):
+            return error
+        if isinstance(error, HTTPException):
+            return Refused(error)
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            return error
+        self.on_exception()
+        payload = getattr(given, "received", given)
+        log.error("predict failed:\n%s", user_traceback(error, payload))
+        kind = type(error).__name__
+        return PredictFailed(f"The predictor failed with {kind}; the log has its traceback.")
 
 
-def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """What happened, as a value: SystemExit or StopIteration through a future would end the worker."""
-    try:
-        return function(), None
-    except StopIteration as error:  # no coroutine may raise it
-        return None, RuntimeError("raised StopIteration").with_traceback(error.__traceback__)
-    except BaseException as error:
-        return None, error
+def _is_cancelled() -> bool:
+    """Whether this task was told to end, as opposed to the user's code raising CancelledError."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def make_predictor(entrypoint: str, code_dir: Path) -> Any:
@@ -136,12 +242,29 @@ def _lend_names_to_main(module: ModuleType) -> None:
             setattr(main, name, value)
 
 
-def user_traceback(error: BaseException) -> str:
-    """The traceback as the user would have seen it had they called the code themselves."""
+def user_traceback(error: BaseException, payload: object = None) -> str:
+    """The traceback as the user would have seen it had they called the code themselves.
+
+    What the messages quote of a payload is left out.
+    """
+    told = traceback.TracebackException(type(error), error, _theirs(error), compact=True)
+    if payload is not None:
+        _redact(told, payload)
+    return "".join(told.format()).rstrip()
+
+
+def _theirs(error: BaseException) -> TracebackType | None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    return trace
+
+
+def _redact(told: traceback.TracebackException, payload: object) -> None:
+    told._str = redact(str(told), payload)  # type: ignore[attr-defined]
+    for cause in (told.__cause__, told.__context__):
+        if cause is not None:
+            _redact(cause, payload)
 
 
 def _load_failure(entrypoint: str, error: BaseException) -> LoadFailed:

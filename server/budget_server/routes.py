@@ -1,85 +1,80 @@
-"""The HTTP surface: which route hands what to the predictor, and who may call it.
+"""FastAPI's routes: which deployment this is, health, login, metrics. The predictor's are in `endpoints`."""
 
-The predictor routes read the body themselves, after the login was checked: FastAPI's own body parameters
-would receive and parse a stranger's upload first.
-"""
-
-import asyncio
 import logging
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import OAuth2PasswordBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
-from budget_server.auth import Auth
-from budget_server.errors import CallerError, BodyTooLarge, Unauthorized
-from budget_server.inputs import dict_payload, image_upload, predict_request
-from budget_server.predictor import PredictorHost
-from budget_server.settings import Settings
+from budget_server import openapi, openinference
+from budget_server.endpoints import Parts, content_of
+from budget_server.errors import (
+    CallerError,
+    Internal,
+    InvalidBody,
+    MethodNotAllowed,
+    NotFound,
+    NotReady,
+    Unauthorized,
+)
+from budget_server.limits import check_length, read_body
+from budget_server.throttle import client_of, is_local
 
 MAX_LOGIN_BYTES = 16 * 1024
-MAX_DISCARDED_BYTES = 8 * 1024 * 1024
 
 log = logging.getLogger("budget_server.routes")
 router = APIRouter()
-_bearer = OAuth2PasswordBearer(tokenUrl="token", auto_error=False)
+_bearer = OAuth2PasswordBearer(tokenUrl="token", auto_error=False, scheme_name=openapi.SCHEME)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What the routes work with; one per application, as `app.state.parts`."""
-
-    settings: Settings
-    auth: Auth
-    host: PredictorHost
+def install(app: FastAPI) -> None:
+    """The routes, and one shape for every error."""
+    app.include_router(router)
+    app.add_exception_handler(CallerError, _caller_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def _parts(request: Request) -> Parts:
     return cast(Parts, request.app.state.parts)
 
 
-async def _authorized(
-    parts: Annotated[Parts, Depends(_parts)], token: Annotated[str | None, Depends(_bearer)]
-) -> PredictorHost:
-    parts.auth.check(token)
-    return parts.host
-
-
 PartsOf = Annotated[Parts, Depends(_parts)]
-AuthorizedHost = Annotated[PredictorHost, Depends(_authorized)]
 
 
-async def answer_error(_request: Request, error: Exception) -> Response:
-    """The one place where our errors become answers."""
+def _answer(request: Request, error: CallerError) -> Response:
+    return JSONResponse(content_of(error, request.url.path), error.status, dict(error.headers))
+
+
+async def _caller_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CallerError)
     if error.status >= 500:
         log.error("Answered %d: %s", error.status, error)
-    return JSONResponse({"detail": str(error)}, error.status, dict(error.headers))
+    return _answer(request, error)
 
 
-def _body(content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}}
+async def _http_error(request: Request, error: Exception) -> Response:
+    """FastAPI's own: no such route, another method."""
+    assert isinstance(error, HTTPException)
+    told: type[CallerError] = {404: NotFound, 405: MethodNotAllowed}.get(error.status_code, CallerError)
+    return _answer(request, told(str(error.detail), error.headers))
 
 
-_LOGIN_FORM = {
-    "type": "object",
-    "required": ["username", "password"],
-    "properties": {
-        "grant_type": {"type": "string", "enum": ["password"]},
-        "username": {"type": "string"},
-        "password": {"type": "string", "format": "password"},
-    },
-}
-_DICT_BODY = {
-    "type": "object",
-    "required": ["payload"],
-    "properties": {"payload": {"type": "object", "additionalProperties": True}},
-}
-_BINARY = {"type": "string", "format": "binary"}
-_IMAGE_FORM = {"type": "object", "required": ["request"], "properties": {"request": _BINARY}}
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
+    return _answer(request, InvalidBody(f"The request is not what this route takes: {fields}."))
+
+
+async def _unexpected(request: Request, _error: Exception) -> Response:
+    """A mistake of ours; Starlette logs it."""
+    return _answer(request, Internal("The server failed; the log has more."))
 
 
 @router.head("/", include_in_schema=False)
@@ -95,55 +90,63 @@ async def live() -> dict[str, str]:
 
 
 @router.head("/healthz/ready", include_in_schema=False)
-@router.get("/healthz/ready", summary="Whether the model is loaded")
+@router.get("/healthz/ready", summary="Whether the model is loaded", responses=openapi.errors("503"))
 async def ready(parts: PartsOf) -> Response:
     if parts.host.state == "ready":
         return JSONResponse({"status": "ready", "revision": parts.settings.revision})
-    answer = {"status": parts.host.state, "detail": parts.host.reason}
-    return JSONResponse(answer, 503, {"Retry-After": "5"})
+    reason = NotReady(parts.host.reason)
+    return JSONResponse({"status": parts.host.state, **reason.content}, reason.status, dict(reason.headers))
+
+
+@router.get(
+    "/metrics",
+    summary="Numbers for Prometheus; for the logged-in, and for this machine itself",
+    response_class=Response,
+    responses=openapi.errors("401"),
+)
+async def metrics(
+    request: Request, parts: PartsOf, _documented: Annotated[str | None, Depends(_bearer)]
+) -> Response:
+    if not is_local(request.scope):
+        parts.authorize(request.scope)
+    return Response(parts.board.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+_LOGIN_FORM = {
+    "type": "object",
+    "required": ["username", "password"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["password"]},
+        "username": {"type": "string"},
+        "password": {"type": "string", "format": "password"},
+    },
+}
 
 
 @router.post(
     "/token",
     summary="Log in: a bearer token for username and password",
-    openapi_extra=_body({"application/x-www-form-urlencoded": {"schema": _LOGIN_FORM}}),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": _LOGIN_FORM}},
+        }
+    },
+    responses=openapi.errors("401", "413", "429"),
 )
 async def token(request: Request, parts: PartsOf) -> JSONResponse:
+    check_length(request.scope, MAX_LOGIN_BYTES)
     username, password = await _login_form(request)
-    loop = asyncio.get_running_loop()
-    answer = await loop.run_in_executor(parts.auth.thread, parts.auth.login, username, password)
+    client = client_of(request.scope)
+    parts.logins.check(client)
+    parts.logins.failed(client)  # counted beforehand: of many attempts at once none is free
+    answer = await parts.auth.login_in_thread(username, password)
+    parts.logins.forgive(client)
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
-@router.post(
-    "/predict",
-    summary="Ask the model; predict gets the request itself",
-    openapi_extra=_body({"application/json": {"schema": {}}}),
-)
-async def predict(request: Request, host: AuthorizedHost) -> Response:
-    return await host.predict(await predict_request(request))
-
-
-@router.post(
-    "/predict_dict",
-    summary="Ask the model; predict gets the payload, a dict",
-    openapi_extra=_body({"application/json": {"schema": _DICT_BODY}}),
-)
-async def predict_dict(request: Request, host: AuthorizedHost) -> Response:
-    return await host.predict(await dict_payload(request))
-
-
-@router.post(
-    "/predict_image",
-    summary="Ask the model; predict gets an UploadFile with the image's bytes as sent",
-    openapi_extra=_body({"multipart/form-data": {"schema": _IMAGE_FORM}, "image/*": {"schema": _BINARY}}),
-)
-async def predict_image(request: Request, host: AuthorizedHost) -> Response:
-    return await host.predict(await image_upload(request))
-
-
 async def _login_form(request: Request) -> tuple[str, str]:
-    body = await _bounded_body(request)
+    body = await read_body(request.receive, MAX_LOGIN_BYTES)
     if not request.headers.get("content-type", "").lower().startswith("multipart/"):
         # Starlette reads unescaped bytes as latin-1; browsers and curl mean UTF-8.
         body = re.sub(rb"[\x80-\xff]", lambda byte: b"%%%02X" % ord(byte[0]), body)
@@ -158,14 +161,46 @@ async def _login_form(request: Request) -> tuple[str, str]:
     return username, password
 
 
-async def _bounded_body(request: Request) -> bytes:
-    """The login form. What is too much is received and dropped: many clients read no answer before."""
-    body, received = bytearray(), 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        body += chunk[: MAX_LOGIN_BYTES - len(body)]
-        if received > MAX_DISCARDED_BYTES:
-            break
-    if received > MAX_LOGIN_BYTES:
-        raise BodyTooLarge(f"A login form has at most {MAX_LOGIN_BYTES} bytes.")
-    return bytes(body)
+def _model(parts: Parts) -> str:
+    return openinference.model_name(parts.settings.name)
+
+
+@router.get("/v2", tags=["open inference"], summary="This server")
+async def v2() -> dict[str, Any]:
+    return openinference.server_metadata()
+
+
+@router.get("/v2/health/live", tags=["open inference"], summary="Whether the process answers")
+async def v2_live() -> dict[str, Any]:
+    return openinference.server_live()
+
+
+@router.get(
+    "/v2/health/ready",
+    tags=["open inference"],
+    summary="Whether the model is loaded",
+    responses=openapi.errors("503"),
+)
+async def v2_ready(parts: PartsOf) -> dict[str, Any]:
+    return openinference.server_ready(parts.host.state == "ready", parts.host.reason)
+
+
+@router.get("/v2/models/{name}/versions/{version}", include_in_schema=False)
+@router.get("/v2/models/{name}", tags=["open inference"], summary="The model")
+async def v2_model(parts: PartsOf, name: str, version: str | None = None) -> dict[str, Any]:
+    openinference.check_model(name, version, _model(parts), parts.settings.revision)
+    return openinference.metadata(name, parts.settings.revision)
+
+
+@router.get("/v2/models/{name}/versions/{version}/ready", include_in_schema=False)
+@router.get("/v2/models/{name}/ready", tags=["open inference"], summary="Whether the model is loaded")
+async def v2_model_ready(parts: PartsOf, name: str, version: str | None = None) -> dict[str, Any]:
+    openinference.check_model(name, version, _model(parts), parts.settings.revision)
+    return openinference.model_ready(name, parts.host.state == "ready", parts.host.reason)
+
+
+@router.post("/v2/models/{name}/versions/{version}/infer", include_in_schema=False)
+@router.post("/v2/models/{name}/infer", include_in_schema=False)
+async def v2_other_model(parts: PartsOf, name: str, version: str | None = None) -> None:
+    """The model that is served here is answered in `endpoints`: what comes here asks for another."""
+    openinference.check_model(name, version, _model(parts), parts.settings.revision)

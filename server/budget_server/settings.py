@@ -23,6 +23,7 @@ from budget_server.errors import SettingsError
 
 MAX_PASSWORD_BYTES = 1024
 MIN_KEY_BYTES = 32
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+")
 _ENTRYPOINT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -54,6 +55,16 @@ def _entrypoint(value: str) -> str:
     return value
 
 
+def _origins(value: object) -> tuple[str, ...]:
+    origins = tuple(str(value).split())
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"has {origin[:100]!r}, which is not of the form https://host or https://host:port"
+            )
+    return origins
+
+
 def _directory(value: Path) -> Path:
     if not value.is_dir():
         raise ValueError("is not a directory")
@@ -80,6 +91,18 @@ class Settings(BaseModel):
     code_dir: Annotated[Path, AfterValidator(_directory)] = Field(alias="BUDGET_CODE_DIR")
     workers: int = Field(alias="BUDGET_WORKERS", default=1, ge=1, le=64)
     threads: int = Field(alias="BUDGET_THREADS", default=4, ge=1, le=256)
+    max_concurrency: int = Field(alias="BUDGET_MAX_CONCURRENCY", default=64, ge=1, le=10_000)
+    """Predictions at a time in each worker."""
+    max_queue: int = Field(alias="BUDGET_MAX_QUEUE", default=128, ge=0, le=100_000)
+    """Requests that wait in each worker; the next is answered 429."""
+    max_body_mib: int = Field(alias="BUDGET_MAX_BODY_MIB", default=32, ge=1, le=1024)
+    batch_size: int = Field(alias="BUDGET_BATCH_SIZE", default=32, ge=1, le=4096)
+    batch_window_ms: int = Field(alias="BUDGET_BATCH_WINDOW_MS", default=5, ge=0, le=10_000)
+    """How long a call waits for company while another batch runs; an idle predictor is never waited for."""
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = Field(
+        alias="BUDGET_CORS_ORIGINS", default=()
+    )
+    """Web pages that may call from a browser, such as https://app.example.com; "*" is all."""
     failure_file: Path | None = Field(alias="BUDGET_FAILURE_FILE", default=None)
     """Where a failed load is told to process 1, as JSON with reason, message and log."""
 

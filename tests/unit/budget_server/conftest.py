@@ -1,11 +1,17 @@
-"""A deployment's environment and a client of the application around any predictor source."""
+"""A deployment's environment; a client of the application around any predictor source; gunicorn itself."""
 
+import os
+import signal
+import socket
+import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -73,3 +79,68 @@ def serve(environment: dict[str, str], write_predictor: Callable[[str], Path]) -
             return stack.enter_context(client)
 
         yield start
+
+
+class Server:
+    """A gunicorn, its unix socket and TCP port, and what it said."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.socket = folder / "web.sock"
+        self.log = folder / "log"
+        self.client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://web", timeout=20
+        )
+
+    def until(self, what: str, reached: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not reached():
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                pytest.fail(f"no {what}; log:\n{self.log.read_text()}")
+            time.sleep(0.02)
+
+    def ready(self) -> bool:
+        try:
+            return self.socket.exists() and self.client.get("/healthz/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ended(self, seconds: float) -> int:
+        return self.process.wait(seconds)
+
+
+@pytest.fixture
+def start(
+    environment: dict[str, str], write_predictor: Callable[[str], Path], tmp_path: Path
+) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def begin(source: str, **env: str) -> Server:
+        write_predictor(source)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:budget_server.gunicorn_conf"]
+        command += ["budget_server.app:app", f"--bind=unix:{tmp_path / 'web.sock'}"]
+        command += [f"--bind=127.0.0.1:{port}"]
+        home = tmp_path / "home"
+        home.mkdir()
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env={**os.environ, "HOME": str(home), **environment, **env},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        servers.append(Server(process, tmp_path, port))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.client.close()
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(10)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from budget_server.app import ModelServer, create_app
+from budget_server.metrics import State
 from budget_server.settings import Settings
 
 Write = Callable[[str], Path]
@@ -36,14 +37,13 @@ def test_the_model_is_loaded_before_startup_completes(
 ) -> None:
     write_predictor("class Predictor:\n    def load(self): pass\n    def predict(self, r): pass\n")
     app = create_app(Settings.from_environment(environment))
-    states = []
-    app.on_outcome = lambda loaded: states.append((loaded, app.parts.host.state))
+    assert app.parts.slot.state is State.LOADING
     sent = run_lifespan(app)
     assert [message["type"] for message in sent] == [
         "lifespan.startup.complete",
         "lifespan.shutdown.complete",
     ]
-    assert states == [(True, "ready")]
+    assert (app.parts.slot.state, app.parts.host.state) == (State.LOADED, "ready")
 
 
 def test_a_failed_load_is_logged_and_reported(
@@ -51,10 +51,8 @@ def test_a_failed_load_is_logged_and_reported(
 ) -> None:
     file = write_predictor("import nonesuch\n")
     app = create_app(Settings.from_environment(environment))
-    outcomes: list[bool] = []
-    app.on_outcome = outcomes.append
     assert [message["type"] for message in run_lifespan(app)] == ["lifespan.startup.failed"]
-    assert outcomes == [False]
+    assert app.parts.slot.state is State.TOLD
     report = json.loads(Path(environment["BUDGET_FAILURE_FILE"]).read_text())
     assert report["reason"] == "LoadFailed"
     assert "No module named 'nonesuch'" in report["message"]

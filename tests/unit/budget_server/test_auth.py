@@ -1,5 +1,6 @@
 """The login's rules, with the clock in hand."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jose import jws, jwt
 
-from budget_server.auth import Auth
-from budget_server.errors import TooLarge, Unauthorized
+from budget_server.auth import LEEWAY, MOST_KNOWN, MOST_LOGINS, Auth
+from budget_server.errors import BodyTooLarge, TooManyRequests, Unauthorized
 from budget_server.settings import Settings
 
 NOW = 1_800_000_000
 KEY = bytes.fromhex("ab" * 32)
 ALL_OFF = {"verify_aud": False, "verify_exp": False}
+
+
+def check(auth: Auth, token: str | None) -> None:
+    auth.check_header(None if token is None else b"Bearer " + token.encode("utf-8", "surrogatepass"))
 
 
 def make_auth(environment: dict[str, str], **changes: str) -> Auth:
@@ -53,7 +58,7 @@ def test_a_login_gives_a_token_that_is_accepted_and_says_when_it_ends(auth: Auth
     claims = jwt.decode(answer["access_token"], KEY, algorithms=["HS256"], options=ALL_OFF)
     expected = {"iss": "default/iris", "aud": "default/iris", "sub": "u", "iat": NOW, "exp": NOW + 3600}
     assert claims == expected
-    auth.check(answer["access_token"])
+    check(auth, answer["access_token"])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_long_passwords_count_to_the_last_byte(environment: dict[str, str]) -> N
 
 
 def test_a_huge_password_is_refused_before_it_is_hashed(auth: Auth) -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(BodyTooLarge):
         auth.login("u", "x" * 1_000_000)
 
 
@@ -94,15 +99,14 @@ def test_the_password_is_kept_as_an_argon2_hash(auth: Auth) -> None:
 
 
 def test_the_static_token(auth: Auth, environment: dict[str, str]) -> None:
-    auth.check("static-token")
-    # A header arrives as latin-1 text of whatever bytes were sent.
-    make_auth(environment, BUDGET_TOKEN="tökén").check("tökén".encode().decode("latin-1"))
+    check(auth, "static-token")
+    make_auth(environment, BUDGET_TOKEN="tökén").check_header("Bearer tökén".encode())
 
 
 @pytest.mark.parametrize("token", [None, "", "caf\xe9", "static-toke", "static-token ", "a.b.c", "✓"])
 def test_what_is_no_token_is_refused(auth: Auth, token: str | None) -> None:
     with pytest.raises(Unauthorized):
-        auth.check(token)
+        check(auth, token)
 
 
 @pytest.mark.parametrize(
@@ -125,13 +129,13 @@ def test_what_is_no_token_is_refused(auth: Auth, token: str | None) -> None:
 )
 def test_tokens_that_are_not_ours_are_refused(auth: Auth, token: str) -> None:
     with pytest.raises(Unauthorized):
-        auth.check(token)
+        check(auth, token)
 
 
 @given(st.text() | st.lists(st.text(alphabet="abcABC019-_=é"), min_size=3, max_size=3).map(".".join))
 def test_any_text_is_refused_and_nothing_else_happens(token: str) -> None:
     with pytest.raises(Unauthorized):
-        _shared_auth().check(token)
+        check(_shared_auth(), token)
 
 
 def _shared_auth(made: list[Auth] = []) -> Auth:  # noqa: B006 - one for all examples: hashing is slow on purpose
@@ -160,7 +164,7 @@ def _shared_auth(made: list[Auth] = []) -> Auth:  # noqa: B006 - one for all exa
     ],
 )
 def test_a_clock_that_is_off_by_a_little_locks_nobody_out(auth: Auth, iat: int, exp: int) -> None:
-    auth.check(signed(iat=iat, exp=exp))
+    check(auth, signed(iat=iat, exp=exp))
 
 
 @pytest.mark.parametrize("exp", [NOW - 61, NOW - 300, float("nan")])
@@ -169,7 +173,7 @@ def test_an_expired_token_says_so_in_one_log_line_without_the_token(
 ) -> None:
     token = signed(iat=NOW - 900, exp=exp) if exp > 0 else _signed_nan()
     with caplog.at_level(logging.INFO, "budget_server"), pytest.raises(Unauthorized, match="expired"):
-        auth.check(token)
+        check(auth, token)
     assert len(caplog.records) == 1
     assert "expired" in caplog.text
     assert token not in caplog.text
@@ -177,3 +181,64 @@ def test_an_expired_token_says_so_in_one_log_line_without_the_token(
 
 def _signed_nan() -> str:
     return str(jws.sign({"sub": "u", "exp": float("nan")}, KEY, algorithm="HS256"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"Bearer", b"Bearer ", b"Basic dTpw", b"static-token", b"Bearerstatic-token", b"Bearer caf\xe9"],
+)
+def test_what_bears_no_token_is_refused(auth: Auth, header: bytes) -> None:
+    with pytest.raises(Unauthorized):
+        auth.check_header(header)
+    assert not auth.is_known(header)
+
+
+@pytest.mark.parametrize("scheme", [b"bearer", b"BEARER", b"Bearer ", b"Bearer"])
+def test_the_scheme_is_read_as_http_says(auth: Auth, scheme: bytes) -> None:
+    auth.check_header(scheme + b" static-token")
+
+
+def test_a_good_token_is_known_until_its_last_second(environment: dict[str, str]) -> None:
+    clock = [float(NOW)]
+    auth = Auth(Settings.from_environment(environment), lambda: clock[0])
+    header = b"Bearer " + auth.issue().encode()
+    assert not auth.is_known(header)
+    auth.check_header(header)
+    clock[0] = NOW + 3600 + LEEWAY
+    assert auth.is_known(header)
+    clock[0] += 1
+    assert not auth.is_known(header)
+    with pytest.raises(Unauthorized, match="expired"):
+        auth.check_header(header)
+    clock[0] = NOW - 300  # stepped back: nobody is locked out
+    assert auth.is_known(header)
+
+
+def test_known_tokens_are_bounded(auth: Auth) -> None:
+    # spaces after the scheme make other values of one token
+    headers = [b"Bearer" + b" " * number + auth.issue().encode() for number in range(1, MOST_KNOWN + 11)]
+    for header in headers:
+        auth.check_header(header)
+    assert not auth.is_known(headers[0])
+    assert auth.is_known(headers[-1])
+    assert sum(map(auth.is_known, headers)) == MOST_KNOWN
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_token_changed_in_any_byte_is_refused(position: int, flip: int) -> None:
+    auth = _shared_auth()
+    token = bytearray(auth.issue().encode())
+    position %= len(token) - 1  # the very last character of base64 has bits that mean nothing
+    token[position] ^= flip
+    with pytest.raises(Unauthorized):
+        auth.check_header(b"Bearer " + bytes(token))
+
+
+def test_logins_at_a_time_are_bounded(auth: Auth) -> None:
+    async def run() -> list[Any]:
+        calls = [auth.login_in_thread("u", "wrong") for _ in range(MOST_LOGINS + 5)]
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    kinds = [type(answer) for answer in asyncio.run(run())]
+    assert kinds.count(TooManyRequests) == 5
+    assert kinds.count(Unauthorized) == MOST_LOGINS

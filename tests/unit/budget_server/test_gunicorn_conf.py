@@ -1,13 +1,9 @@
 """gunicorn itself, on a unix socket, as process 1 starts it."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ import httpx
 import pytest
 
 Write = Callable[[str], Path]
-Start = Callable[..., "Server"]
+Start = Callable[..., Any]
 PREDICTOR = """
     import pathlib, time
     class Predictor:
@@ -27,64 +23,6 @@ PREDICTOR = """
             time.sleep(request.payload)
             return "done"
 """
-
-
-class Server:
-    """A gunicorn, its socket and what it said."""
-
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
-        self.process = process
-        self.socket = folder / "web.sock"
-        self.log = folder / "log"
-        self.client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://web", timeout=20
-        )
-
-    def until(self, what: str, reached: Callable[[], bool], seconds: float = 20) -> None:
-        deadline = time.monotonic() + seconds
-        while not reached():
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                pytest.fail(f"no {what}; log:\n{self.log.read_text()}")
-            time.sleep(0.02)
-
-    def ready(self) -> bool:
-        try:
-            return self.socket.exists() and self.client.get("/healthz/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def ended(self, seconds: float) -> int:
-        return self.process.wait(seconds)
-
-
-@pytest.fixture
-def start(environment: dict[str, str], write_predictor: Write, tmp_path: Path) -> Iterator[Start]:
-    servers: list[Server] = []
-
-    def begin(source: str, **env: str) -> Server:
-        write_predictor(source)
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:budget_server.gunicorn_conf"]
-        command += ["budget_server.app:app", "--bind", f"unix:{tmp_path / 'web.sock'}"]
-        home = tmp_path / "home"
-        home.mkdir()
-        with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=tmp_path,
-                env={**os.environ, "HOME": str(home), **environment, **env},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        servers.append(Server(process, tmp_path))
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        server.client.close()
-        if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-            server.process.wait(10)
 
 
 def failure(environment: dict[str, str]) -> dict[str, Any]:

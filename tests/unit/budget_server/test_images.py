@@ -96,15 +96,13 @@ FILES: dict[str, bytes] = {
     "tiff-jpeg": saved(picture(), "TIFF", compression="jpeg"),
     "gif": saved(picture(), "GIF"),
 }
-ROTATED = {
-    kind: sideways(kind, **options)
-    for kind, options in {
-        "JPEG": {"quality": 100, "subsampling": 0},
-        "PNG": {},
-        "WEBP": {"lossless": True},
-        "TIFF": {},
-    }.items()
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 100, "subsampling": 0},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "TIFF": {},
 }
+ROTATED = {kind: sideways(kind, **options) for kind, options in _OPTIONS.items()}
 
 
 # What is handed over

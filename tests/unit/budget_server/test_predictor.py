@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.exceptions import HTTPException
 
-from budget_server.errors import LoadFailed, NotEncodable, NotReady, PredictFailed
-from budget_server.predictor import MAX_LOG_BYTES, PredictorHost, report_failure
+from budget_server.errors import LoadFailed, NotEncodable, NotReady, PredictFailed, Refused
+from budget_server.predictor import MAX_LOG_BYTES, Answer, PredictorHost, report_failure
+from budget_server.results import Encoded
 
 Write = Callable[[str], Path]
+
+
+def body_of(answer: Answer) -> bytes:
+    assert isinstance(answer, Encoded)
+    return answer.body
 
 
 def ask(file: Path, given: object = None, threads: int = 2, entrypoint: str = "predictor:Predictor") -> Any:
@@ -22,7 +27,7 @@ def ask(file: Path, given: object = None, threads: int = 2, entrypoint: str = "p
         host = PredictorHost(entrypoint, file.parent, threads)
         try:
             await host.load()
-            return json.loads(bytes((await host.predict(given)).body))
+            return json.loads(body_of(await host.predict(given)))
         finally:
             host.close()
 
@@ -188,9 +193,9 @@ def test_the_users_own_http_error_is_the_answer(write_predictor: Write) -> None:
             def load(self): pass
             def predict(self, request): raise HTTPException(418, "teapot")
     """)
-    with pytest.raises(HTTPException) as caught:
+    with pytest.raises(Refused) as caught:
         ask(file)
-    assert caught.value.status_code == 418
+    assert (caught.value.status, caught.value.content) == (418, {"code": "Refused", "detail": "teapot"})
 
 
 def test_slow_predictions_are_bounded_and_leave_the_loop_free(write_predictor: Write) -> None:
@@ -222,7 +227,7 @@ def test_slow_predictions_are_bounded_and_leave_the_loop_free(write_predictor: W
             longest = max(longest, time.monotonic() - started)
         assert longest < 1
         module.gate.set()
-        answers = [json.loads(bytes((await call).body)) for call in calls]
+        answers = [json.loads(body_of(await call)) for call in calls]
         host.close()
         return answers
 

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import io
 import json
 import math
 import threading
@@ -18,16 +19,21 @@ import pytest
 from fastapi import Response
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from budget_server.errors import NotEncodable
-from budget_server.results import encode
+from budget_server.results import Encoded, encode, quick
 
 
 def strict(value: Any) -> Any:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    return json.loads(bytes(encode(value).body), parse_constant=refuse)
+    thorough = json.loads(encode(value).body, parse_constant=refuse)
+    fast = quick(value)
+    if fast is not None:
+        assert json.loads(fast.body, parse_constant=refuse) == thorough
+    return thorough
 
 
 class Colour(enum.Enum):
@@ -122,7 +128,9 @@ def test_numpy_nan_and_infinity() -> None:
         (np.longdouble(1.5), 1.5),
         (np.float64("nan"), None),
         (np.str_("x"), "x"),
-        (np.datetime64("2026-01-02"), "2026-01-02"),
+        (np.datetime64("2026-01-02"), "2026-01-02T00:00:00"),
+        (np.datetime64("2026-01-02T03:04:05.123456789"), "2026-01-02T03:04:05.123456"),
+        (np.array(["NaT", "2026-01-02"], dtype="datetime64[s]"), [None, "2026-01-02T00:00:00"]),
         (np.zeros((0, 2)), []),
         (np.array([[1, 2]], dtype=np.uint8), [[1, 2]]),
         (np.array(["a"]), ["a"]),
@@ -163,14 +171,20 @@ def test_a_value_that_contains_itself() -> None:
 
 @pytest.mark.parametrize("value", [b"\x89PNG", bytearray(b"\x89PNG"), memoryview(b"\x89PNG")])
 def test_bytes_are_sent_as_they_are(value: Any) -> None:
-    response = encode(value)
-    assert bytes(response.body) == b"\x89PNG"
-    assert response.media_type == "application/octet-stream"
+    assert encode(value) == Encoded(b"\x89PNG", b"application/octet-stream")
+    assert quick(value) is None
 
 
-def test_a_response_is_the_users_own() -> None:
-    mine = Response("teapot", status_code=418)
-    assert encode(mine) is mine
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "CMYK", "F", "LA", "La", "YCbCr", "HSV"])
+def test_an_image_is_sent_as_png(mode: str) -> None:
+    answer = encode(Image.new(mode, (3, 2)))
+    assert answer.media_type == b"image/png"
+    assert Image.open(io.BytesIO(answer.body)).size == (3, 2)
+    assert quick(Image.new(mode, (3, 2))) is None
+
+
+def test_a_response_is_left_to_others() -> None:
+    assert quick(Response("teapot", status_code=418)) is None
 
 
 _json = st.recursive(

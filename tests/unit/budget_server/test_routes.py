@@ -69,7 +69,7 @@ def test_every_path_with_and_without_final_slash_and_no_redirects(serve: Serve) 
             assert client.get(path + slash).status_code == 200, path + slash
         assert client.post("/predict" + slash, json={}).json() == 1
         assert client.post("/predict_dict" + slash, json={"payload": {}}).json() == 1
-        assert client.post("/predict_image" + slash, content=b"x").json() == 1
+        assert client.post("/predict_image" + slash, content=png()).json() == 1
         assert client.post("/token" + slash, data={"username": "u", "password": PASSWORD}).status_code == 200
     assert client.get("/nowhere/").status_code == 404
 
@@ -288,7 +288,7 @@ def test_an_async_predict_can_read_the_upload(serve: Serve) -> None:
             def load(self): pass
             async def predict(self, request): return len(await request.read())
     """)
-    assert client.post("/predict_image", content=b"12345").json() == 5
+    assert client.post("/predict_image", content=png()).json() == len(png())
 
 
 def test_numpy_results(serve: Serve) -> None:
@@ -388,8 +388,15 @@ def test_openapi_lets_people_authorize_and_shows_the_bodies(serve: Serve) -> Non
         "/predict_image",
         "/healthz/live",
         "/healthz/ready",
+        "/metrics",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/{name}",
+        "/v2/models/{name}/ready",
+        "/v2/models/iris/infer",
     }
-    for path in ("/predict", "/predict_dict", "/predict_image"):
+    for path in ("/predict", "/predict_dict", "/predict_image", "/v2/models/iris/infer"):
         assert api["paths"][path]["post"]["security"] == [{"OAuth2PasswordBearer": []}]
     image = api["paths"]["/predict_image"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert image["schema"]["properties"]["request"]["format"] == "binary"
