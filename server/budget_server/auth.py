@@ -7,6 +7,7 @@ the same at every boot, so they outlive a preemption. Nothing here knows HTTP be
 import hmac
 import logging
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,9 @@ MOST_LOGINS = 16
 """Waiting at a time; each takes a thread some 20 ms."""
 MOST_KNOWN = 1024
 """Verified tokens kept at hand: decoding one takes as long as several small predictions."""
+MAX_TOKEN_BYTES = 16 * 1024
+# Decoders skip foreign characters in a signature and two bits of its last one; only one spelling is taken.
+_SIGNED = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 # OWASP's smaller argon2id profile: the default takes 64 MiB a check, too much beside a model on a small VM.
 _HASHER = argon2.using(type="ID", memory_cost=19 * 1024, rounds=2, parallelism=1)
 _CLAIM_CHECKS_ARE_OURS = {
@@ -32,6 +36,10 @@ _CLAIM_CHECKS_ARE_OURS = {
 }
 
 log = logging.getLogger("budget_server.auth")
+
+
+class TokenExpired(Unauthorized):
+    """A token of ours whose time is over: no guess, so `throttle` need not count it."""
 
 
 class Auth:
@@ -57,9 +65,12 @@ class Auth:
             raise TooManyRequests("Too many logins at a time; try again.")
         self._logins += 1
         try:
-            return await self._thread.run(lambda: self.login(username, password))
+            answer = await self._thread.run(lambda: self.login(username, password))
         finally:
             self._logins -= 1
+        # Known from now on, so that it is good at once also where others' bad tokens are being slowed down.
+        self.check_header(b"Bearer " + answer["access_token"].encode())
+        return answer
 
     def login(self, username: str, password: str) -> dict[str, Any]:
         """The answer of /token; slow on purpose."""
@@ -69,6 +80,7 @@ class Auth:
         right_name = hmac.compare_digest(_bytes(username), _bytes(self._username))
         right_password = _verified(password, self._password_hash)
         if not (right_name and right_password):
+            log.warning("Login refused: wrong username or password")
             raise Unauthorized("The username or password is wrong.")
         return {"access_token": self.issue(), "token_type": "bearer", "expires_in": self._ttl}
 
@@ -114,28 +126,39 @@ class Auth:
             return math.inf
         claims = self._claims(token)
         self._check_claims(claims)
-        return float(claims["exp"]) + LEEWAY
+        return _seconds(claims, "exp") + LEEWAY
 
     def _claims(self, token: bytes) -> dict[str, Any]:
+        if len(token) > MAX_TOKEN_BYTES or not _SIGNED.fullmatch(token):
+            raise Unauthorized("The token is not valid here: not of the form of those from POST /token.")
         try:
             claims: dict[str, Any] = jwt.decode(
                 token.decode("ascii"), self._key, algorithms=[ALGORITHM], options=_CLAIM_CHECKS_ARE_OURS
             )
         except Exception:  # strangers choose these bytes: whatever they trip over, it is not a token
-            raise Unauthorized("The token is not valid here.") from None
+            raise Unauthorized("The token is not valid here: signed with another key or algorithm.") from None
         return claims
 
     def _check_claims(self, claims: dict[str, Any]) -> None:
-        expires = claims.get("exp")
-        if isinstance(expires, bool) or not isinstance(expires, int | float):
-            raise Unauthorized("The token has no expiry.")
-        if not self._now() <= expires + LEEWAY:
-            raise Unauthorized("The token has expired; POST /token gives a new one.")
+        now = self._now()
+        if not now <= _seconds(claims, "exp") + LEEWAY:
+            raise TokenExpired("The token has expired; POST /token gives a new one.")
+        # Issued by a clock that ran ahead, it would outlive its time by as much.
+        for claim in ("iat", "nbf"):
+            if claim in claims and not _seconds(claims, claim) <= now + LEEWAY:
+                raise Unauthorized(f"The token is not good yet: its {claim} is more than {LEEWAY} s ahead.")
         if claims.get("sub") != self._username:
             raise Unauthorized("The token is for another user.")
         # The key is the deployment's own; should two have been given one key, the names tell them apart.
         if any(claims.get(claim, self._name) != self._name for claim in ("iss", "aud")):
             raise Unauthorized("The token is for another deployment.")
+
+
+def _seconds(claims: dict[str, Any], claim: str) -> float:
+    value = claims.get(claim)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthorized(f"The token's {claim} is no number.")
+    return value
 
 
 def _bytes(text: str) -> bytes:

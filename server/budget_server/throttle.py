@@ -9,12 +9,13 @@ import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from budget_server.errors import TooManyRequests
+from budget_server.errors import TooManyRequests, Unauthorized
 
 MOST_CLIENTS = 4096
 """Remembered by each throttle; beyond, who failed least recently is forgotten."""
@@ -63,6 +64,25 @@ class Throttle:
         """Take one failure back, which was counted before it was known how the attempt ends."""
         if client in self._full_at:
             self._full_at[client] -= self._rate.seconds
+            if self._full_at[client] <= self._now():
+                del self._full_at[client]
+
+    @contextmanager
+    def attempt(self, client: str) -> Iterator[None]:
+        """`check` around what takes time, counted beforehand: of many attempts at once none is free.
+
+        Only Unauthorized is a failure: who was refused because the server is busy has guessed nothing.
+        """
+        self.check(client)
+        self.failed(client)
+        try:
+            yield
+        except Unauthorized:
+            raise
+        except BaseException:
+            self.forgive(client)
+            raise
+        self.forgive(client)
 
 
 def client_of(scope: Scope) -> str:
@@ -86,7 +106,7 @@ def client_of(scope: Scope) -> str:
 
 def is_local(scope: Scope) -> bool:
     """Whether the caller is on this machine and asks for itself: nobody has forwarded its request."""
-    if any(name in (b"x-forwarded-for", b"forwarded", b"via") for name, _ in scope["headers"]):
+    if any(name in (b"x-forwarded-for", b"x-real-ip", b"forwarded", b"via") for name, _ in scope["headers"]):
         return False
     peer = scope.get("client")
     if not peer:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jose import jws, jwt
 
-from budget_server.auth import LEEWAY, MOST_KNOWN, MOST_LOGINS, Auth
+from budget_server.auth import LEEWAY, MOST_KNOWN, MOST_LOGINS, Auth, TokenExpired
 from budget_server.errors import BodyTooLarge, TooManyRequests, Unauthorized
 from budget_server.settings import Settings
 
@@ -123,6 +123,10 @@ def test_what_is_no_token_is_refused(auth: Auth, token: str | None) -> None:
         signed(aud=["default/iris"]),
         signed(sub="admin"),
         signed(exp=True),
+        signed(iat=True),
+        signed(iat=float("inf")),
+        signed() + "!!!!",
+        signed() + "=",
         str(jwt.encode({"sub": "u"}, KEY, algorithm="HS256")),
         base64.urlsafe_b64encode(b"[" * 20_000).decode() + ".e30.x",
     ],
@@ -165,6 +169,31 @@ def _shared_auth(made: list[Auth] = []) -> Auth:  # noqa: B006 - one for all exa
 )
 def test_a_clock_that_is_off_by_a_little_locks_nobody_out(auth: Auth, iat: int, exp: int) -> None:
     check(auth, signed(iat=iat, exp=exp))
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_token_from_further_ahead_than_clocks_may_be_off_is_refused(auth: Auth, claim: str) -> None:
+    check(auth, signed(**{claim: NOW + LEEWAY}))
+    with pytest.raises(Unauthorized, match=f"{claim} is more than 60 s ahead"):
+        check(auth, signed(**{claim: NOW + LEEWAY + 1}))
+
+
+@pytest.mark.parametrize("last", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+def test_a_signature_is_written_in_one_way_only(auth: Auth, last: str) -> None:
+    token = signed()
+    if last == token[-1]:
+        check(auth, token)
+    else:
+        with pytest.raises(Unauthorized):
+            check(auth, token[:-1] + last)
+
+
+def test_only_a_token_of_ours_counts_as_expired(auth: Auth) -> None:
+    with pytest.raises(TokenExpired):
+        check(auth, signed(exp=NOW - 61))
+    with pytest.raises(Unauthorized) as caught:
+        check(auth, signed(key=b"\xcd" * 32, exp=NOW - 61))
+    assert not isinstance(caught.value, TokenExpired)
 
 
 @pytest.mark.parametrize("exp", [NOW - 61, NOW - 300, float("nan")])
@@ -228,10 +257,23 @@ def test_known_tokens_are_bounded(auth: Auth) -> None:
 def test_a_token_changed_in_any_byte_is_refused(position: int, flip: int) -> None:
     auth = _shared_auth()
     token = bytearray(auth.issue().encode())
-    position %= len(token) - 1  # the very last character of base64 has bits that mean nothing
+    position %= len(token)
     token[position] ^= flip
     with pytest.raises(Unauthorized):
         auth.check_header(b"Bearer " + bytes(token))
+
+
+def test_the_token_of_a_login_is_known_at_once(auth: Auth) -> None:
+    answer = asyncio.run(auth.login_in_thread("u", "p£ss-wörd-✓"))
+    assert auth.is_known(b"Bearer " + answer["access_token"].encode())
+
+
+def test_a_refused_login_is_one_log_line_without_what_was_typed(
+    auth: Auth, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "budget_server"), pytest.raises(Unauthorized):
+        auth.login("typed-name", "typed-password")
+    assert caplog.messages == ["Login refused: wrong username or password"]
 
 
 def test_logins_at_a_time_are_bounded(auth: Auth) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budget_server import throttle
-from budget_server.errors import TooManyRequests
+from budget_server.errors import TooManyRequests, Unauthorized
 from budget_server.throttle import LOGINS, MOST_CLIENTS, Rate, Throttle, client_of, is_local
 
 
@@ -55,6 +55,36 @@ def test_what_turned_out_well_is_forgiven() -> None:
         assert allowed(guard)
         guard.failed("a")
         guard.forgive("a")
+
+
+def end(ending: Exception | None) -> None:
+    if ending:
+        raise ending
+
+
+def tried(guard: Throttle, ending: Exception | None) -> type[Exception] | None:
+    try:
+        with guard.attempt("a"):
+            end(ending)
+    except Exception as error:
+        return type(error)
+    return None
+
+
+def test_an_attempt_counts_only_if_the_password_was_wrong() -> None:
+    guard = Throttle(Rate(2, 10), Clock())
+    for ending in (None, TooManyRequests("busy"), ValueError()) * 5:
+        assert tried(guard, ending) is (type(ending) if ending else None)
+    assert tried(guard, Unauthorized("wrong")) is Unauthorized
+    assert tried(guard, Unauthorized("wrong")) is Unauthorized
+    assert tried(guard, None) is TooManyRequests
+
+
+def test_attempts_at_once_share_the_burst() -> None:
+    guard = Throttle(Rate(2, 10), Clock())
+    with guard.attempt("a"), guard.attempt("a"):
+        assert tried(guard, None) is TooManyRequests
+    assert tried(guard, None) is None
 
 
 @given(
@@ -122,6 +152,7 @@ def test_the_client_is_who_the_front_door_reports(peer: str | None, forwarded: s
         (scope(None, x_forwarded_for="203.0.113.7"), False),
         (scope("127.0.0.1", forwarded="for=203.0.113.7"), False),
         (scope("127.0.0.1", via="1.1 proxy"), False),
+        (scope("127.0.0.1", x_real_ip="203.0.113.7"), False),
     ],
 )
 def test_local_is_who_asks_for_itself_on_this_machine(found: dict[str, Any], local: bool) -> None:
