@@ -42,6 +42,7 @@ class ModelServer(FastAPI):
             title=parts.settings.name,
             version=parts.settings.revision or "unversioned",
             redirect_slashes=False,
+            docs_url=None,
             redoc_url=None,
         )
         self.parts = self.state.parts = parts

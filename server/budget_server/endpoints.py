@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from budget_server import images, openinference
-from budget_server.auth import Auth
+from budget_server.auth import Auth, TokenExpired
 from budget_server.errors import CallerError, ClientGone, Internal, MethodNotAllowed, Unauthorized
 from budget_server.inputs import (
     DictPayload,
@@ -79,6 +79,8 @@ class Parts:
         self.tokens.check(client)
         try:
             self.auth.check_header(value)
+        except TokenExpired:  # no guess
+            raise
         except Unauthorized:
             if value is not None:
                 self.tokens.failed(client)

@@ -6,10 +6,12 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import OAuth2PasswordBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from budget_server import openapi, openinference
 from budget_server.endpoints import Parts, content_of
@@ -29,12 +31,15 @@ MAX_LOGIN_BYTES = 16 * 1024
 
 log = logging.getLogger("budget_server.routes")
 router = APIRouter()
+_PAGE_FILES = "/docs/static"
 _bearer = OAuth2PasswordBearer(tokenUrl="token", auto_error=False, scheme_name=openapi.SCHEME)
 
 
 def install(app: FastAPI) -> None:
     """The routes, and one shape for every error."""
     app.include_router(router)
+    # Swagger UI from our own address: the page works without the internet, and tells nobody who reads it.
+    app.mount(_PAGE_FILES, StaticFiles(packages=[("fastapi_offline", "static")]), name="page files")
     app.add_exception_handler(CallerError, _caller_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -81,6 +86,17 @@ async def _unexpected(request: Request, _error: Exception) -> Response:
 @router.get("/", summary="Which deployment this is")
 async def root(parts: PartsOf) -> dict[str, str]:
     return {"status": "alive", "name": parts.settings.name, "revision": parts.settings.revision}
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=request.app.title,
+        swagger_js_url=f"{_PAGE_FILES}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_PAGE_FILES}/swagger-ui.css",
+        swagger_favicon_url=f"{_PAGE_FILES}/favicon.png",
+    )
 
 
 @router.head("/healthz/live", include_in_schema=False)
@@ -137,11 +153,8 @@ _LOGIN_FORM = {
 async def token(request: Request, parts: PartsOf) -> JSONResponse:
     check_length(request.scope, MAX_LOGIN_BYTES)
     username, password = await _login_form(request)
-    client = client_of(request.scope)
-    parts.logins.check(client)
-    parts.logins.failed(client)  # counted beforehand: of many attempts at once none is free
-    answer = await parts.auth.login_in_thread(username, password)
-    parts.logins.forgive(client)
+    with parts.logins.attempt(client_of(request.scope)):
+        answer = await parts.auth.login_in_thread(username, password)
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 

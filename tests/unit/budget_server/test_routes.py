@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -402,3 +403,14 @@ def test_openapi_lets_people_authorize_and_shows_the_bodies(serve: Serve) -> Non
     assert image["schema"]["properties"]["request"]["format"] == "binary"
     assert "security" not in api["paths"]["/token"]["post"]
     assert json.dumps(api).count("static-token") == 0
+
+
+def test_the_documentation_page_needs_nobody_else(serve: Serve) -> None:
+    client = serve(ECHO, login=False)
+    page = client.get("/docs").text
+    addresses = re.findall(r"(?:src|href)=\"([^\"]+)\"|url: '([^']+)'", page)
+    found = [one or other for one, other in addresses]
+    assert len(found) == 4
+    for address in found:
+        assert address.startswith("/")
+        assert client.get(address).status_code == 200
