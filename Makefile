@@ -12,11 +12,11 @@ LOCKED := requirements/bootstrap.txt requirements/dev.txt \
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
 GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
 
-.PHONY: help venv up down status demo test lint types imports unit contract cluster e2e images crds lock clean
+.PHONY: help venv up down status demo test lint types imports unit contract cluster e2e images bench-serving crds lock clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
-	  printf '%-16s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	  printf '%-20s %s\n' "$$target" "$$text"; done
 
 venv: $(READY) ## make the virtual environment with all tools in .local/venv
 
@@ -62,6 +62,9 @@ e2e: $(READY) ## run the tests on the whole stack
 
 images: $(READY) ## build the images that changed
 	@$(DEV) images
+
+bench-serving: $(READY) ## measure the model server (ARGS="--rounds=9 --only=mlp --peers", see docs/benchmarks.md)
+	@$(DEV) bench-serving $(ARGS)
 
 crds: $(READY) ## write the CRD from the models
 	@$(VENV)/bin/budget-operator crd > crds/budgetdeployments.yaml.new

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dev import checks, cluster, demo, engine, environment, images, locks, stack
+from dev.bench import serving
 from dev.errors import DevError
 from dev.paths import MAIN, locked
 from dev.process import Process
@@ -82,6 +83,24 @@ def run_checks(only: Annotated[list[str] | None, typer.Argument(help="Names of c
     """Run every check, or the named ones, and say how each ended."""
     with told():
         raise typer.Exit(0 if checks.run(only or []) else 1)
+
+
+@app.command("bench-serving")
+def bench_serving(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of every server.")] = 5,
+    seconds: Annotated[int, typer.Option(min=1, max=60, help="Length of one measurement.")] = 3,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows with this word (echo, budget/mlp, batch, start); repeatable."),
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also install and measure other model servers.")
+    ] = False,
+) -> None:
+    """Measure the model server against the bare callable it stands on."""
+    with told():
+        good = serving.run(serving.Options(rounds, seconds, tuple(only or ()), peers))
+        raise typer.Exit(0 if good else 1)
 
 
 @app.command("lock")

@@ -1,0 +1,1 @@
+"""The workloads as users of BudgetML write them: one class for each way to be asked."""

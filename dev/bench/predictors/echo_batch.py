@@ -1,0 +1,20 @@
+"""`echo` with shared calls."""
+
+from typing import Any
+
+from dev.bench.work import echo
+
+
+class Predictor:
+    """Asked by /predict_dict."""
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def predict(self, request: Any) -> Any:
+        """The answer to one payload."""
+        return echo.work(request.payload)
+
+    def predict_batch(self, requests: list[Any]) -> list[Any]:
+        """The answers to many."""
+        return [echo.work(request.payload) for request in requests]
