@@ -105,7 +105,7 @@ class Bench:
                     self.samples[case].append(self._sample(started, case, authorization))
 
     def _sample(self, started: Running, case: Case, authorization: str | None) -> Sample:
-        """After warming up, the least disturbed of a few tries; the first is the only one on a quiet machine."""
+        """After warming up, the least disturbed of a few tries; on a quiet machine there is only one."""
         load = wrk.Load(self.program, started.url, body(case.workload), authorization, case.connections)
         self._try_once(started, load, WARM_UP_SECONDS)
         tries: list[Sample] = []

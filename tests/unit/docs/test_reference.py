@@ -124,8 +124,8 @@ def test_every_setting_of_the_server_is_explained() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_every_make_target_that_is_named_exists(document: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"(?:`|^)make ([a-z0-9]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= targets
 
 
