@@ -41,6 +41,7 @@ class ModelServer(FastAPI):
         super().__init__(
             title=parts.settings.name,
             version=parts.settings.revision or "unversioned",
+            openapi_tags=openapi.TAGS,
             redirect_slashes=False,
             docs_url=None,
             redoc_url=None,

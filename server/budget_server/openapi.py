@@ -6,6 +6,9 @@ from typing import Any, Protocol
 SCHEME = "OAuth2PasswordBearer"
 """The name under which FastAPI lists the login of its own routes."""
 
+TAGS = [{"name": "predict"}, {"name": "server"}, {"name": "open inference"}]
+"""In the order of the page."""
+
 _ERROR = {
     "type": "object",
     "required": ["code", "detail"],
@@ -15,6 +18,7 @@ _ERROR = {
     },
 }
 _ERRORS = {
+    "404": "No such model.",
     "401": "No login, or one that is not good (any more).",
     "413": "The body is larger than this server takes.",
     "422": "The body is not what the route takes.",
@@ -22,6 +26,7 @@ _ERRORS = {
     "500": "The predictor failed, or its answer has no JSON form.",
     "503": "The model is not loaded (yet).",
 }
+_OF_PREDICTIONS = [status for status in _ERRORS if status != "404"]
 _BINARY = {"type": "string", "format": "binary"}
 _DICT_BODY = {
     "type": "object",
@@ -89,6 +94,6 @@ def _operation(path: str, route: str) -> dict[str, Any]:
         "description": description,
         "operationId": path.strip("/").replace("/", "_"),
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": answer, **errors(*_ERRORS)},
+        "responses": {"200": answer, **errors(*_OF_PREDICTIONS)},
         "security": [{SCHEME: []}],
     }

@@ -83,7 +83,7 @@ async def _unexpected(request: Request, _error: Exception) -> Response:
 
 
 @router.head("/", include_in_schema=False)
-@router.get("/", summary="Which deployment this is")
+@router.get("/", tags=["server"], summary="Which deployment this is")
 async def root(parts: PartsOf) -> dict[str, str]:
     return {"status": "alive", "name": parts.settings.name, "revision": parts.settings.revision}
 
@@ -100,13 +100,15 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 @router.head("/healthz/live", include_in_schema=False)
-@router.get("/healthz/live", summary="Whether the process answers")
+@router.get("/healthz/live", tags=["server"], summary="Whether the process answers")
 async def live() -> dict[str, str]:
     return {"status": "alive"}
 
 
 @router.head("/healthz/ready", include_in_schema=False)
-@router.get("/healthz/ready", summary="Whether the model is loaded", responses=openapi.errors("503"))
+@router.get(
+    "/healthz/ready", tags=["server"], summary="Whether the model is loaded", responses=openapi.errors("503")
+)
 async def ready(parts: PartsOf) -> Response:
     if parts.host.state == "ready":
         return JSONResponse({"status": "ready", "revision": parts.settings.revision})
@@ -116,6 +118,7 @@ async def ready(parts: PartsOf) -> Response:
 
 @router.get(
     "/metrics",
+    tags=["server"],
     summary="Numbers for Prometheus; for the logged-in, and for this machine itself",
     response_class=Response,
     responses=openapi.errors("401"),
@@ -141,6 +144,7 @@ _LOGIN_FORM = {
 
 @router.post(
     "/token",
+    tags=["server"],
     summary="Log in: a bearer token for username and password",
     openapi_extra={
         "requestBody": {
@@ -199,14 +203,24 @@ async def v2_ready(parts: PartsOf) -> dict[str, Any]:
 
 
 @router.get("/v2/models/{name}/versions/{version}", include_in_schema=False)
-@router.get("/v2/models/{name}", tags=["open inference"], summary="The model")
+@router.get(
+    "/v2/models/{name}",
+    tags=["open inference"],
+    summary="The model",
+    responses=openapi.errors("404", "422"),
+)
 async def v2_model(parts: PartsOf, name: str, version: str | None = None) -> dict[str, Any]:
     openinference.check_model(name, version, _model(parts), parts.settings.revision)
     return openinference.metadata(name, parts.settings.revision)
 
 
 @router.get("/v2/models/{name}/versions/{version}/ready", include_in_schema=False)
-@router.get("/v2/models/{name}/ready", tags=["open inference"], summary="Whether the model is loaded")
+@router.get(
+    "/v2/models/{name}/ready",
+    tags=["open inference"],
+    summary="Whether the model is loaded",
+    responses=openapi.errors("404", "422", "503"),
+)
 async def v2_model_ready(parts: PartsOf, name: str, version: str | None = None) -> dict[str, Any]:
     openinference.check_model(name, version, _model(parts), parts.settings.revision)
     return openinference.model_ready(name, parts.host.state == "ready", parts.host.reason)

@@ -402,6 +402,9 @@ def test_openapi_lets_people_authorize_and_shows_the_bodies(serve: Serve) -> Non
     image = api["paths"]["/predict_image"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert image["schema"]["properties"]["request"]["format"] == "binary"
     assert "security" not in api["paths"]["/token"]["post"]
+    assert set(api["components"]["schemas"]) == {"Error"}  # one shape for all errors
+    tags = [tag for path in api["paths"].values() for operation in path.values() for tag in operation["tags"]]
+    assert set(tags) == {"predict", "server", "open inference"}
     assert json.dumps(api).count("static-token") == 0
 
 
