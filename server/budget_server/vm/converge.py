@@ -66,7 +66,6 @@ class Converger:
         self._numbers = 0
         self._deaths = 0
         self._not_before = 0.0
-        self._environment_of: dict[str, str] = {}
         self._to_prune = False
         self._booted = False
 
@@ -163,8 +162,8 @@ class Converger:
             key = self._key()
             artifact = self._artifacts.fetch(config, key)
         with self._phase("environment"):
+            self._environments.prune(self._kept(config))  # room for the next one
             environment = self._environments.provide(artifact, self._base_env(), self._given_up)
-        self._environment_of[config.revision] = environment.name
         with self._phase("load"):
             generation = self._load(artifact, environment, key)
         self._switch(generation, config)
@@ -248,11 +247,12 @@ class Converger:
         self._to_prune = False
         kept = revisions.kept_revisions(self._record, self._active_revision)
         self._artifacts.prune(kept)
-        known = self._environment_of = {
-            revision: name for revision, name in self._environment_of.items() if revision in kept
-        }
-        if kept <= known.keys():
-            self._environments.prune(frozenset(known.values()))
+        self._environments.prune(kept)
+
+    def _kept(self, config: BudgetConfig) -> frozenset[str]:
+        """Whose environments are needed while this revision is about to be served."""
+        under_way = {config.revision, *(generation.revision for generation in self._draining)}
+        return revisions.kept_revisions(self._record, self._active_revision) | under_way
 
     def _key(self) -> bytes:
         try:

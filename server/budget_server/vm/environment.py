@@ -3,12 +3,18 @@
 One resolution by uv of the user's lines together with the server's declared ranges, so that a conflict is
 named before anything runs. The image's own packages (a custom image brings some) stay visible behind those of
 the environment. Built beside and moved into place; a deployment without requirements uses the image's Python.
+What the lines mean is the business of `requirements`.
+
+`.used-<revision>` beside the environments is a link to the one that a revision uses; what no kept revision
+uses is removed.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,32 +23,30 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+from budget_server.vm import requirements
 from budget_server.vm.artifact import Artifact
-from budget_server.vm.errors import Interrupted, RequirementsFailed
-from budget_server.vm.process import Child, Identity, Masker, describe_exit
+from budget_server.vm.errors import InstallKilled, Interrupted, RequirementsFailed
+from budget_server.vm.process import EXPENDABLE, Child, Identity, Masker, describe_exit, log
 
 _HALF_BUILT = ".building-"
-
-
-def server_requirements() -> tuple[str, ...]:
-    """What the web side declares to need, without the extras that only process 1 needs."""
-    declared = importlib.metadata.requires("budget-server") or []
-    return tuple(sorted(line for line in declared if "extra ==" not in line))
+_USED = ".used-"
+#: Shares of the disk: what the cache may hold beyond what environments use, what is to be free for a build.
+_CACHE_MOST, _FREE_LEAST = 0.2, 0.2
 
 
 def environment_key(
-    requirements: Sequence[str], server: Sequence[str], image: Sequence[str], python: str, code_sha256: str
+    lines: Sequence[str], server: Sequence[str], image: Sequence[str], python: str, code_sha256: str
 ) -> str:
     """Names an environment by what determines its content."""
     # a line that points to a file means another environment whenever the code changes
-    code = code_sha256 if any(points_to_file(line) for line in requirements) else ""
-    content = json.dumps([list(requirements), list(server), list(image), python, code])
+    code = code_sha256 if any(requirements.points_to_file(line) for line in lines) else ""
+    content = json.dumps([list(lines), list(server), list(image), python, code])
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
-def points_to_file(line: str) -> bool:
-    """Whether a requirement line refers to a file of the code: `-r more.txt`, `./wheel.whl`, `x @ file:…`."""
-    return line.lstrip().startswith(("-", ".", "/")) or "file:" in line
+def cache_is_too_large(unused: int, free: int, total: int) -> bool:
+    """Whether the cache has to go before a build; `unused` bytes of it are in no environment."""
+    return unused > _CACHE_MOST * total or (unused > 0 and free < _FREE_LEAST * total)
 
 
 @dataclass(frozen=True)
@@ -69,62 +73,134 @@ class Environments:
             return ""
         python = f"{sys.version} {sys.base_prefix}"
         code = artifact.config.bundle_sha256
-        return environment_key(lines, server_requirements(), self._image, python, code)
+        server = (requirements.server_version(), *requirements.server_requirements())
+        return environment_key(lines, server, self._image, python, code)
 
     def provide(self, artifact: Artifact, env: dict[str, str], given_up: Callable[[], bool]) -> Environment:
         """The revision's environment, built now if it is not there yet."""
         name = self.key(artifact)
-        if not name:
-            return Environment(Path(sys.executable))
         place = self._root / name
-        half = self._root / f"{_HALF_BUILT}{name}"
-        if not place.exists():
-            try:
-                self._build(half, artifact, env, given_up)
-                half.rename(place)
-            finally:
-                self._identity.remove(half)
-        return Environment(place / "bin" / "python", name)
+        if name and not place.exists():
+            run = _Uv(self._build_env(artifact, env), self._identity, artifact, given_up)
+            requirements.check_tools(map(run.mask, artifact.manifest.requirements), shutil.which)
+            self._bound_cache()
+            self._build_in_place(place, artifact, run)
+        self._note_use(artifact.config.revision, name)
+        return Environment(place / "bin" / "python" if name else Path(sys.executable), name)
 
     def sweep(self) -> None:
-        """Remove what a power loss left half built."""
-        for path in self._root.glob(f"{_HALF_BUILT}*"):
+        """Remove what a power loss left half built, and the cache, which may hold files cut short by it."""
+        halves = list(self._root.glob(f"{_HALF_BUILT}*"))
+        if halves:
+            log("the power was cut while an environment was built: starting with an empty cache")
+            self._empty_cache()  # first, so that another power loss in here is noticed as well
+        for path in halves:
             self._identity.remove(path)
 
-    def prune(self, keep: frozenset[str]) -> None:
-        """Remove every environment but these."""
+    def prune(self, kept_revisions: frozenset[str]) -> None:
+        """Remove every environment that none of these revisions uses."""
+        uses = {path: path.name.removeprefix(_USED) for path in self._root.glob(f"{_USED}*")}
+        keep = {path.readlink().name for path, revision in uses.items() if revision in kept_revisions}
         for path in self._root.iterdir():
-            if path.name not in keep:
+            if path in uses:
+                if uses[path] not in kept_revisions:
+                    path.unlink()
+            elif path.name not in keep:
                 self._identity.remove(path)
 
-    def _build(
-        self, half: Path, artifact: Artifact, env: dict[str, str], given_up: Callable[[], bool]
-    ) -> None:
-        deadline = time.monotonic() + artifact.manifest.readiness.startup_seconds
-        env = {
+    def _note_use(self, revision: str, name: str) -> None:
+        link = self._root / f"{_USED}{revision}"
+        link.unlink(missing_ok=True)
+        if name:
+            link.symlink_to(name)
+
+    def _bound_cache(self) -> None:
+        disk = shutil.disk_usage(self._root)
+        if cache_is_too_large(self._unused_cache(), disk.free, disk.total):
+            log("emptying the cache of packages: little of this disk is left")
+            self._empty_cache()
+
+    def _unused_cache(self) -> int:
+        """Bytes in the cache that no environment shares; counted by the user whom it belongs to."""
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _COUNT_UNUSED, str(self._cache)],
+            user=self._identity.uid,
+            group=self._identity.gid,
+            extra_groups=self._identity.groups,
+            capture_output=True,
+            check=False,
+        )
+        return int(done.stdout or 0)
+
+    def _empty_cache(self) -> None:
+        self._identity.remove(self._cache)
+        self._identity.own(self._cache)
+
+    def _build_env(self, artifact: Artifact, env: dict[str, str]) -> dict[str, str]:
+        return {
             **env,
+            # an index of the user's goes first, but not alone: many hold old versions of common packages
+            "UV_INDEX_STRATEGY": "unsafe-first-match",
             **artifact.secrets.env,
             "UV_CACHE_DIR": str(self._cache),
+            "UV_LINK_MODE": "hardlink",
             "UV_PYTHON_DOWNLOADS": "never",
             **_PLAIN,
         }
-        run = _Uv(env, self._identity, artifact, deadline, given_up)
+
+    def _build_in_place(self, place: Path, artifact: Artifact, run: "_Uv") -> None:
+        half = self._root / f"{_HALF_BUILT}{place.name}"
+        self._identity.remove(half)
+        self._identity.own(half)
+        # from here on a power loss is noticed at the next boot: uv itself flushes nothing, its cache neither
+        _flush(self._root)
+        try:
+            self._build(half, artifact, run)
+            os.sync()
+            half.rename(place)
+        except BaseException:
+            os.sync()
+            self._identity.remove(half)
+            raise
+        _flush(self._root)
+
+    def _build(self, half: Path, artifact: Artifact, run: "_Uv") -> None:
         # relocatable, because it is moved once complete
         run(["venv", "--quiet", "--relocatable", "--python", sys.executable, str(half)])
-        lines = "\n".join((*artifact.manifest.requirements, *server_requirements())) + "\n"
+        wheel = requirements.write_server_wheel(
+            half, requirements.server_requirements(), requirements.server_version()
+        )
+        given = requirements.for_uv(artifact.manifest.requirements)
+        lines = "\n".join((*given.lines, f"{requirements.SERVER} @ {wheel.as_uri()}", ""))
         python = half / "bin" / "python"
-        run(["pip", "install", "--python", str(python), "--requirements", "-"], lines.encode())
+        run(
+            ["pip", "install", "--python", str(python), *given.arguments, "--requirements", "-"],
+            lines.encode(),
+        )
         run.python(python, _SHOW_IMAGE, *self._image)
-        os.sync()  # a power loss must not leave empty files behind a finished name
 
 
 _PLAIN = {"UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
-#: Run by the environment's Python, so that the file belongs to the model's user.
+#: Run by the environment's Python, so that the file belongs to the model's user. The image's own .pth files
+#: count as well: that is how editable installs are found.
 _SHOW_IMAGE = """
 import pathlib, sys, sysconfig
 path = pathlib.Path(sysconfig.get_path("purelib"), "budgetml-image.pth")
-path.write_text("".join(line + "\\n" for line in sys.argv[1:]))
+path.write_text("".join(f"import site; site.addsitedir({line!r})\\n" for line in sys.argv[1:]))
 """
+_COUNT_UNUSED = """
+import os, sys
+stats = (os.lstat(os.path.join(top, name)) for top, _, names in os.walk(sys.argv[1]) for name in names)
+print(sum(stat.st_blocks * 512 for stat in stats if stat.st_nlink == 1))
+"""
+
+
+def _flush(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Uv:
@@ -135,14 +211,15 @@ class _Uv:
         env: dict[str, str],
         identity: Identity,
         artifact: Artifact,
-        deadline: float,
         given_up: Callable[[], bool],
     ) -> None:
         self._env = env
         self._identity = identity
         self._artifact = artifact
-        self._deadline = deadline
+        self._deadline = time.monotonic() + artifact.manifest.readiness.startup_seconds
         self._given_up = given_up
+        secrets = requirements.credentials(artifact.manifest.requirements, env)
+        self.mask = Masker((*artifact.secrets.values(), *secrets))
 
     def __call__(self, arguments: Sequence[str], stdin: bytes | None = None) -> None:
         self._run([find_uv_bin(), *arguments], stdin)
@@ -152,12 +229,12 @@ class _Uv:
 
     def _run(self, command: Sequence[str], stdin: bytes | None) -> None:
         child = Child(
-            command,
+            [*EXPENDABLE, *command],
             env=self._env,
             identity=self._identity,
             cwd=self._artifact.code_dir,  # relative lines mean the code's directory
             stdin=stdin,
-            mask=Masker(self._artifact.secrets.values()),
+            mask=self.mask,
         )
         while not child.wait(0.1):
             late = time.monotonic() > self._deadline
@@ -168,13 +245,7 @@ class _Uv:
                 seconds = f"{self._artifact.manifest.readiness.startup_seconds:.0f} s"
                 raise RequirementsFailed(f"The requirements took longer than {seconds}", child.tail())
         if child.exit_code != 0:
-            raise RequirementsFailed(explain(child.tail(), describe_exit(child.exit_code)), child.tail())
-
-
-def explain(output: str, ending: str) -> str:
-    """The sentence of uv's output that tells the cause."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith(("cause:", "Caused by:"))]
-    errors = [line for line in lines if line.startswith("error:")]
-    cause = " ".join((*errors[:1], *causes[:1])) or (lines[-1] if lines else f"uv {ending}")
-    return f"The requirements cannot be installed together with the server's own: {cause}"
+            ending = describe_exit(child.exit_code)
+            lines = self._artifact.manifest.requirements
+            kind = InstallKilled if child.exit_code == -signal.SIGKILL else RequirementsFailed
+            raise kind(requirements.explain(child.tail(), ending, lines), child.tail())
