@@ -51,15 +51,14 @@ class ModelServer(FastAPI):
         self.predictors = predict_endpoints(parts)
         self._asked = self.predictors | {f"{path}/": predict for path, predict in self.predictors.items()}
         routes.install(self)
-        self._outermost: ASGIApp = self._answer
+        self._guard: ASGIApp | None = None
         if origins := parts.settings.cors_origins:
-            self._outermost = CORSMiddleware(
-                self._answer, origins, allow_methods=["*"], allow_headers=["authorization", "content-type"]
-            )
+            headers = ["authorization", "content-type"]
+            self._guard = CORSMiddleware(self._answer, origins, allow_methods=["*"], allow_headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._outermost(scope, receive, send)
+            await (self._guard or self._answer)(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 

@@ -26,7 +26,7 @@ from budget_server.inputs import (
     parse_json,
     upright,
 )
-from budget_server.limits import Admission, check_length, read_body, turn_or_gone
+from budget_server.limits import Admission, read_body, too_large, turn_or_gone
 from budget_server.metrics import ROUTE_INDEX, Board, Slot
 from budget_server.predictor import Answer, PredictorHost, user_traceback
 from budget_server.results import Encoded
@@ -70,9 +70,8 @@ class Parts:
     def most_bytes(self) -> int:
         return self.settings.max_body_mib * 2**20
 
-    def authorize(self, scope: Scope) -> None:
-        """Refuse whoever has no good token, and for a while whoever has guessed too often."""
-        value = authorization(scope)
+    def authorize(self, scope: Scope, value: bytes | None) -> None:
+        """Refuse whose Authorization header is not good, and for a while who has guessed too often."""
         if value is not None and self.auth.is_known(value):
             return
         client = client_of(scope)
@@ -92,14 +91,6 @@ def check_method(scope: Scope) -> None:
         raise MethodNotAllowed("Only POST is served here.", {"Allow": "POST"})
 
 
-def authorization(scope: Scope) -> bytes | None:
-    """The value of the Authorization header."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return bytes(value)
-    return None
-
-
 class Predict:
     """One route of the predictor."""
 
@@ -116,9 +107,18 @@ class Predict:
         parts = self._parts
         status = CLIENT_GONE
         try:
-            check_method(scope)
-            parts.authorize(scope)
-            check_length(scope, self._most_bytes)
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("Only POST is served here.", {"Allow": "POST"})  # noqa: TRY301
+            credential, length = None, 0
+            for name, value in scope["headers"]:
+                if name == b"authorization":
+                    credential = value
+                elif name == b"content-length":
+                    length = int(value)
+            if credential is None or not parts.auth.is_known(credential):
+                parts.authorize(scope, credential)
+            if length > self._most_bytes:
+                raise too_large(self._most_bytes)  # noqa: TRY301
             status = await self._admitted(scope, receive, send)
         except CallerError as error:
             status = await answer_error(self.route, error, send)
@@ -131,16 +131,16 @@ class Predict:
             parts.slot.answered(self._index, status, perf_counter() - began)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> int:
-        parts, admission = self._parts, self._parts.admission
+        admission, slot = self._parts.admission, self._parts.slot
         admission.admit()
         try:
             given = await self._given(scope, receive)
             turn = admission.turn()
+            slot.occupied(admission.running, admission.admitted)
             if turn is not None:
-                parts.slot.occupied(admission.running, admission.queued)
                 if not await turn_or_gone(turn, receive):
                     raise ClientGone("The caller hung up while waiting.")
-            parts.slot.occupied(admission.running, admission.queued)
+                slot.occupied(admission.running, admission.admitted)
             try:
                 answer = await self._ask(given)
                 if type(answer) is Stream:
@@ -150,7 +150,7 @@ class Predict:
                 admission.done()
         finally:
             admission.leave()
-            parts.slot.occupied(admission.running, admission.queued)
+            slot.occupied(admission.running, admission.admitted)
         if type(answer) is Encoded:
             await send_bytes(send, 200, answer.media_type, answer.body)
             return 200

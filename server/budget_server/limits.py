@@ -25,23 +25,23 @@ class Admission:
     def __init__(self, running: int, queue: int) -> None:
         self._most_running = running
         self._most = running + queue
-        self._admitted = 0
+        self.admitted = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.running = 0
 
     @property
     def queued(self) -> int:
-        """Those admitted that do not run: waiting for their turn, or still sending."""
-        return self._admitted - self.running
+        """Those that were admitted and do not run: waiting for their turn, or still sending."""
+        return self.admitted - self.running
 
     def admit(self) -> None:
-        if self._admitted >= self._most:
+        if self.admitted >= self._most:
             raise TooManyRequests(f"{self._most} requests are running or waiting already; try again.")
-        self._admitted += 1
+        self.admitted += 1
 
     def leave(self) -> None:
         """The counterpart of `admit`."""
-        self._admitted -= 1
+        self.admitted -= 1
 
     def turn(self) -> Awaitable[None] | None:
         """None: it is your turn now. Else await this; cancelled, it takes no turn."""
@@ -85,10 +85,8 @@ async def turn_or_gone(turn: Awaitable[None], receive: Receive) -> bool:
 def check_length(scope: Scope, most: int) -> None:
     """Refuse by the declared length, before anything is received."""
     for name, value in scope["headers"]:
-        if name == b"content-length":
-            if int(value) > most:
-                raise _too_large(most)
-            return
+        if name == b"content-length" and int(value) > most:
+            raise too_large(most)
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
@@ -100,7 +98,7 @@ async def read_body(receive: Receive, most: int) -> bytes:
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     if len(body) > most:
-        raise _too_large(most)
+        raise too_large(most)
     return body
 
 
@@ -122,16 +120,16 @@ def limited(receive: Receive, most: int, received: int = 0) -> Receive:
     async def bounded() -> Message:
         nonlocal received
         if received > most:
-            raise _too_large(most)
+            raise too_large(most)
         message = await receive()
         received += len(message.get("body", b""))
         if received > most:
-            raise _too_large(most)
+            raise too_large(most)
         return message
 
     return bounded
 
 
-def _too_large(most: int) -> BodyTooLarge:
+def too_large(most: int) -> BodyTooLarge:
     size = f"{most / 2**20:g} MiB" if most >= 2**20 else f"{most} bytes"
     return BodyTooLarge(f"The body is larger than {size}, the most that is taken here.")

@@ -61,7 +61,7 @@ class _Cell(IntEnum):
 
     STATE = 0
     IN_FLIGHT = 1
-    QUEUED = 2
+    ADMITTED = 2
     LOAD_SECONDS = 3
     GAUGES = 4  # how many there are
     EXCEPTIONS = 4
@@ -100,10 +100,11 @@ class Slot:
         self._cells[_BATCHES + bisect_left(SIZES, size)] += 1.0
         self._cells[_BATCHES + _BATCH - 1] += size
 
-    def occupied(self, running: int, queued: int) -> None:
-        """How many predictions run and wait now."""
-        self._cells[1] = running
-        self._cells[2] = queued
+    def occupied(self, running: int, admitted: int) -> None:
+        """How many predictions run now, and how many there are with those that wait."""
+        cells = self._cells
+        cells[1] = running
+        cells[2] = admitted
 
     def exception(self) -> None:
         """The predictor raised."""
@@ -170,13 +171,15 @@ class Board:
         yield timing
 
     def _singles(self) -> Iterator[Metric]:
-        in_flight, queued, exceptions, restarts = self._sum(
-            (_Cell.IN_FLIGHT, _Cell.QUEUED, _Cell.EXCEPTIONS, _Cell.RESTARTS)
+        in_flight, admitted, exceptions, restarts = self._sum(
+            (_Cell.IN_FLIGHT, _Cell.ADMITTED, _Cell.EXCEPTIONS, _Cell.RESTARTS)
         )
         loads = [cells[_Cell.LOAD_SECONDS] for cells in self._cells]
         loaded = sum(slot.state is State.LOADED for slot in self.slots)
         yield GaugeMetricFamily("budget_server_in_flight", "Predictions running", in_flight)
-        yield GaugeMetricFamily("budget_server_queue", "Predictions waiting for their turn", queued)
+        yield GaugeMetricFamily(
+            "budget_server_queue", "Predictions waiting for their turn", admitted - in_flight
+        )
         yield GaugeMetricFamily("budget_server_workers", "Workers whose model is loaded", loaded)
         yield GaugeMetricFamily("budget_server_load_seconds", "The slowest worker's load()", max(loads))
         yield CounterMetricFamily(

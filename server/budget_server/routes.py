@@ -127,7 +127,8 @@ async def metrics(
     request: Request, parts: PartsOf, _documented: Annotated[str | None, Depends(_bearer)]
 ) -> Response:
     if not is_local(request.scope):
-        parts.authorize(request.scope)
+        header = request.headers.get("authorization")
+        parts.authorize(request.scope, header.encode("latin-1") if header else None)
     return Response(parts.board.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

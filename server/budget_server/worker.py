@@ -32,11 +32,8 @@ def overdue(now: float, begun: float, last: float, received: int, *, head_comple
     body's bytes.
     """
     if not head_complete:
-        return (
-            f"The head of the request took more than {HEAD_SECONDS:g} s."
-            if now - begun > HEAD_SECONDS
-            else None
-        )
+        late = now - begun > HEAD_SECONDS
+        return f"The head of the request took more than {HEAD_SECONDS:g} s." if late else None
     if now - last > BODY_SECONDS:
         return f"Nothing of the body came for {BODY_SECONDS:g} s."
     if now - begun > BODY_SECONDS + received / SLOWEST_BYTES_A_SECOND:
@@ -45,71 +42,63 @@ def overdue(now: float, begun: float, last: float, received: int, *, head_comple
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. What is noted here is looked at once a second by `sweep`."""
+    """One connection, looked at once a second: a look costs a request nothing, a timer of its own would."""
 
     open: ClassVar[set["Protocol"]] = set()
-    begun: float | None = None
-    """When the request that is being received began; None between requests."""
-    last: float | None = None
     received = 0
-    head_complete = False
+    """Bytes of all bodies so far."""
+    dropped = 0
+    """Those among them that came after the answer."""
+    _seen: object = None
+    _begun = _last = 0.0
+    _received_before = _received_seen = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.begun = self.loop.time()
+        self._begun = self._last = self.loop.time()
         self.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open.discard(self)
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        self.last = self.loop.time()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.begun, self.received, self.head_complete = self.last, 0, False
-
-    def on_headers_complete(self) -> None:
-        self.head_complete = True
-        super().on_headers_complete()
-
     def on_body(self, body: bytes) -> None:
         self.received += len(body)
+        if self.cycle.response_complete:
+            self.dropped += len(body)
+            if self.dropped > MOST_DROPPED_BYTES:
+                self.transport.close()
         super().on_body(body)
-        if self.cycle.response_complete and self.received > MOST_DROPPED_BYTES:
-            self.transport.close()
 
-    def on_message_complete(self) -> None:
-        self.begun = None
-        super().on_message_complete()
-
-    def sweep(self, now: float) -> None:
+    def look(self, now: float) -> None:
         """Close if the sender is too slow."""
-        if self.begun is None or self.transport.is_closing():
+        cycle = self.cycle  # uvicorn makes a scope at the first byte, and a cycle for it after the head
+        head_complete = cycle is not None and cycle.scope is self.scope
+        if self.transport.is_closing() or (head_complete and not cycle.more_body):
             return
-        if self.flow.read_paused:
-            self.last = now  # it is us who do not read
-            return
-        why = overdue(now, self.begun, self.last or now, self.received, head_complete=self.head_complete)
-        if why is not None and self.last is None:
+        if self._seen is not self.scope:
+            self._seen, self._begun, self._last = self.scope, now, now
+            self._received_before = self._received_seen = self.received
+        if self._received_seen != self.received or self.flow.read_paused:  # paused: it is us who do not read
+            self._received_seen, self._last = self.received, now
+        received = self.received - self._received_before
+        why = overdue(now, self._begun, self._last, received, head_complete=head_complete)
+        if why is not None and self.scope is None:
             self.transport.close()  # nothing was asked, so nothing is answered
         elif why is not None:
-            self._refuse(408, "RequestTimeout", why)
+            self._refuse(408, "RequestTimeout", why, answered=head_complete and cycle.response_started)
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is not HTTP, in the shape of all our errors."""
-        self._refuse(400, "BadRequest", msg)
+        cycle = self.cycle
+        under_way = cycle is not None and cycle.response_started and not cycle.response_complete
+        self._refuse(400, "BadRequest", msg, answered=under_way)
 
-    def _refuse(self, status: int, code: str, detail: str) -> None:
-        answered = self.begun is not None and self.head_complete and self.cycle.response_started
+    def _refuse(self, status: int, code: str, detail: str, *, answered: bool) -> None:
         if not answered:
             body = orjson.dumps({"code": code, "detail": detail})
-            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(
-                body
-            )
-            self.transport.write(STATUS_LINE[status] + head + body)
+            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            self.transport.write(STATUS_LINE[status] + head % len(body) + body)
         self.transport.close()
 
 
@@ -145,4 +134,4 @@ async def _sweep() -> None:
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
         for connection in list(Protocol.open):
-            connection.sweep(loop.time())
+            connection.look(loop.time())

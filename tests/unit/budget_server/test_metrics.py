@@ -39,7 +39,7 @@ def test_workers_in_other_processes_are_added_up() -> None:
             for _ in range(10):
                 slot.answered(ROUTE_INDEX["/predict"], 200, 0.004)
             slot.answered(ROUTE_INDEX["/predict"], 503, 99.0)
-            slot.occupied(2, 3)
+            slot.occupied(2, 5)
             slot.batch(5)
             slot.exception()
             slot.loaded(1.0 + number)
