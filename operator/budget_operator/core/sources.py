@@ -1,5 +1,5 @@
 """Checks of what the user wrote, before anything is paid for: does the Python compile, is the entrypoint's
-class there, would pip parse the requirement lines, are the files' names usable.
+class there, are the files' names usable. Requirement lines are checked in `requirements`.
 
 Code is compiled, never executed. Every refusal is an `InvalidSpec` that names the field.
 """
@@ -8,13 +8,10 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from budget_operator.core.api import Spec
 from budget_operator.core.errors import InvalidSpec
 
 _FILE_NAME = re.compile(r"[-._A-Za-z0-9]{1,253}")
-_COMMENT = re.compile(r"(^|\s)#.*$")
 
 
 def module_file(entrypoint: str) -> str:
@@ -47,39 +44,6 @@ def check_file_names(field: str, names: Iterable[str]) -> None:
     for name in names:
         if not _FILE_NAME.fullmatch(name) or name.startswith("..") or name == ".":
             raise InvalidSpec(f"{field}: the key {name!r} is not usable as a file name")
-
-
-def requirement_lines(lines: Iterable[str]) -> tuple[str, ...]:
-    """The lines without comments, each one that pip would parse.
-
-    Raises:
-        InvalidSpec: naming the line. Options are refused by name.
-    """
-    found = []
-    for index, line in enumerate(lines):
-        text = _COMMENT.sub("", line).strip()
-        if text:
-            found.append(_requirement(f"spec.requirements[{index}]", text))
-    return tuple(found)
-
-
-def _requirement(field: str, text: str) -> str:
-    if "\n" in text or "\r" in text or text.endswith("\\"):
-        raise InvalidSpec(f"{field}: one requirement per entry, without line breaks")
-    option = re.search(r"(?:^|\s)(--?[A-Za-z][-A-Za-z]*)", text)
-    if option:
-        raise InvalidSpec(
-            f"{field}: the pip option {option.group(1)} is not supported; "
-            f"give plain requirements such as scikit-learn==1.7.2"
-        )
-    try:
-        Requirement(text)
-    except InvalidRequirement as error:
-        cause = str(error).splitlines()[0]
-        raise InvalidSpec(
-            f"{field}: {text[:200]!r} is not a requirement that pip understands: {cause}"
-        ) from error
-    return text
 
 
 def _parse(field: str, name: str, data: bytes) -> ast.Module:

@@ -15,7 +15,8 @@ from budget_operator.core.errors import InvalidSpec, ReferenceMissing
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.names import METADATA_KEY, Owner
 from budget_operator.core.observed import Instance
-from budget_operator.core.sources import check_code, check_file_names, module_file, requirement_lines
+from budget_operator.core.requirements import read_requirements
+from budget_operator.core.sources import check_code, check_file_names, module_file
 
 KEY_ENTRY = "key"
 LOGIN_KEYS = ("username", "password", "token")
@@ -34,14 +35,14 @@ def read_source(kube: Kubernetes, document: Document, spec: Spec) -> Source:
         ResourceNotReady: the login Secret of a predecessor is still there.
     """
     namespace = document["metadata"]["namespace"]
-    requirements = requirement_lines(spec.requirements)
     files = _files(kube, namespace, spec)
+    requirements = read_requirements(spec.requirements, files)
     check_code(spec, files)
     env = {
         variable.name: _value(kube, namespace, f"spec.env[{index}]", variable)
         for index, variable in enumerate(spec.env)
     }
-    return Source(files, requirements, env, _login(kube, document, spec))
+    return Source(files, requirements.lines, {**env, **requirements.logins}, _login(kube, document, spec))
 
 
 def login_secret(name: str, spec: Spec) -> str:

@@ -17,7 +17,7 @@ from budget_server.vm.errors import RequirementsFailed
 
 SERVER = "budget-server"
 _HEAD_CHARACTERS, _TAIL_CHARACTERS = 300, 500
-_USERINFO = re.compile(r"://([^/@\s]+)@")
+_USERINFO = re.compile(r"://([^/\s]+)@")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _ONLY_INDEX = re.compile(r"\s*(-i\b|--index-url\b|--no-index\b)")
 #: What of pip's file format uv takes on its command line only.

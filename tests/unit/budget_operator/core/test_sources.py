@@ -4,7 +4,7 @@ import pytest
 
 from budget_operator.core.api import parse_spec
 from budget_operator.core.errors import InvalidSpec
-from budget_operator.core.sources import check_code, check_file_names, module_file, requirement_lines
+from budget_operator.core.sources import check_code, check_file_names, module_file
 
 
 def check(source: str | bytes, entrypoint: str = "predictor:Predictor", **more: bytes) -> None:
@@ -100,38 +100,3 @@ def test_usable_file_names(name: str) -> None:
 def test_unusable_file_names(name: str) -> None:
     with pytest.raises(InvalidSpec, match=r"^spec\.predictor\.configMap: "):
         check_file_names("spec.predictor.configMap", [name])
-
-
-def test_requirements_lose_comments_and_empty_lines() -> None:
-    lines = [
-        "numpy==2.0  # fast",
-        "# nothing",
-        "  ",
-        "pillow >= 12 ; python_version > '3.9'",
-        "x @ https://e.org/x.whl",
-    ]
-    assert requirement_lines(lines) == (
-        "numpy==2.0",
-        "pillow >= 12 ; python_version > '3.9'",
-        "x @ https://e.org/x.whl",
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "word"),
-    [
-        ("--extra-index-url https://e.org", "--extra-index-url"),
-        ("-r other.txt", "-r"),
-        ("-e .", "-e"),
-        ("numpy==2 --hash=sha256:abc", "--hash"),
-    ],
-)
-def test_options_are_refused_by_name(line: str, word: str) -> None:
-    with pytest.raises(InvalidSpec, match=rf"^spec\.requirements\[1\]: the pip option {word} is"):
-        requirement_lines(["numpy", line])
-
-
-@pytest.mark.parametrize("line", ["not a requirement", "numpy=2", "./local.whl", "numpy\npillow", "numpy \\"])
-def test_lines_that_pip_would_not_parse(line: str) -> None:
-    with pytest.raises(InvalidSpec, match=r"^spec\.requirements\[0\]: "):
-        requirement_lines([line])

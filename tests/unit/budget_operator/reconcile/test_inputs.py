@@ -103,3 +103,21 @@ def test_a_new_key_is_random(world: World) -> None:
     assert len(one) == 32
     assert one != two
     assert inputs.held_key(world.kube, "system", world.owner("a")) == one
+
+
+def test_a_login_in_an_index_url_travels_with_the_secrets(world: World) -> None:
+    found = read(
+        world,
+        requirements=["--extra-index-url https://me:hunter22@e.org/simple", "ours"],
+        env=[{"name": "X", "value": "y"}],
+    )
+    assert "hunter22" not in "".join(found.requirements)
+    assert found.env == {"X": "y", "BUDGET_REQUIREMENTS_LOGIN_0": "me:hunter22"}
+    assert "hunter22" not in repr(found)
+
+
+def test_requirements_may_lie_in_the_config_map(world: World) -> None:
+    files = {"predictor.py": CODE.encode(), "more.txt": b"six==1.17.0\n"}
+    world.kube.config_maps["default", "code"] = files
+    found = read(world, predictor={"configMap": {"name": "code"}}, requirements=["-r more.txt"])
+    assert found.requirements == ("six==1.17.0",)
