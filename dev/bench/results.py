@@ -22,6 +22,9 @@ READY_GOAL_SECONDS = 1.5
 IDLE_GOAL_MIB = 80e6 / 2**20
 """80 MB."""
 
+DISTURBED = 0.03
+"""Of a core taken by others: such a measurement counts only where there is no better one."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -54,10 +57,15 @@ class Sample:
     others: float = 0.0
     """The part of the busier core that somebody else took: how disturbed the measurement was."""
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether the server and its load had their cores for themselves."""
+        return self.others <= DISTURBED
+
 
 @dataclass(frozen=True)
 class Row:
-    """All rounds of one case."""
+    """All rounds of one case; the calm ones alone, if there are any."""
 
     case: Case
     rps: float
@@ -68,6 +76,8 @@ class Row:
     lowest: float
     highest: float
     """The ratios of the rounds by themselves: how far they lie apart is how much to trust `ratio`."""
+    calm: str
+    """How many rounds were, of how many."""
 
     @property
     def goal(self) -> float | None:
@@ -101,18 +111,27 @@ def rows(samples: Mapping[Case, Sequence[Sample]]) -> list[Row]:
 
 
 def _row(case: Case, taken: Sequence[Sample], bare: Sequence[Sample]) -> Row:
-    rps = median(sample.rps for sample in taken)
-    each = [ours.rps / theirs.rps for ours, theirs in zip(taken, bare, strict=False)]
+    kept = _calm(taken)
+    rps = median(sample.rps for sample in kept)
+    pairs = list(zip(taken, bare, strict=False))
+    quiet = [pair for pair in pairs if pair[0].is_calm and pair[1].is_calm]
+    each = [ours.rps / theirs.rps for ours, theirs in quiet or pairs]
     return Row(
         case,
         rps=rps,
-        p50_ms=median(sample.p50_ms for sample in taken),
-        p99_ms=median(sample.p99_ms for sample in taken),
-        rss_mib=median(sample.rss_mib for sample in taken),
-        ratio=rps / median(sample.rps for sample in bare),
+        p50_ms=median(sample.p50_ms for sample in kept),
+        p99_ms=median(sample.p99_ms for sample in kept),
+        rss_mib=median(sample.rss_mib for sample in kept),
+        ratio=rps / median(sample.rps for sample in _calm(bare)),
         lowest=min(each),
         highest=max(each),
+        calm=f"{sum(sample.is_calm for sample in taken)}/{len(taken)}",
     )
+
+
+def _calm(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """What others disturbed says nothing about the server; all of it, if nothing else is there."""
+    return [sample for sample in samples if sample.is_calm] or samples
 
 
 def is_wanted(case: Case, only: Sequence[str]) -> bool:
@@ -133,7 +152,7 @@ def verdict(value: float, goal: float, *, at_most: bool = False) -> str:
 
 HEADER = (
     f"{'server':<10}{'workload':<10}{'predictor':<11}{'conns':>5}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}"
-    f"{'MiB':>8}{'ratio':>8}  {'of the rounds':<14}goal"
+    f"{'MiB':>8}{'ratio':>8}  {'of the rounds':<15}{'calm':<6}goal"
 )
 
 
@@ -144,7 +163,7 @@ def line(row: Row) -> str:
     spread = f"{row.lowest:.2f}-{row.highest:.2f}"
     return (
         f"{case.server:<10}{case.workload:<10}{case.predictor:<11}{case.connections:>5}{row.rps:>10.0f}"
-        f"{row.p50_ms:>9.2f}{row.p99_ms:>9.2f}{row.rss_mib:>8.1f}{row.ratio:>8.3f}  {spread:<14}{goal}"
+        f"{row.p50_ms:>9.2f}{row.p99_ms:>9.2f}{row.rss_mib:>8.1f}{row.ratio:>8.3f}  {spread:<15}{row.calm:<6}{goal}"
     ).rstrip()
 
 

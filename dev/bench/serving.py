@@ -44,9 +44,8 @@ START = "start"
 """The word of `--only` for the starts without a model."""
 WARM_UP_SECONDS = 1
 BUSY = 0.5
-DISTURBED = 0.03
-"""Of a core taken by others: the measurement is tried again."""
 TRIES = 3
+"""Until one of them is calm."""
 LOAD_LIMIT = 0.8
 """Of its core: a load that takes more may be what limits the server."""
 
@@ -109,7 +108,7 @@ class Bench:
         load = wrk.Load(self.program, started.url, body(case.workload), authorization, case.connections)
         self._try_once(started, load, WARM_UP_SECONDS)
         tries: list[Sample] = []
-        while len(tries) < TRIES and all(sample.others > DISTURBED for sample in tries):
+        while len(tries) < TRIES and not any(sample.is_calm for sample in tries):
             tries.append(self._try_once(started, load, self.options.seconds))
         return min(tries, key=lambda sample: sample.others)
 

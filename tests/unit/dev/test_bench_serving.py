@@ -93,6 +93,17 @@ def test_what_has_nothing_to_be_compared_has_no_row(samples: dict[Case, list[Sam
     assert OURS not in [row.case for row in rows(samples)]
 
 
+def test_disturbed_rounds_count_only_where_there_is_no_calm_one() -> None:
+    disturbed = Sample(1, 100, 100, 50, others=0.5)
+    bare = [sample(100), sample(100), disturbed]
+    row = rows({BARE: bare, OURS: [sample(80), disturbed, sample(90)]})[1]
+    assert (row.rps, row.ratio, row.p50_ms, row.calm) == (85, 0.85, 1, "2/3")
+    assert (row.lowest, row.highest) == (0.8, 0.8), "the one round in which both were calm"
+    row = rows({BARE: bare, OURS: [disturbed] * 3})[1]
+    assert (row.rps, row.calm) == (1, "0/3")
+    assert (row.lowest, row.highest) == (0.01, 1)
+
+
 def test_the_json_of_a_row() -> None:
     row = rows({BARE: [sample(300.0)], OURS: [sample(100.04, 1.23456, 2.0, 51.26)]})[1].as_json()
     assert json.loads(json.dumps(row)) == {
@@ -113,7 +124,7 @@ def test_goals_stand_beside_our_rows_alone() -> None:
     table = rows({BARE: [sample(100)], OURS: [sample(84.9)], theirs: [sample(85)]})
     assert [row.goal for row in table] == [None, 0.85, None]
     assert line(table[1]).endswith("at least 0.85: NOT met")
-    assert line(table[2]).endswith("0.85-0.85")
+    assert line(table[2]).endswith("0.85-0.85      1/1")
 
 
 def test_a_goal_is_met_to_the_dot() -> None:
