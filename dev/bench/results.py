@@ -162,8 +162,9 @@ def line(row: Row) -> str:
     goal = verdict(row.ratio, row.goal) if row.goal is not None else ""
     spread = f"{row.lowest:.2f}-{row.highest:.2f}"
     return (
-        f"{case.server:<10}{case.workload:<10}{case.predictor:<11}{case.connections:>5}{row.rps:>10.0f}"
-        f"{row.p50_ms:>9.2f}{row.p99_ms:>9.2f}{row.rss_mib:>8.1f}{row.ratio:>8.3f}  {spread:<15}{row.calm:<6}{goal}"
+        f"{case.server:<10}{case.workload:<10}{case.predictor:<11}{case.connections:>5}"
+        f"{row.rps:>10.0f}{row.p50_ms:>9.2f}{row.p99_ms:>9.2f}{row.rss_mib:>8.1f}"
+        f"{row.ratio:>8.3f}  {spread:<15}{row.calm:<6}{goal}"
     ).rstrip()
 
 
