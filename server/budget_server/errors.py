@@ -31,6 +31,24 @@ class LoadFailed(BudgetServerError):
         self.log = log
 
 
+class OutOfMemory(LoadFailed):
+    """There was no memory left for loading."""
+
+    reason = "OutOfMemory"
+
+
+class DiskFull(LoadFailed):
+    """There was no room left on the disk for what loading writes."""
+
+    reason = "DiskFull"
+
+
+class WorkerDied(LoadFailed):
+    """A worker ended while it loaded, without a word; process 1 knows whether the kernel killed it."""
+
+    reason = "WorkerDied"
+
+
 class CallerError(BudgetServerError):
     """An answer other than success: its status, a stable code for programs, a text for people."""
 

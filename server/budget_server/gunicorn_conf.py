@@ -13,7 +13,7 @@ from typing import Any
 
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 
-from budget_server.errors import LoadFailed, SettingsError
+from budget_server.errors import SettingsError, WorkerDied
 from budget_server.metrics import Board, State
 from budget_server.predictor import report_failure
 from budget_server.settings import Settings
@@ -80,5 +80,5 @@ def child_exit(server: Any, worker: Any) -> None:
     message = f"{_settings.entrypoint} could not be loaded"
     if state is State.LOADING:
         message += ": the process ended meanwhile, for want of memory or by a crash in native code"
-        report_failure(_settings.failure_file, LoadFailed(message, ""))
+        report_failure(_settings.failure_file, WorkerDied(message, ""))
     raise HaltServer(message, LOAD_FAILED)

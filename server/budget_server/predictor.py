@@ -6,6 +6,7 @@ What it is handed is made in `inputs`, what it returns is encoded in `results` a
 """
 
 import asyncio
+import errno
 import importlib
 import inspect
 import json
@@ -24,7 +25,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from budget_server.batching import Batcher
-from budget_server.errors import CallerError, LoadFailed, NotReady, PredictFailed, Refused
+from budget_server.errors import (
+    CallerError,
+    DiskFull,
+    LoadFailed,
+    NotReady,
+    OutOfMemory,
+    PredictFailed,
+    Refused,
+)
 from budget_server.redaction import redact
 from budget_server.results import Encoded, encode, quick
 from budget_server.streaming import Stream, is_stream, open_stream
@@ -272,7 +281,22 @@ def _load_failure(entrypoint: str, error: BaseException) -> LoadFailed:
         return error
     summary = "".join(traceback.format_exception_only(error)[-1:]).strip()
     text = user_traceback(error).encode("utf-8", "replace")[-MAX_LOG_BYTES:].decode("utf-8", "ignore")
-    return LoadFailed(f"{entrypoint} could not be loaded: {summary}"[:MAX_MESSAGE], text)
+    return _kind_of_failure(error)(f"{entrypoint} could not be loaded: {summary}"[:MAX_MESSAGE], text)
+
+
+def _kind_of_failure(error: BaseException) -> type[LoadFailed]:
+    """By what it says itself, or by what caused it: libraries wrap the errors of the system."""
+    link: BaseException | None = error
+    for _ in range(20):  # a chain may be a circle
+        if link is None:
+            break
+        number = link.errno if isinstance(link, OSError) else None
+        if isinstance(link, MemoryError) or number == errno.ENOMEM:
+            return OutOfMemory
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            return DiskFull
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return LoadFailed
 
 
 def report_failure(path: Path | None, failure: LoadFailed) -> None:

@@ -76,6 +76,8 @@ class Reason(StrEnum):
     LOAD_FAILED = "LoadFailed"  # load() raised, or took longer than startupSeconds
     ARTIFACT_INVALID = "ArtifactInvalid"  # what lies in the bucket is not what the operator uploaded
     READINESS_FAILED = "ReadinessFailed"  # the prediction with readiness.payload did not succeed
+    OUT_OF_MEMORY = "OutOfMemory"  # installing, load or predict wanted more memory than the machine has
+    DISK_FULL = "DiskFull"  # installing or load wrote more than the disk holds
     IMAGE_PULL_FAILED = "ImagePullFailed"  # the VM could not pull the server's image
     GUEST_FAILED = "GuestFailed"  # the VM told a failure without a reason we know
 

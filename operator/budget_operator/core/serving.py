@@ -20,6 +20,8 @@ GUEST_REASONS = frozenset(
         Reason.LOAD_FAILED,
         Reason.ARTIFACT_INVALID,
         Reason.READINESS_FAILED,
+        Reason.OUT_OF_MEMORY,
+        Reason.DISK_FULL,
         Reason.IMAGE_PULL_FAILED,
     }
 )

@@ -22,10 +22,13 @@ from budget_server.vm.environment import Environment, Environments
 from budget_server.vm.errors import (
     ArtifactInvalid,
     ArtifactUnreachable,
+    DiedServing,
+    DiskFull,
     Interrupted,
     LoadFailed,
     RolloutError,
 )
+from budget_server.vm.exhaustion import KillWatch, told_apart
 from budget_server.vm.frontdoor import FAILED, LOADING, FrontDoor
 from budget_server.vm.generations import Generation, Launch
 from budget_server.vm.intent import Intent
@@ -35,6 +38,10 @@ from budget_server.vm.report import Reporter
 from budget_server.vm.settings import Settings, image_paths
 
 TICK_SECONDS = 0.5
+#: A server that ends so soon after the kernel killed a part of it ended because of that.
+_KILL_EXPLAINS_SECONDS = 30.0
+#: How long a killed worker of a server that goes on is told.
+_KILL_TOLD_SECONDS = 600.0
 
 
 class Converger:
@@ -66,6 +73,9 @@ class Converger:
         self._numbers = 0
         self._deaths = 0
         self._not_before = 0.0
+        self._machine = ""
+        self._kills = KillWatch.begin()
+        self._last_kill: float | None = None
         self._to_prune = False
         self._booted = False
 
@@ -77,6 +87,7 @@ class Converger:
             self._intent.changed.clear()
             self._take_intent()
             self._watch_active()
+            self._watch_memory()
             self._prune()
             try:
                 wait = self._step()
@@ -119,6 +130,7 @@ class Converger:
         if text is None or text == self._taken:
             return
         self._taken = text
+        self._look_at_machine()
         try:
             config = parse_config(text)
         except ArtifactInvalid as error:
@@ -134,6 +146,15 @@ class Converger:
             phase=phase, target=config.revision, failure=self._record.failure(config.revision)
         )
 
+    def _look_at_machine(self) -> None:
+        if self._machine:
+            return
+        try:
+            self._machine = self._metadata.machine_type()
+        except MetadataUnavailable as error:
+            log(str(error))
+        self._keep(self._record.on_machine(self._machine))
+
     def _given_up(self) -> bool:
         """Whether the attempt under way is no longer wanted."""
         return self._intent.stopping.is_set() or self._intent.text != self._taken
@@ -145,17 +166,21 @@ class Converger:
 
     def _attempt(self, config: BudgetConfig) -> None:
         log(f"revision {config.revision} is to be served")
+        kills = KillWatch.begin()
         try:
             self._serve(config)
         except RolloutError as error:
-            self._note_failure(config, error)
+            self._note_failure(config, told_apart(error, kills.killed(), self._machine) or error)
         except Interrupted:
             log(f"revision {config.revision} is given up")
             raise
         except Exception as error:
             traceback.print_exc()
             failure = LoadFailed(f"{type(error).__name__}: {error}", traceback.format_exc())
-            self._note_failure(config, failure)
+            self._note_failure(config, told_apart(error, kills.killed(), self._machine) or failure)
+        finally:
+            if kills.killed():  # told already, if it mattered
+                self._kills = KillWatch.begin()
 
     def _serve(self, config: BudgetConfig) -> None:
         with self._phase("artifact"):
@@ -163,14 +188,25 @@ class Converger:
             artifact = self._artifacts.fetch(config, key)
         with self._phase("environment"):
             self._environments.prune(self._kept(config))  # room for the next one
-            environment = self._environments.provide(artifact, self._base_env(), self._given_up)
+            environment = self._provide(artifact)
         with self._phase("load"):
             generation = self._load(artifact, environment, key)
         self._switch(generation, config)
 
+    def _provide(self, artifact: Artifact) -> Environment:
+        scratch = self._settings.scratch / "environment"
+        self._identity.remove(scratch)
+        env = self._base_env() | {"TMPDIR": str(self._identity.own(scratch))}
+        try:
+            return self._environments.provide(artifact, env, self._given_up)
+        finally:
+            # what was ended in the middle leaves its files behind
+            self._identity.remove(scratch)
+
     def _load(self, artifact: Artifact, environment: Environment, key: bytes) -> Generation:
         self._numbers += 1
-        launch = Launch(artifact, environment.python, key, self._base_env())
+        scratch = self._settings.scratch / f"generation-{self._numbers}"
+        launch = Launch(artifact, environment.python, key, self._base_env(), scratch)
         generation = Generation(self._numbers, launch, self._settings.run_dir, self._identity)
         try:
             generation.wait_ready(self._given_up_or_watching)
@@ -210,22 +246,50 @@ class Converger:
         pause = revisions.restart_pause(self._deaths)
         self._not_before = time.monotonic() + pause
         lived = f"{generation.age:.0f} s"
-        error = LoadFailed(
-            f"The server {generation.ended} after {lived}; started again in {pause:.0f} s", generation.tail()
-        )
+        message = f"The server {generation.ended} after {lived}; started again in {pause:.0f} s"
+        error: RolloutError = DiedServing(message, generation.tail())
+        killed = self._kills.killed() or self._killed_within(_KILL_EXPLAINS_SECONDS)
+        error = told_apart(error, killed, self._machine) or error
         log(error.message)
         failure = revisions.Failure.of(generation.revision, error)
         self._reporter.update(phase="load", active=None, failure=failure)
         generation.discard()
 
+    def _watch_memory(self) -> None:
+        """Notice that the kernel killed a worker of what serves; its server starts another by itself."""
+        target = self._record.accepted
+        failure = self._record.failure(target.revision) if target else None
+        if self._active and self._kills.killed():
+            self._kills = KillWatch.begin()
+            self._last_kill = time.monotonic()
+            died = DiedServing("A worker was killed; another one takes its place", self._active.tail())
+            error = told_apart(died, True, self._machine) or died
+            log(error.message)
+            told = failure or revisions.Failure.of(self._active.revision, error)
+            self._reporter.update(failure=told)
+        elif self._last_kill is not None and not self._killed_within(_KILL_TOLD_SECONDS):
+            self._last_kill = None
+            if self._active:
+                self._reporter.update(failure=failure)
+
+    def _killed_within(self, seconds: float) -> bool:
+        return self._last_kill is not None and time.monotonic() - self._last_kill < seconds
+
     def _note_failure(self, config: BudgetConfig, error: RolloutError) -> None:
         log(f"revision {config.revision} failed: {error.reason}: {error.message}")
         served = self._active is not None or self._record.stand_in(config.revision) is not None
-        self._keep(self._record.fail(config, error, served, time.time()))
+        if isinstance(error, DiskFull):
+            self._make_room()
+        self._keep(self._record.fail(config, error, served, time.time(), self._machine))
         if not self._active:
             self._door.notice(FAILED)
         failure = self._record.failure(config.revision)
         self._reporter.update(phase=self._resting_phase(), failure=failure)
+
+    def _make_room(self) -> None:
+        """What serves needs some of the disk; the packages can be had again."""
+        # not the directory itself: a disk without room may not take another one
+        self._identity.run(["find", str(self._settings.cache), "-mindepth", "1", "-delete"])
 
     def _resting_phase(self) -> str:
         return "serving" if self._active else "failed"

@@ -19,15 +19,29 @@ import httpx
 
 from budget_server.vm.artifact import TOKEN_PURPOSE, Artifact, derive
 from budget_server.vm.config import Server
-from budget_server.vm.errors import Interrupted, LoadFailed, ReadinessFailed, RolloutError
-from budget_server.vm.process import Child, Identity, Masker, describe_exit, members
+from budget_server.vm.errors import (
+    Died,
+    DiskFull,
+    Interrupted,
+    LoadFailed,
+    OutOfMemory,
+    ReadinessFailed,
+    RolloutError,
+    Unanswered,
+)
+from budget_server.vm.process import EXPENDABLE, Child, Identity, Masker, describe_exit, members
 
 #: An old generation is still asked by requests that were under way when the front door switched.
 SWITCH_SECONDS = 2.0
 DRAIN_MOST_SECONDS = 300.0
 _POLL_SECONDS = 0.1
 _FAILURE_BYTES = 65536
-_START = 'echo 1000 >/proc/self/oom_score_adj; exec "$@"'
+#: What the web side may tell of itself; any other reason is a failed load.
+_TOLD: Mapping[str, type[RolloutError]] = {
+    "OutOfMemory": OutOfMemory,
+    "DiskFull": DiskFull,
+    "WorkerDied": Died,
+}
 _SETTLE = 'score=$1; shift; for pid; do echo "$score" >"/proc/$pid/oom_score_adj"; done'
 
 
@@ -39,6 +53,8 @@ class Launch:
     python: Path
     key: bytes
     base_env: Mapping[str, str]
+    #: Where temporary files belong, on the disk; removed with the generation.
+    scratch: Path | None = None
 
     @property
     def signing_key(self) -> str:
@@ -58,6 +74,7 @@ def web_environment(launch: Launch, failure_file: Path) -> dict[str, str]:
     return {
         **launch.base_env,
         "PATH": path,
+        **({"TMPDIR": str(launch.scratch)} if launch.scratch else {}),
         **secrets.env,
         "BUDGET_USERNAME": secrets.username,
         "BUDGET_PWD": secrets.password,
@@ -100,8 +117,11 @@ class Generation:
         self.socket = place / "http.sock"
         self._failure_file = place / "failure.json"
         self._started = time.monotonic()
+        if launch.scratch:
+            identity.remove(launch.scratch)
+            identity.own(launch.scratch)
         self._child = Child(
-            ["/bin/sh", "-c", _START, "sh", *self._command()],
+            [*EXPENDABLE, *self._command()],
             env=web_environment(launch, self._failure_file),
             identity=identity,
             cwd=launch.artifact.code_dir,
@@ -160,7 +180,7 @@ class Generation:
     def discard(self) -> None:
         """End it at once; it never served."""
         self._child.kill()
-        self._identity.remove(self.place)
+        self._clear()
 
     def _command(self) -> list[str]:
         options = ["-c", "python:budget_server.gunicorn_conf", "--bind", f"unix:{self.socket}"]
@@ -184,7 +204,7 @@ class Generation:
             raise told
         if ended := self.ended:
             # told just before it ended, perhaps
-            raise self._told_failure() or LoadFailed(f"The server {ended} while loading", self.tail())
+            raise self._told_failure() or Died(f"The server {ended} while loading", self.tail())
 
     def _told_failure(self) -> RolloutError | None:
         """What the web side wrote about its failure. It is the model's word: bounded, and never followed."""
@@ -198,9 +218,10 @@ class Generation:
             try:
                 told = json.loads(file.read(_FAILURE_BYTES))
                 message, log = str(told["message"]), str(told.get("log") or "")
+                kind = _TOLD.get(str(told.get("reason")), LoadFailed)
             except (ValueError, KeyError, TypeError, AttributeError):
                 return None  # half written
-        return LoadFailed(self._mask(message), self._mask(log) or self.tail())
+        return kind(self._mask(message), self._mask(log) or self.tail())
 
     def _predict(
         self, client: httpx.Client, payload: object, seconds: float, given_up: Callable[[], bool]
@@ -219,7 +240,7 @@ class Generation:
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             message = f"The prediction with readiness.payload failed: {cause}"
-            raise ReadinessFailed(message, self._last_words()) from error
+            raise Unanswered(message, self._last_words()) from error
         if response.status_code != 200:
             answer = self._mask(response.text[:500])
             message = f"The prediction with readiness.payload answered {response.status_code}: {answer}"
@@ -243,4 +264,9 @@ class Generation:
     def _drain(self) -> None:
         time.sleep(SWITCH_SECONDS)
         self.stop(DRAIN_MOST_SECONDS)
-        self._identity.remove(self.place)
+        self._clear()
+
+    def _clear(self) -> None:
+        for path in (self.place, self._launch.scratch):
+            if path:
+                self._identity.remove(path)

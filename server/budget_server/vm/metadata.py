@@ -55,6 +55,10 @@ class MetadataServer:
             response = self._get(f"{interface}ip")
         return self._checked(response).text.strip()
 
+    def machine_type(self) -> str:
+        """The name of the machine's type, such as e2-medium."""
+        return self._checked(self._get("machine-type")).text.strip().rpartition("/")[2]
+
     def access_token(self) -> str:
         response = self._checked(self._get("service-accounts/default/token"))
         try:

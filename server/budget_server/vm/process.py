@@ -20,6 +20,8 @@ from pathlib import Path
 
 MASK = "[secret]"
 _MAX_LINE = 65536
+#: Put before a command: on a full machine the kernel ends this one first, and never what serves.
+EXPENDABLE = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "sh")
 _MIN_SECRET = 4  # masking a value like "1" would only garble the log
 
 

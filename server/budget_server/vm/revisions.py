@@ -11,11 +11,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from budget_server.vm.config import BudgetConfig
-from budget_server.vm.errors import RolloutError
+from budget_server.vm.errors import Exhausted, RolloutError
 
 #: Pauses before another try of a failed revision: while nothing else serves, and while another one does.
 RETRY_FIRST, RETRY_MOST = 10.0, 300.0
 RETRY_FIRST_SERVED, RETRY_MOST_SERVED = 60.0, 3600.0
+#: What the machine is too small for: after this many tries the pauses begin here instead and double.
+TRIES, RETRY_EXHAUSTED = 3, 600.0
 #: Pauses before a program that died is started again; one that lived this long starts afresh.
 RESTART_MOST, RESTART_FORGIVEN_AFTER = 60.0, 600.0
 
@@ -32,9 +34,13 @@ class Failure(BaseModel):
     attempts: int = 1
     retry_at: float = 0
     transient: bool = False
+    #: The type of machine that was too small; empty for failures of any other kind.
+    machine: str = ""
 
     @classmethod
-    def of(cls, revision: str, error: RolloutError, attempts: int = 1, retry_at: float = 0) -> "Failure":
+    def of(
+        cls, revision: str, error: RolloutError, attempts: int = 1, retry_at: float = 0, machine: str = ""
+    ) -> "Failure":
         return cls(
             revision=revision,
             reason=error.reason,
@@ -43,6 +49,7 @@ class Failure(BaseModel):
             attempts=attempts,
             retry_at=retry_at,
             transient=error.transient,
+            machine=machine if isinstance(error, Exhausted) else "",
         )
 
 
@@ -64,12 +71,14 @@ class Record(BaseModel):
             return self
         return self._with(accepted=config, failures=_without(self.failures, config.revision))
 
-    def fail(self, config: BudgetConfig, error: RolloutError, served: bool, now: float) -> "Record":
-        """An attempt failed at `now`, while another revision served or not."""
+    def fail(
+        self, config: BudgetConfig, error: RolloutError, served: bool, now: float, machine: str = ""
+    ) -> "Record":
+        """An attempt failed at `now` on a machine of this type, while another revision served or not."""
         before = self.failure(config.revision)
         attempts = before.attempts + 1 if before else 1
-        retry_at = now + retry_pause(attempts, served)
-        failure = Failure.of(config.revision, error, attempts=attempts, retry_at=retry_at)
+        retry_at = now + retry_pause(attempts, served, isinstance(error, Exhausted))
+        failure = Failure.of(config.revision, error, attempts, retry_at, machine)
         return self._with(failures={**self.failures, config.revision: failure})
 
     def passes(self, config: BudgetConfig) -> "Record":
@@ -82,6 +91,15 @@ class Record(BaseModel):
             for revision, failure in self.failures.items()
         }
         return self._with(failures=waiting)
+
+    def on_machine(self, machine: str) -> "Record":
+        """The disk may have got another machine since: what the old one was too small for is tried afresh."""
+        fits = {
+            revision: failure
+            for revision, failure in self.failures.items()
+            if not (machine and failure.machine) or failure.machine == machine
+        }
+        return self if fits == self.failures else self._with(failures=fits)
 
     def stand_in(self, revision: str) -> BudgetConfig | None:
         """What else could serve instead of this one."""
@@ -119,8 +137,10 @@ def choose(record: Record, active: str | None, now: float) -> Choice:
     return Choice(wait=min(waits))
 
 
-def retry_pause(attempts: int, served: bool) -> float:
+def retry_pause(attempts: int, served: bool, exhausted: bool = False) -> float:
     """Seconds before a revision that failed `attempts` times is tried again."""
+    if exhausted and attempts >= TRIES:
+        return min(RETRY_EXHAUSTED * 2.0 ** min(attempts - TRIES, 32), RETRY_MOST_SERVED)
     first, most = (RETRY_FIRST_SERVED, RETRY_MOST_SERVED) if served else (RETRY_FIRST, RETRY_MOST)
     return min(first * 2.0 ** min(attempts - 1, 32), most)
 

@@ -88,7 +88,7 @@ def test_a_load_that_dies_without_a_word_ends_gunicorn_too(
         f"import os\nclass Predictor:\n    def load(self): {death}\n    def predict(self, r): pass\n"
     )
     assert server.ended(20) == 3
-    assert failure(environment)["reason"] == "LoadFailed"
+    assert failure(environment)["reason"] == "WorkerDied"
     assert "ended meanwhile" in failure(environment)["message"]
 
 

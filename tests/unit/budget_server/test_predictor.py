@@ -140,6 +140,37 @@ def test_a_failed_loads_log_is_the_users_traceback_without_our_frames(write_pred
     assert "budget_server" not in caught.value.log.replace(str(file), "")
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise MemoryError", "OutOfMemory"),
+        ("raise OSError(12, 'fork')", "OutOfMemory"),
+        ("open('/dev/full', 'w').write('x' * 99999)", "DiskFull"),
+        ("raise OSError(122, 'quota')", "DiskFull"),
+        ("raise OSError(2, 'no file')", "LoadFailed"),
+        ("raise ValueError from OSError(28, 'full')", "DiskFull"),
+        ("raise ValueError from None", "LoadFailed"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_load_that_met_the_machines_limits_says_so(
+    write_predictor: Write, body: str, reason: str, wrapped: bool
+) -> None:
+    handler = "raise RuntimeError('cannot fetch')" if wrapped else "raise"
+    file = write_predictor(f"""
+        class Predictor:
+            def load(self):
+                try:
+                    {body}
+                except Exception:
+                    {handler}
+            def predict(self, request): pass
+    """)
+    with pytest.raises(LoadFailed) as caught:
+        ask(file)
+    assert caught.value.reason == reason
+
+
 def test_the_log_of_a_failed_load_is_bounded(write_predictor: Write) -> None:
     file = write_predictor("raise ValueError('é' * 10_000 + 'end')")
     with pytest.raises(LoadFailed) as caught:

@@ -102,6 +102,13 @@ def test_the_vms_reason_explains() -> None:
     assert found.failure == Failure(reason="LoadFailed", message="why", log="Traceback")
 
 
+@pytest.mark.parametrize("reason", ["OutOfMemory", "DiskFull"])
+def test_too_small_a_machine_is_told_apart(reason: str) -> None:
+    found = judge(NEVER, glimpse(ready=REFUSED, report=failed(reason, failure_log="last lines")))
+    assert found.model == Verdict("False", reason, "why")
+    assert found.failure == Failure(reason=reason, message="why", log="last lines")
+
+
 @pytest.mark.parametrize("reason", ["Ready", "rm -rf /", "x" * 100, "InternalError"])
 def test_a_reason_we_do_not_know_is_not_repeated(reason: str) -> None:
     found = judge(NEVER, glimpse(ready=REFUSED, report=failed(reason)))

@@ -80,7 +80,12 @@ class Surroundings:
             self.changed.notify_all()
 
     def publish(
-        self, revision: str, code: dict[str, str], manifest: dict[str, Any] | None = None, **config: Any
+        self,
+        revision: str,
+        code: dict[str, str],
+        manifest: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        **config: Any,
     ) -> dict[str, Any]:
         """Upload a revision and name it in metadata, as the operator does."""
         files = {f"code/{name}": text for name, text in code.items()}
@@ -95,7 +100,7 @@ class Surroundings:
             **(manifest or {}),
         }
         bundle = make_zip({"manifest.json": json.dumps(content), **files})
-        sealed = seal({"X": "y"}, f"budget-demo/{revision}")
+        sealed = seal(env or {"X": "y"}, f"budget-demo/{revision}")
         prefix = f"code/budget-demo/{revision}"
         self.objects |= {f"{prefix}/bundle.zip": bundle, f"{prefix}/secrets.sealed": sealed}
         document = {
@@ -230,6 +235,8 @@ class Vm:
         self.run = run
         self.https, self.http = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        #: Put before the command that starts process 1.
+        self.within: tuple[str, ...] = ()
         self.output = disk.parent / "output"
         self.started = 0.0
 
@@ -247,7 +254,7 @@ class Vm:
         }
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "budget_server.vm"],
+            [*self.within, sys.executable, "-m", "budget_server.vm"],
             env=environ,
             stdout=self.output.open("ab"),
             stderr=subprocess.STDOUT,

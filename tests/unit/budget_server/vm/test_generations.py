@@ -11,7 +11,7 @@ import pytest
 from budget_server.settings import Settings
 from budget_server.vm.artifact import Artifact
 from budget_server.vm.config import BudgetConfig, Manifest, Secrets
-from budget_server.vm.errors import Interrupted, LoadFailed
+from budget_server.vm.errors import Died, DiskFull, Interrupted, LoadFailed, OutOfMemory, RolloutError
 from budget_server.vm.generations import Generation, Launch, web_environment
 from budget_server.vm.process import Identity
 
@@ -133,6 +133,40 @@ def test_a_told_failure_is_masked(launch: Launch, tmp_path: Path) -> None:
     with pytest.raises(LoadFailed) as raised:
         generation.wait_ready(lambda: False)
     assert (raised.value.message, raised.value.log) == ("bad [secret]", "line [secret]")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("OutOfMemory", OutOfMemory), ("DiskFull", DiskFull), ("WorkerDied", Died), ("Ready", LoadFailed)],
+)
+def test_of_reasons_only_the_known_are_believed(
+    launch: Launch, tmp_path: Path, reason: str, kind: type[RolloutError]
+) -> None:
+    generation = Generation(1, launch, tmp_path, Identity())
+    (generation.place / "failure.json").write_text(json.dumps({"reason": reason, "message": "m", "log": "l"}))
+    with pytest.raises(kind) as raised:
+        generation.wait_ready(lambda: False)
+    assert type(raised.value) is kind
+
+
+def test_temporary_files_go_with_their_generation(launch: Launch, tmp_path: Path) -> None:
+    scratch = tmp_path / "tmp"
+    launch = replace(launch, scratch=scratch)
+    assert web_environment(launch, Path("/f"))["TMPDIR"] == str(scratch)
+    generation = Generation(1, launch, tmp_path, Identity())
+    (scratch / "half a download").touch()
+    generation.discard()
+    assert not scratch.exists()
+
+
+def test_a_server_that_loads_is_what_the_kernel_ends_first(launch: Launch, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\n/bin/cat /proc/self/oom_score_adj\n")
+    python.chmod(0o755)
+    generation = Generation(1, replace(launch, python=python), tmp_path, Identity())
+    with pytest.raises(LoadFailed) as raised:
+        generation.wait_ready(lambda: False)
+    assert raised.value.log == "1000"
 
 
 def test_no_secret_is_in_the_log_of_a_model_that_prints_its_whole_environment(

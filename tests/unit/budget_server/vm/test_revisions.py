@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from budget_server.vm.config import BudgetConfig
-from budget_server.vm.errors import ArtifactUnreachable, LoadFailed, RolloutError
+from budget_server.vm.errors import ArtifactUnreachable, DiskFull, LoadFailed, OutOfMemory, RolloutError
 from budget_server.vm.revisions import (
     Choice,
     Record,
@@ -103,6 +103,41 @@ def test_failures_of_forgotten_revisions_are_forgotten() -> None:
 )
 def test_retry_pauses_grow_to_a_bound(attempts: int, served: bool, seconds: float) -> None:
     assert retry_pause(attempts, served) == seconds
+
+
+@pytest.mark.parametrize("error", [OutOfMemory("m"), DiskFull("m")])
+@pytest.mark.parametrize(
+    ("served", "pauses"),
+    [(False, [10, 20, 600, 1200, 2400, 3600, 3600]), (True, [60, 120, 600, 1200, 2400, 3600, 3600])],
+)
+def test_after_three_tries_on_too_small_a_machine_the_pauses_are_long(
+    error: RolloutError, served: bool, pauses: list[float]
+) -> None:
+    record, told = Record().accept(A), []
+    for _ in pauses:
+        record = record.fail(A, error, served, now=1000, machine="e2-micro")
+        failure = record.failure(A.revision)
+        assert failure
+        told.append(failure.retry_at - 1000)
+    assert told == pauses
+
+
+def test_another_machine_is_tried_at_once_with_what_the_old_one_was_too_small_for() -> None:
+    record = Record().passes(A).accept(B).fail(B, OutOfMemory("m"), served=True, now=1000, machine="e2-micro")
+    assert choose(record.on_machine("e2-micro"), A.revision, 1001).serve is None
+    assert choose(record.on_machine(""), A.revision, 1001).serve is None, "the metadata server did not say"
+    assert choose(record.on_machine("e2-small"), A.revision, 1001).serve == B
+
+
+def test_an_ordinary_failure_stays_one_on_another_machine() -> None:
+    record = Record().passes(A).accept(B).fail(B, OUCH, served=True, now=1000, machine="e2-micro")
+    assert record.on_machine("e2-small") == record
+
+
+def test_a_record_of_an_earlier_version_knows_no_machine() -> None:
+    old = failed(B, A).model_dump_json(by_alias=True).replace(',"machine":""', "")
+    assert "machine" not in old
+    assert Record.model_validate_json(old).on_machine("e2-micro") == failed(B, A)
 
 
 def test_restart_pauses_grow_to_a_minute() -> None:
