@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uv import find_uv_bin
 
 from budget_server.vm import environment, requirements
 from budget_server.vm.artifact import Artifact
@@ -280,7 +281,7 @@ def test_an_install_that_the_kernel_kills(
 ) -> None:
     small = group(256)
     uv = tmp_path / "uv"
-    inside = small.command[2].replace('"$@"', f'"{environment.find_uv_bin()}" "$@"')
+    inside = small.command[2].replace('"$@"', f'"{find_uv_bin()}" "$@"')
     uv.write_text(f"#!/bin/sh\n{inside}\n")
     uv.chmod(0o755)
     monkeypatch.setattr(environment, "find_uv_bin", lambda: str(uv))
