@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dev import checks, cluster, demo, engine, environment, images, locks, stack
-from dev.bench import serving
+from dev.bench import rollout, serving
 from dev.errors import DevError
 from dev.paths import MAIN, locked
 from dev.process import Process
@@ -101,6 +101,15 @@ def bench_serving(
     with told():
         good = serving.run(serving.Options(rounds, seconds, tuple(only or ()), peers))
         raise typer.Exit(0 if good else 1)
+
+
+@app.command("bench-rollout")
+def bench_rollout(
+    rollouts: Annotated[int, typer.Option(min=1, max=100, help="How many times.")] = 10,
+) -> None:
+    """Replace the model while callers keep calling, and count what is lost."""
+    with told():
+        raise typer.Exit(0 if rollout.run(rollouts) else 1)
 
 
 @app.command("lock")
