@@ -77,6 +77,8 @@ class PredictorHost:
         self.state: Literal["loading", "ready", "failed"] = "loading"
         self.reason = "The model is loading."
         self.load_seconds = 0.0
+        self.on_loop = False
+        """Whether the predictor's own code runs on the event loop, and so can block it."""
 
     async def load(self) -> None:
         """Import, make and load the predictor, or say why not."""
@@ -96,6 +98,7 @@ class PredictorHost:
         self._predict = self._predict_item = self._single(predictor.predict)
         self._convert = self._converting(predictor.predict)
         batch = getattr(predictor, "predict_batch", None)
+        self.on_loop = any(map(_is_async, (predictor.predict, batch)))
         if callable(batch):
             submit = self._batcher(batch).submit
             self._predict_item = self._encoded(submit)
@@ -216,6 +219,10 @@ class PredictorHost:
         log.error("predict failed:\n%s", user_traceback(error, payload))
         kind = type(error).__name__
         return PredictFailed(f"The predictor failed with {kind}; the log has its traceback.")
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _is_cancelled() -> bool:

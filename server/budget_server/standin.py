@@ -1,14 +1,14 @@
 """Answers while a worker's event loop cannot: while the model loads, and while `async def predict` blocks it.
 
-One daemon thread a worker. As long as the loop is well it looks at two numbers every 50 ms and touches
-nothing. When the loop stands still it accepts what nobody else accepts, answers the health routes itself, and
-leaves every other connection, still unread, to the loop for when it moves again; while the model loads, or
-when too many wait already, it says 503. Native code that keeps the interpreter's lock stops this thread as
-well. `worker` starts it; the routes' ordinary answers are in `routes`.
+One daemon thread a worker. As long as the loop accepts by itself and is well, it looks at two numbers every
+50 ms and touches nothing. A loop that has blocked once, or is expected to, accepts no more: what it took in
+the gap between two long turns would wait for the second to end. From then on the thread accepts everything,
+answers the health routes itself, and hands every other connection, still unread, to the loop; while the model
+loads, or when too many wait already, it says 503. Native code that keeps the interpreter's lock stops this
+thread as well. `listening` starts it; the routes' ordinary answers are in `routes`.
 """
 
-import asyncio
-import functools
+import errno
 import json
 import logging
 import re
@@ -16,22 +16,18 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from uvicorn import Server
-
-BEAT_SECONDS = 0.1
 STALLED_SECONDS = 0.3
 """A heartbeat older than this is a loop that stands still."""
 PATIENCE_SECONDS = 0.1
-"""How long a connection is left for other workers."""
+"""How long a connection is left for other workers while this one's loop does not move."""
 MOST_HELD = 64
 """Connections in hand at a time; with one more, the oldest is let go."""
 MOST_ADOPTED = 128
-"""Connections that wait for the loop to move again; what comes after them is told to come later."""
+"""Handed-over connections that a loop has not taken yet; what comes after them is told to come later."""
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 2.0
 LINGER_SECONDS = 2.0
@@ -44,11 +40,15 @@ BUSY = "The model is busy: predict blocks the event loop; make it a plain def."
 
 _LOOK_SECONDS = 0.05
 _TICK_SECONDS = 0.02
+_NAP_SECONDS = 0.002
 _ACCEPTED_A_LOOK = 16
 _DRAINED_A_LOOK = 2**20
 _REQUEST = re.compile(rb"\s*([A-Z]+) +(?:https?://[^/ ]*)?([^ ?#\r\n]*)[^ \r\n]* +HTTP/")
 _HEALTH = (b"GET /healthz/", b"HEAD /healthz/")
 _PHRASES = {200: "OK", 503: "Service Unavailable"}
+
+State = Literal["loading", "busy", "ready"]
+Content = dict[str, str | None]
 
 log = logging.getLogger("budget_server.standin")
 
@@ -60,28 +60,12 @@ class Listener(Protocol):
     def accept(self) -> tuple[socket.socket, Any]: ...
 
 
-class Heartbeat:
-    """A moment that the event loop renews for as long as it moves; calling it tells the last one."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._last = clock()
-
-    def __call__(self) -> float:
-        return self._last
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Beat until the loop ends."""
-        self._last = self._clock()
-        loop.call_later(BEAT_SECONDS, self.start, loop)
-
-
 @dataclass(frozen=True)
 class Answer:
     """What is said in the loop's place."""
 
     status: int
-    content: dict[str, str]
+    content: Content
     retry_after: int | None = None
 
     def encoded(self, *, head_only: bool) -> bytes:
@@ -115,21 +99,21 @@ def parse(data: bytes) -> Request | None:
     return Request(match[1].decode(), path, b"\r\n\r\n" in data or b"\n\n" in data or len(data) >= HEAD_BYTES)
 
 
-def answer_to(request: Request | None, *, loading: bool) -> Answer | None:
-    """What is said at once; None: the loop's business, once it moves again."""
+def answer_to(request: Request | None, state: State, ready: Content) -> Answer | None:
+    """What is said at once; None: the loop's business."""
     asked = request.path if request and request.method in ("GET", "HEAD") else ""
     if asked == "/healthz/live":
         return Answer(200, {"status": "alive"})
-    refusal = _refusal(loading=loading)
+    if asked == "/healthz/ready" and state == "ready":
+        return Answer(200, ready)
+    refusal = _refusal(state)
     if asked == "/healthz/ready":
-        return Answer(
-            503, {"status": "loading" if loading else "busy", **refusal.content}, refusal.retry_after
-        )
-    return refusal if loading else None
+        return Answer(503, {"status": state, **refusal.content}, refusal.retry_after)
+    return refusal if state == "loading" else None
 
 
-def _refusal(*, loading: bool) -> Answer:
-    detail, retry_after = (LOADING, 5) if loading else (BUSY, 1)
+def _refusal(state: State) -> Answer:
+    detail, retry_after = (LOADING, 5) if state == "loading" else (BUSY, 1)
     return Answer(503, {"code": "NotReady", "detail": detail}, retry_after)
 
 
@@ -147,29 +131,38 @@ class _Held:
     answered: bool = False
 
 
-class StandIn:
-    """The thread. `beat` tells the loop's last heartbeat, `clock` the time now on the same clock.
+@dataclass(frozen=True)
+class Loop:
+    """The event loop, as the thread that stands in for it knows it."""
 
-    While `loading()`, connections are taken only if `alone()`: no other worker of this server has its model.
-    `adopt` is called, in this thread, with a connection that is the loop's.
-    """
+    beat: Callable[[], float]
+    """Its last heartbeat."""
+    loading: Callable[[], bool]
+    alone: Callable[[], bool]
+    """Whether no worker of this server has its model; while loading, connections are taken only then."""
+    yield_accepting: Callable[[], None]
+    """Called when it is to accept no more."""
+    adopt: Callable[[socket.socket], None]
+    """Called with each connection that is the loop's; the loop adds to `StandIn.taken` when it has it."""
+    ready: Content
+    """What readiness answers while all is well."""
+    patience: float = PATIENCE_SECONDS
+
+
+class StandIn:
+    """The thread; its clock is that of the loop's heartbeat."""
 
     def __init__(
-        self,
-        sockets: Iterable[Listener],
-        beat: Callable[[], float],
-        loading: Callable[[], bool],
-        alone: Callable[[], bool],
-        adopt: Callable[[socket.socket], None],
-        clock: Callable[[], float] = time.monotonic,
+        self, listeners: Iterable[Listener], loop: Loop, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        # gunicorn's wrappers forget their socket when they are closed.
-        self._sockets: list[Listener] = [getattr(listener, "sock", listener) for listener in sockets]
-        self._beat, self._loading, self._alone = beat, loading, alone
-        self._adopt, self._clock = adopt, clock
+        self._listeners = list(listeners)
+        self._loop, self._clock = loop, clock
+        self.accepts = False
+        """Whether this thread accepts in the loop's place, for good."""
+        self.taken = 0
+        self._handed = 0
         self._held: list[_Held] = []
         self._seen: dict[Listener, float] = {}
-        self._adopted = 0
         self._stalls = _Stalls()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stand-in", daemon=True)
@@ -184,55 +177,82 @@ class StandIn:
             self._thread.join(1)
 
     def _run(self) -> None:
-        pause = _LOOK_SECONDS
-        while not self._stopped.wait(pause):
+        while not self._stopped.is_set():
             try:
-                pause = _TICK_SECONDS if self.look() else _LOOK_SECONDS
+                self._wait()
+                self.look()
             except Exception:
                 log.exception("The stand-in failed; it goes on.")
-                pause = 1.0
+                self._stopped.wait(1.0)
         for held in self._held:
             self._let_go(held)
 
-    def look(self) -> bool:
-        """Do what is due now; whether the loop stands still or something is in hand."""
-        now, loading = self._clock(), self._loading()
-        stalled = loading or now - self._beat() > STALLED_SECONDS
-        self._stalls.note(now, self._beat(), blocked=stalled and not loading)
-        if not stalled:
-            self._seen.clear()
-            self._adopted = 0
-        elif not loading or self._alone():
-            self._accept(now, 0.0 if loading else PATIENCE_SECONDS)
-        if self._held:
-            self._held = [held for held in self._held if self._goes_on(held, now, stalled, loading)]
-        return stalled or bool(self._held)
+    def _wait(self) -> None:
+        """Until something may be due."""
+        state = self._state(self._clock())
+        if state != "ready" or not self.accepts:
+            self._stopped.wait(_TICK_SECONDS if state != "ready" or self._held else _LOOK_SECONDS)
+            return
+        _readable([*self._listening(), *(held.connection for held in self._held)], _LOOK_SECONDS)
+        if self._patience(state) != 0:
+            self._stopped.wait(_NAP_SECONDS)
 
-    def _accept(self, now: float, patience: float) -> None:
+    def look(self) -> None:
+        """Do what is due now."""
+        now = self._clock()
+        state = self._state(now)
+        self._stalls.note(now, self._loop.beat(), blocked=state == "busy")
+        if state == "busy" and not self.accepts:
+            self.accepts = True
+            self._loop.yield_accepting()
+        self._accept(now, self._patience(state))
+        if self._held:
+            self._held = [held for held in self._held if self._goes_on(held, now, state)]
+
+    def _state(self, now: float) -> State:
+        if self._loop.loading():
+            return "loading"
+        return "busy" if now - self._loop.beat() > STALLED_SECONDS else "ready"
+
+    def _patience(self, state: State) -> float | None:
+        """How long a connection is left to others; None: until that changes."""
+        if state == "loading":
+            return 0.0 if self._loop.alone() else None
+        if not self.accepts or (state == "ready" and self._waiting >= MOST_ADOPTED // 2):
+            return None
+        return self._loop.patience if state == "busy" or self._waiting else 0.0
+
+    @property
+    def _waiting(self) -> int:
+        """How many connections the loop has not taken yet: if any, it does not move just now."""
+        return self._handed - self.taken
+
+    def _accept(self, now: float, patience: float | None) -> None:
         for listener in self._pending(now, patience):
             for _ in range(_ACCEPTED_A_LOOK):
                 try:
                     connection, _address = listener.accept()
-                except OSError:  # another worker was faster, or the listener was closed meanwhile
+                except OSError as error:  # another worker was faster, or the listener was closed meanwhile
+                    if error.errno in (errno.EMFILE, errno.ENFILE):
+                        self._stopped.wait(_TICK_SECONDS)
                     break
                 connection.setblocking(False)
                 self._held.append(_Held(connection, now + HEAD_SECONDS))
         while len(self._held) > MOST_HELD:
             self._let_go(self._held.pop(0))
 
-    def _pending(self, now: float, patience: float) -> list[Listener]:
+    def _pending(self, now: float, patience: float | None) -> list[Listener]:
         """Where a connection waits, and has done so at every look for as long as others are given."""
-        by_number = {listener.fileno(): listener for listener in self._sockets if listener.fileno() >= 0}
-        if not by_number:
+        if patience is None:
+            self._seen.clear()
             return []
-        poll = select.poll()
-        for number in by_number:
-            poll.register(number, select.POLLIN)
-        waiting = [by_number[number] for number, event in poll.poll(0) if event & select.POLLIN]
-        self._seen = {listener: self._seen.get(listener, now) for listener in waiting}
+        self._seen = {each: self._seen.get(each, now) for each in _readable(self._listening(), 0)}
         return [listener for listener, since in self._seen.items() if now - since >= patience]
 
-    def _goes_on(self, held: _Held, now: float, stalled: bool, loading: bool) -> bool:
+    def _listening(self) -> list[Listener]:
+        return [listener for listener in self._listeners if listener.fileno() >= 0]
+
+    def _goes_on(self, held: _Held, now: float, state: State) -> bool:
         """Take the connection one step further; False when it is done with."""
         if held.answered:
             if now < held.until and _drained(held.connection):
@@ -243,22 +263,20 @@ class StandIn:
         if data == b"":
             held.connection.close()
             return False
-        if not stalled:
-            self._let_go(held)
-            return False
-        return self._decided(held, data or b"", now, loading)
+        return self._decided(held, data or b"", now, state)
 
-    def _decided(self, held: _Held, data: bytes, now: float, loading: bool) -> bool:
+    def _decided(self, held: _Held, data: bytes, now: float, state: State) -> bool:
         """Answered if that is due, or left to the loop (False), or not known yet."""
         request = parse(data)
-        late = now >= held.until
-        if request is None and not late and (loading or not data or may_be_health(data)):
+        # A loop that moves can wait for the rest of a head by itself.
+        late = now >= held.until or (state == "ready" and bool(data))
+        if request is None and not late and (state == "loading" or not data or may_be_health(data)):
             return True
-        answer = answer_to(request, loading=loading)
+        answer = answer_to(request, state, self._loop.ready)
         if answer is not None and request is not None and not request.complete and not late:
             return True
-        if answer is None and self._adopted >= MOST_ADOPTED:
-            answer = _refusal(loading=False)
+        if answer is None and self._waiting >= MOST_ADOPTED:
+            answer = _refusal("busy")
         if answer is None:
             self._let_go(held)
             return False
@@ -269,53 +287,15 @@ class StandIn:
 
     def _let_go(self, held: _Held) -> None:
         """The connection is the loop's; while it has no server to put it in, nobody's."""
-        done = held.answered or self._loading() or self._stopped.is_set()
-        if done or self._adopted >= MOST_ADOPTED:
+        done = held.answered or self._loop.loading() or self._stopped.is_set()
+        if done or self._waiting >= MOST_ADOPTED:
             held.connection.close()
             return
-        self._adopted += 1
+        self._handed += 1
         try:
-            self._adopt(held.connection)
+            self._loop.adopt(held.connection)
         except RuntimeError:  # the loop is closed
             held.connection.close()
-
-
-@contextmanager
-def standing_in(
-    server: Server, sockets: Iterable[Listener], loading: Callable[[], bool], alone: Callable[[], bool]
-) -> Iterator[StandIn]:
-    """A stand-in for the server that runs in this event loop."""
-    loop = asyncio.get_running_loop()
-    beat = Heartbeat()
-    beat.start(loop)
-    adopted: set[asyncio.Task[None]] = set()
-
-    def begin(connection: socket.socket) -> None:
-        task = loop.create_task(_adopted(server, connection))
-        adopted.add(task)
-        task.add_done_callback(adopted.discard)
-
-    def adopt(connection: socket.socket) -> None:
-        loop.call_soon_threadsafe(begin, connection)
-
-    stand_in = StandIn(sockets, beat, loading, alone, adopt)
-    stand_in.start()
-    try:
-        yield stand_in
-    finally:
-        stand_in.stop()
-
-
-async def _adopted(server: Server, connection: socket.socket) -> None:
-    """Serve the connection as if uvicorn had accepted it."""
-    protocol_class: Any = server.config.http_protocol_class
-    state, app_state = server.server_state, server.lifespan.state
-    make = functools.partial(protocol_class, config=server.config, server_state=state, app_state=app_state)
-    _transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(make, connection)
-    if server.should_exit:
-        # uvicorn has already told its connections to end; the request is read first.
-        await asyncio.sleep(BEAT_SECONDS)
-        protocol.shutdown()
 
 
 class _Stalls:
@@ -331,6 +311,15 @@ class _Stalls:
             seconds, self._since = now - self._since, None
             if seconds >= WARN_SECONDS:
                 log.warning("The event loop stood still for %.1f s: %s", seconds, BUSY)
+
+
+def _readable(sockets: Iterable[Any], seconds: float) -> list[Any]:
+    """Those with something to read or accept, as soon as there are any, at the latest after so long."""
+    by_number = {each.fileno(): each for each in sockets}
+    poll = select.poll()
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, event in poll.poll(seconds * 1000) if event & select.POLLIN]
 
 
 def _peek(connection: socket.socket) -> bytes | None:

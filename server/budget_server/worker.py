@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import orjson
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
-from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
-from budget_server.standin import standing_in
+from budget_server.listening import StoodInServer
+from budget_server.standin import PATIENCE_SECONDS
 
 HEAD_SECONDS = 10.0
 """For the head of a request."""
@@ -118,12 +118,18 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         """What the base class does, with somebody to answer while the loop cannot."""
         self.config.app = self.wsgi
-        server = Server(config=self.config)
+        parts = self.wsgi.parts
+        server = StoodInServer(
+            self.config,
+            self.sockets,
+            alone=lambda: not parts.board.any_loaded(),
+            blockable=lambda: parts.host.on_loop,
+            ready={"status": "ready", "revision": parts.settings.revision},
+            patience=PATIENCE_SECONDS if self.cfg.workers > 1 else 0.0,
+        )
         self._install_sigquit_handler()
         sweeper = asyncio.ensure_future(_sweep())
-        board = self.wsgi.parts.board
-        with standing_in(server, self.sockets, lambda: not server.started, lambda: not board.any_loaded()):
-            await server.serve(sockets=self.sockets)
+        await server.serve_listeners()
         sweeper.cancel()
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)

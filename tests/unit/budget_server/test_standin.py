@@ -1,27 +1,21 @@
-"""The stand-in: its decisions with a clock of our own, then in a real gunicorn worker."""
+"""The stand-in's decisions, with a clock of our own. (`test_listening` has it in real workers.)"""
 
 import json
 import logging
-import os
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from budget_server import standin
-from budget_server.standin import MOST_ADOPTED, MOST_HELD, Request, StandIn, parse
+from budget_server.standin import MOST_ADOPTED, MOST_HELD, Loop, Request, StandIn, parse
 
 LIVE = b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n"
+READY = b"GET /healthz/ready HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /predict_dict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -36,14 +30,19 @@ class Scene:
         self.alone = True
         self.adopted: list[socket.socket] = []
         self.clients: list[socket.socket] = []
-        self.stand_in = StandIn(
-            [listener],
-            lambda: self.beat,
-            lambda: self.loading,
-            lambda: self.alone,
-            self.adopted.append,
-            lambda: self.now,
+        self.yielded = 0
+        loop = Loop(
+            beat=lambda: self.beat,
+            loading=lambda: self.loading,
+            alone=lambda: self.alone,
+            yield_accepting=self.yield_accepting,
+            adopt=self.adopted.append,
+            ready={"status": "ready", "revision": "r1"},
         )
+        self.stand_in = StandIn([listener], loop, lambda: self.now)
+
+    def yield_accepting(self) -> None:
+        self.yielded += 1
 
     def connect(self, sent: bytes) -> socket.socket:
         family = self.listener.family
@@ -54,10 +53,12 @@ class Scene:
         self.clients.append(client)
         return client
 
-    def pass_time(self, seconds: float) -> None:
+    def pass_time(self, seconds: float, *, beating: bool = False) -> None:
         end = self.now + seconds
         while self.now < end:
             self.now += 0.02
+            if beating:
+                self.beat, self.stand_in.taken = self.now, len(self.adopted)
             self.stand_in.look()
 
     def pending(self) -> bool:
@@ -113,11 +114,10 @@ def silent(client: socket.socket) -> bool:
 
 def test_while_the_loop_beats_nothing_is_touched(scene: Scene) -> None:
     client = scene.connect(LIVE)
-    for _ in range(100):
-        scene.beat = scene.now
-        scene.pass_time(0.04)
+    scene.pass_time(4, beating=True)
     assert silent(client)
     assert scene.pending()
+    assert not scene.yielded
 
 
 def test_a_stalled_loop_is_stood_in_for_after_others_had_their_chance(scene: Scene) -> None:
@@ -174,12 +174,57 @@ def test_answers_while_loading(scene: Scene, request_line: str, status: int, bod
 
 
 def test_readiness_while_busy(scene: Scene) -> None:
-    client = scene.connect(b"GET /healthz/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+    client = scene.connect(READY)
     scene.pass_time(0.5)
     status, headers, body = said(client)
     assert status == 503
     assert body == {"status": "busy", "code": "NotReady", "detail": standin.BUSY}
     assert headers["retry-after"] == "1"
+
+
+def test_after_one_stall_the_loop_accepts_no_more(scene: Scene) -> None:
+    scene.pass_time(0.5)
+    scene.pass_time(5, beating=True)
+    scene.pass_time(0.5)
+    scene.pass_time(5, beating=True)
+    assert scene.yielded == 1
+    live, ready, part = scene.connect(LIVE), scene.connect(READY), scene.connect(b"GET /heal")
+    prediction, idle = scene.connect(POST), scene.connect(b"")
+    scene.pass_time(0.02, beating=True)
+    assert said(live)[::2] == (200, {"status": "alive"})
+    assert said(ready)[::2] == (200, {"status": "ready", "revision": "r1"})
+    assert silent(prediction)
+    assert [each.recv(1000) for each in scene.adopted] == [b"GET /heal", POST]
+    scene.pass_time(standin.HEAD_SECONDS + 0.04, beating=True)
+    assert len(scene.adopted) == 3
+    assert silent(part)
+    assert silent(idle)
+
+
+def test_while_the_loop_has_not_taken_what_it_got_others_have_their_chance(scene: Scene) -> None:
+    scene.stand_in.accepts = True
+    scene.connect(POST)
+    scene.stand_in.look()
+    assert len(scene.adopted) == 1
+    live = scene.connect(LIVE)
+    scene.pass_time(0.08)
+    assert silent(live)
+    scene.pass_time(0.08)
+    assert said(live)[0] == 200
+    live = scene.connect(LIVE)
+    scene.pass_time(0.02, beating=True)
+    assert said(live)[0] == 200
+
+
+def test_a_burst_waits_for_a_loop_that_moves_and_nobody_is_refused(scene: Scene) -> None:
+    scene.stand_in.accepts = True
+    clients = [scene.connect(POST) for _ in range(3 * MOST_ADOPTED)]
+    for _ in range(200):
+        scene.beat = scene.now
+        scene.stand_in.look()
+    assert len(scene.adopted) < MOST_ADOPTED
+    scene.pass_time(1, beating=True)
+    assert len(scene.adopted) == len(clients)
 
 
 def test_a_prediction_is_left_unread_to_the_loop(scene: Scene) -> None:
@@ -288,134 +333,6 @@ def test_closed_listeners_are_passed_over(scene: Scene) -> None:
 )
 def test_parse(data: bytes, expected: Request | None) -> None:
     assert parse(data) == expected
-
-
-WIRING = """
-    import asyncio, time
-    from uvicorn import Server
-    from uvicorn_worker import UvicornWorker
-    from budget_server.standin import standing_in
-
-    loaded = False
-
-    class Wired(UvicornWorker):
-        CONFIG_KWARGS = {"loop": "uvloop", "http": "httptools", "lifespan": "on"}
-
-        async def _serve(self):
-            self.config.app = self.wsgi
-            server = Server(self.config)
-            with standing_in(server, self.sockets, lambda: not loaded, lambda: True):
-                await server.serve(sockets=self.sockets)
-
-    async def app(scope, receive, send):
-        global loaded
-        if scope["type"] == "lifespan":
-            await receive()
-            await asyncio.to_thread(time.sleep, 2)
-            loaded = True
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            return await send({"type": "lifespan.shutdown.complete"})
-        body = b""
-        while (message := await receive()).get("more_body"):
-            body += message["body"]
-        body += message["body"]
-        if scope["path"] == "/predict":
-            time.sleep(3)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"loop:%d" % len(body)})
-"""
-
-
-@pytest.fixture(params=["tcp", "unix"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
-    """A function that makes a client with a connection of its own."""
-    (tmp_path / "wiring.py").write_text(textwrap.dedent(WIRING))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    path = tmp_path / "sock"
-    bind = f"127.0.0.1:{port}" if request.param == "tcp" else f"unix:{path}"
-    command = [sys.executable, "-m", "gunicorn", "-k", "wiring.Wired", "-b", bind, "--timeout=0"]
-    log = (tmp_path / "log").open("w")
-    process = subprocess.Popen(
-        [*command, "--no-control-socket", "wiring:app"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        stdout=log,
-        stderr=log,
-    )
-
-    def client() -> httpx.Client:
-        transport = httpx.HTTPTransport(uds=str(path)) if request.param == "unix" else None
-        return httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}", timeout=30)
-
-    client.process = process  # type: ignore[attr-defined]
-    yield client
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
-    log.close()
-    assert "Traceback" not in (tmp_path / "log").read_text()
-
-
-def asked(client: httpx.Client, path: str) -> tuple[Any, float]:
-    began = time.monotonic()
-    with client:
-        answer = client.get(path)
-    return (answer.status_code, answer.text), time.monotonic() - began
-
-
-def test_in_a_real_worker(server: Callable[[], httpx.Client], tmp_path: Path) -> None:
-    _while_loading(server, tmp_path / "log")
-    _while_blocked(server)
-    assert asked(server(), "/healthz/live")[0] == (200, "loop:0")
-    assert "stood still for" in (tmp_path / "log").read_text()
-
-
-def _while_loading(server: Callable[[], httpx.Client], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while "Waiting for application startup" not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert asked(server(), "/healthz/ready")[0][0] == 503
-    with server() as client:
-        assert client.post("/predict", content=b"x" * 1_000_000).status_code == 503
-    answers = [asked(server(), "/healthz/live")]
-    assert answers[0][0] == (200, '{"status":"alive"}')
-    while answers[-1][0] != (200, "loop:0"):
-        assert time.monotonic() < deadline
-        answers.append(asked(server(), "/healthz/live"))
-    assert {answer[0] for answer, _seconds in answers} == {200}
-    assert max(seconds for _answer, seconds in answers) < 1
-
-
-def _while_blocked(server: Callable[[], httpx.Client]) -> None:
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(server().post, "/predict", content=b"x" * 1000)
-        time.sleep(0.2)
-        others = [pool.submit(server().post, "/other", content=b"x" * 200_000) for _ in range(5)]
-        began, answers = time.monotonic(), []
-        while not first.done():
-            answers.append(asked(server(), "/healthz/live"))
-        assert time.monotonic() - began > 2
-        assert first.result().text == "loop:1000"
-        assert [other.result().text for other in others] == ["loop:200000"] * 5
-    assert max(seconds for _answer, seconds in answers) < 1
-    assert answers[0][0] == (200, '{"status":"alive"}')
-
-
-def test_what_waits_for_a_blocked_loop_is_served_before_the_worker_ends(server: Any, tmp_path: Path) -> None:
-    _while_loading(server, tmp_path / "log")
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(server().post, "/predict")
-        time.sleep(0.2)
-        others = [pool.submit(server().post, "/other", content=b"x" * 200_000) for _ in range(5)]
-        time.sleep(0.7)
-        server.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        assert first.result().text == "loop:0"
-        assert [other.result().text for other in others] == ["loop:200000"] * 5
-        assert server.process.wait(15) == 0
-        assert time.monotonic() - began < 6
 
 
 def test_the_thread_stops(scene: Scene) -> None:
