@@ -43,7 +43,6 @@ def pre_fork(server: Any, worker: Any) -> None:
     """The numbers that worker and master share."""
     taken = {other.slot for other in server.WORKERS.values()}
     worker.slot = next(slot for slot in _board.slots if slot not in taken)
-    worker.slot.begin()
 
 
 def post_fork(_server: Any, worker: Any) -> None:
@@ -72,6 +71,7 @@ def worker_exit(_server: Any, worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     """Halt when a worker ended without a model: one that died in load without a word would do so again."""
     state = worker.slot.state
+    worker.slot.clear()
     if not server.LISTENERS:  # everything is being stopped
         return
     if state is State.LOADED:

@@ -83,8 +83,8 @@ class Slot:
     def __init__(self, cells: "memoryview[float]") -> None:
         self._cells = cells
 
-    def begin(self) -> None:
-        """A new worker takes the slot."""
+    def clear(self) -> None:
+        """The worker has ended; what it counted stays."""
         for cell in range(_Cell.GAUGES):
             self._cells[cell] = 0.0
 

@@ -109,6 +109,20 @@ def test_a_worker_that_dies_later_is_replaced(
     assert not Path(environment["BUDGET_FAILURE_FILE"]).exists()
 
 
+def test_workers_that_have_ended_are_not_counted(start: Start, tmp_path: Path) -> None:
+    server = start(PREDICTOR)
+    server.until("readiness", server.ready)
+    server.process.send_signal(signal.SIGHUP)  # the new worker takes another slot, then the old one ends
+    server.until("second load", lambda: (tmp_path / "loads").read_text() == "11")
+    server.until("end of the first", lambda: "Finished server process" in server.log.read_text())
+    headers = {"Authorization": "Bearer static-token"}
+
+    def counted() -> bool:
+        return "budget_server_workers 1.0" in server.client.get("/metrics", headers=headers).text
+
+    server.until("one worker", counted)
+
+
 def test_sigterm_ends_a_long_load_at_once(start: Start, environment: dict[str, str], tmp_path: Path) -> None:
     server = start("""
         import pathlib, time

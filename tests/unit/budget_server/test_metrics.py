@@ -35,7 +35,6 @@ def test_workers_in_other_processes_are_added_up() -> None:
     for number in (0, 1):
         if (pid := os.fork()) == 0:
             slot = board.slots[number]
-            slot.begin()
             for _ in range(10):
                 slot.answered(ROUTE_INDEX["/predict"], 200, 0.004)
             slot.answered(ROUTE_INDEX["/predict"], 503, 99.0)
@@ -63,14 +62,14 @@ def test_workers_in_other_processes_are_added_up() -> None:
     assert found["budget_server_workers",] == 2
 
 
-def test_a_new_worker_in_a_slot_keeps_the_counters_and_begins_the_gauges_anew() -> None:
+def test_the_end_of_a_worker_keeps_its_counters_and_clears_its_gauges() -> None:
     board = Board(1)
     slot = board.slots[0]
     slot.loaded(3)
     slot.answered(ROUTE_INDEX["/"], 200, 0.001)
     slot.occupied(5, 5)
     slot.restarted()
-    slot.begin()
+    slot.clear()
     found = read(board)
     assert found["budget_server_requests_total", "/", "200"] == 1
     assert found["budget_server_worker_restarts_total",] == 1
