@@ -39,6 +39,7 @@ def report(attributes: Mapping[str, str]) -> GuestReport:
         failure_message=_text(failure.get("message"), _MESSAGE_LIMIT),
         failure_log=_tail(failure.get("log")),
         failure_revision=_revision(failure.get("revision")) or "",
+        recreated=_revision(state.get("recreated")) or "",
         ca_certificate=certificate(attributes.get("ca", "")),
         host=Host(
             image=_text(image, _IMAGE_LIMIT) if isinstance(image := host.get("image"), str) else None,

@@ -187,6 +187,7 @@ class GuestReport:
     failure_message: str = ""
     failure_log: str = ""
     failure_revision: str = ""
+    recreated: str = ""  # the revision for which another one was stopped, memory being short
     ca_certificate: str = ""
     host: Host = Host()
 

@@ -61,6 +61,7 @@ class Serving:
     boot: Mapping[str, float] = field(default_factory=dict)
     ca: str = ""
     lag: Failure | None = None  # another image runs than the wanted one, and why
+    recreated: str | None = None  # the revision that serves as of now, and for which another one was stopped
 
     def in_motion(self, target: str | None) -> bool:
         """Something is expected to change by itself."""
@@ -73,7 +74,15 @@ class Serving:
 
 def judge(before: Status, glimpse: Glimpse) -> Serving:
     """Conditions, active revision and last failure after one glimpse."""
-    return replace(_judged(before, glimpse), ca=glimpse.ca, lag=image_lag(glimpse))
+    judged = _judged(before, glimpse)
+    recreated = _recreated(before, glimpse, judged.active)
+    return replace(judged, ca=glimpse.ca, lag=image_lag(glimpse), recreated=recreated)
+
+
+def _recreated(before: Status, glimpse: Glimpse, active: str | None) -> str | None:
+    if glimpse.report is None or active is None or active == before.revision.active:
+        return None
+    return active if active == glimpse.report.recreated else None
 
 
 def _judged(before: Status, glimpse: Glimpse) -> Serving:

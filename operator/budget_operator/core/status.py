@@ -344,6 +344,17 @@ def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Eve
     return tuple(told)
 
 
+def recreation(serving: Serving) -> tuple[Event, ...]:
+    """Callers were without an answer for the time of a load: one Event when it is over."""
+    if serving.recreated is None:
+        return ()
+    message = (
+        f"memory does not hold two models, so the one before was stopped before revision {serving.recreated} "
+        "was loaded; a larger spec.machine.type updates without a pause"
+    )
+    return (Event("Warning", str(Reason.RECREATED_FOR_MEMORY), message),)
+
+
 def instance_is_running(instance: Instance | None, unseen: bool) -> bool | None:
     """True, False, or None where it could not be seen."""
     if instance is not None:

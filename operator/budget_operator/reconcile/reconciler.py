@@ -354,7 +354,8 @@ class Pass:
         after = statuses.build(self._before, facts)
         cut = preemptions.cut_short(counted, self._before.conditions)
         changes = statuses.events(self._before.conditions, after.conditions)
-        self._write(after, (*preemptions.events(added, cut), *changes))
+        told = (*preemptions.events(added, cut), *statuses.recreation(judged), *changes)
+        self._write(after, told)
         return self._again(facts, after)
 
     def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:

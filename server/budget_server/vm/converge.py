@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from budget_server.vm import revisions
+from budget_server.vm import revisions, room
 from budget_server.vm.artifact import Artifact, Artifacts
 from budget_server.vm.config import BudgetConfig, parse_config
 from budget_server.vm.environment import Environment, Environments
@@ -70,6 +70,8 @@ class Converger:
         self._taken: str | None = None
         self._active: Generation | None = None
         self._draining: dict[Generation, threading.Thread] = {}
+        #: For which revision the one before was stopped.
+        self._stopped_for: str | None = None
         self._numbers = 0
         self._deaths = 0
         self._not_before = 0.0
@@ -190,6 +192,7 @@ class Converger:
             self._environments.prune(self._kept(config))  # room for the next one
             environment = self._provide(artifact)
         with self._phase("load"):
+            self._make_way(config)
             generation = self._load(artifact, environment, key)
         self._switch(generation, config)
 
@@ -215,6 +218,33 @@ class Converger:
             raise
         return generation
 
+    def _make_way(self, config: BudgetConfig) -> None:
+        """Stop what serves, if memory does not hold two; once for a revision that fails all the same."""
+        if not self._memory_is_short() or self._record.failed_alone(config.revision):
+            return
+        self._drained()
+        active = self._active
+        if active is None or not self._memory_is_short():
+            return
+        log(f"memory does not hold two models: revision {active.revision} is stopped first")
+        self._active, self._stopped_for = None, config.revision
+        self._door.notice(LOADING)
+        self._door.switch(None)
+        self._reporter.update(active=None, recreated=config.revision)
+        self._draining[active] = active.retire()
+        self._drained()
+
+    def _memory_is_short(self) -> bool:
+        free = room.available(self._settings.memory_info)
+        return self._active is not None and room.short(self._active.memory(), free)
+
+    def _drained(self) -> None:
+        """Return once nothing but the active generation runs."""
+        while any(thread.is_alive() for thread in self._draining.values()):
+            if self._given_up_or_watching():
+                raise Interrupted
+            self._pause(0.1)
+
     def _given_up_or_watching(self) -> bool:
         self._watch_active()
         return self._given_up()
@@ -226,6 +256,7 @@ class Converger:
         if before:
             self._draining[before] = before.retire()
         self._booted = True
+        self._stopped_for = None
         self._to_prune = True
         record = self._record.passes(config)
         target = record.accepted
@@ -280,7 +311,9 @@ class Converger:
         served = self._active is not None or self._record.stand_in(config.revision) is not None
         if isinstance(error, DiskFull):
             self._make_room()
-        self._keep(self._record.fail(config, error, served, time.time(), self._machine))
+        record = self._record.fail(config, error, served, time.time(), self._machine)
+        self._keep(record.alone(config.revision) if self._stopped_for == config.revision else record)
+        self._stopped_for = None
         if not self._active:
             self._door.notice(FAILED)
         failure = self._record.failure(config.revision)

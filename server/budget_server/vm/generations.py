@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from budget_server.vm import room
 from budget_server.vm.artifact import TOKEN_PURPOSE, Artifact, derive
 from budget_server.vm.config import Server
 from budget_server.vm.errors import (
@@ -140,6 +141,10 @@ class Generation:
 
     def tail(self) -> str:
         return self._child.tail()
+
+    def memory(self) -> int:
+        """Bytes that it uses now."""
+        return room.used(members(self._child.pid))
 
     def wait_ready(self, given_up: Callable[[], bool]) -> None:
         """Return once the model is loaded and has answered the readiness payload."""

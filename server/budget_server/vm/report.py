@@ -27,6 +27,8 @@ class State:
     active: str | None = None
     boot: dict[str, float] = field(default_factory=dict)
     failure: Failure | None = None
+    #: The revision before which another one was stopped, because memory does not hold two.
+    recreated: str | None = None
 
     def to_json(self, now: float) -> str:
         failure = self.failure and self.failure.model_dump(include=_TOLD)
@@ -38,6 +40,8 @@ class State:
             "failure": failure,
             "at": int(now),
         }
+        if self.recreated:
+            document["recreated"] = self.recreated
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 

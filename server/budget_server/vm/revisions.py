@@ -36,6 +36,8 @@ class Failure(BaseModel):
     transient: bool = False
     #: The type of machine that was too small; empty for failures of any other kind.
     machine: str = ""
+    #: It failed with the whole memory for itself: what serves is not stopped for it again.
+    alone: bool = False
 
     @classmethod
     def of(
@@ -79,6 +81,8 @@ class Record(BaseModel):
         attempts = before.attempts + 1 if before else 1
         retry_at = now + retry_pause(attempts, served, isinstance(error, Exhausted))
         failure = Failure.of(config.revision, error, attempts, retry_at, machine)
+        if before and before.alone:
+            failure = failure.model_copy(update={"alone": True})
         return self._with(failures={**self.failures, config.revision: failure})
 
     def passes(self, config: BudgetConfig) -> "Record":
@@ -100,6 +104,18 @@ class Record(BaseModel):
             if not (machine and failure.machine) or failure.machine == machine
         }
         return self if fits == self.failures else self._with(failures=fits)
+
+    def failed_alone(self, revision: str) -> bool:
+        """Whether stopping what serves was no help to this one."""
+        failure = self.failure(revision)
+        return failure is not None and failure.alone
+
+    def alone(self, revision: str) -> "Record":
+        """This one's failure came after the earlier one had been stopped for it."""
+        failure = self.failure(revision)
+        if failure is None:
+            return self
+        return self._with(failures={**self.failures, revision: failure.model_copy(update={"alone": True})})
 
     def stand_in(self, revision: str) -> BudgetConfig | None:
         """What else could serve instead of this one."""

@@ -19,6 +19,8 @@ class Settings:
     metadata_host: str = "metadata.google.internal"
     state_dir: Path = Path("/var/lib/budgetml")
     run_dir: Path = Path("/tmp/budget")  # noqa: S108  the container's own tmpfs
+    #: How much memory is free.
+    memory_info: Path = Path("/proc/meminfo")
     https_port: int = 443
     http_port: int = 80
     #: The model runs as this user when process 1 is root; empty: as the same user as process 1.
@@ -33,6 +35,7 @@ class Settings:
             metadata_host=environ.get("GCE_METADATA_HOST") or cls.metadata_host,
             state_dir=Path(environ.get("BUDGET_STATE_DIR") or cls.state_dir),
             run_dir=Path(environ.get("BUDGET_RUN_DIR") or cls.run_dir),
+            memory_info=Path(environ.get("BUDGET_MEMORY_INFO") or cls.memory_info),
             https_port=int(environ.get("BUDGET_HTTPS_PORT") or cls.https_port),
             http_port=int(environ.get("BUDGET_HTTP_PORT") or cls.http_port),
             predictor_user=environ.get("BUDGET_PREDICTOR_USER", cls.predictor_user),

@@ -80,9 +80,10 @@ def test_every_condition_is_explained() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    event_only = {Reason.PREEMPTED}
+    event_only = {Reason.PREEMPTED, Reason.RECREATED_FOR_MEMORY}
     assert set(rows(REFERENCE, "### Reasons")) == set(Reason) - event_only
-    assert "`Preempted`" in REFERENCE.read_text(encoding="utf-8").split("## Events")[1]
+    events = REFERENCE.read_text(encoding="utf-8").split("## Events")[1]
+    assert all(f"`{reason}`" in events for reason in event_only)
 
 
 def test_every_state_is_explained() -> None:

@@ -19,6 +19,7 @@ STATE = {
         "message": "ValueError: no",
         "log": "line 1\nline 2",
     },
+    "recreated": "abcdef012345",
     "at": 1.0,
 }
 
@@ -33,6 +34,7 @@ def test_a_sound_report() -> None:
         failure_message="ValueError: no",
         failure_log="line 1\nline 2",
         failure_revision="abcdef012345",
+        recreated="abcdef012345",
         ca_certificate=PEM,
         host=Host(),
     )

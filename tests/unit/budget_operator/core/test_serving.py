@@ -10,6 +10,7 @@ from budget_operator.core.api import Failure, RevisionStatus, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, merged
 from budget_operator.core.observed import GuestReport, Host, Probe
 from budget_operator.core.serving import LOG_LIMIT, MESSAGE_LIMIT, Glimpse, judge
+from budget_operator.core.status import recreation
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OK = Probe(True, "ok", "new", certificate_ok=True)
@@ -213,3 +214,23 @@ def test_seconds_of_the_boot_are_cleaned() -> None:
     assert judge(NEVER, glimpse(report=report)).boot == {"load": 1.3}
     before = NEVER.model_copy(update={"boot": {"load": 9.0}})
     assert judge(before, glimpse()).boot == {"load": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("before", "stopped_for", "told"),
+    [
+        ("old", "new", "new"),
+        (None, "new", "new"),
+        ("new", "new", None),
+        ("old", "older", None),
+        ("old", "", None),
+    ],
+    ids=["now", "after a silence", "told already", "another one", "both had room"],
+)
+def test_a_stop_for_want_of_memory_is_told_once_it_serves(
+    before: str | None, stopped_for: str, told: str | None
+) -> None:
+    report = GuestReport(active="new", recreated=stopped_for)
+    serving = judge(status(active=before), glimpse(report=report))
+    assert serving.recreated == told
+    assert [event.reason for event in recreation(serving)] == ([Reason.RECREATED_FOR_MEMORY] if told else [])

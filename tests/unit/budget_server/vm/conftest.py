@@ -239,6 +239,7 @@ class Vm:
         self.within: tuple[str, ...] = ()
         self.output = disk.parent / "output"
         self.started = 0.0
+        self.environ: dict[str, str] = {}
 
     def boot(self) -> "Vm":
         environ = {
@@ -251,6 +252,7 @@ class Vm:
             "BUDGET_PREDICTOR_USER": "",
             "BUDGET_BOOT_ENGINE": "1.25",
             "BUDGET_BOOT_PULL": "7.5",
+            **self.environ,
         }
         self.started = time.monotonic()
         self.process = subprocess.Popen(

@@ -22,6 +22,7 @@ def test_the_state_has_the_agreed_form() -> None:
         "failure": {"revision": "b" * 12, "reason": "LoadFailed", "message": "ouch", "log": "line"},
         "at": 99,
     }
+    assert json.loads(State(recreated="c" * 12).to_json(0))["recreated"] == "c" * 12
 
 
 def test_texts_are_bounded_in_bytes_and_cleaned() -> None:

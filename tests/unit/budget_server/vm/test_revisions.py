@@ -168,3 +168,13 @@ def test_a_damaged_record_is_no_obstacle(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "revisions.json"
     path.write_text(damage)
     assert load(path) == Record()
+
+
+def test_whom_an_empty_machine_did_not_help_is_remembered_until_metadata_changes() -> None:
+    record = failed(B, A)
+    assert not record.failed_alone(B.revision)
+    alone = record.alone(B.revision)
+    assert alone.failed_alone(B.revision)
+    assert alone.fail(B, OUCH, served=True, now=2000).failed_alone(B.revision), "still after another try"
+    assert not alone.accept(config("b", image="new")).failed_alone(B.revision)
+    assert Record().alone(B.revision) == Record()

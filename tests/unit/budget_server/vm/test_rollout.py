@@ -236,6 +236,36 @@ def test_with_memory_short_the_kernel_takes_the_one_that_loads(
     until(lambda: set(scores(loading)) == {ours}, otherwise=lambda: str(scores(loading)))
 
 
+def test_where_memory_does_not_hold_two_the_one_that_serves_ends_first(
+    world: Any, vm: Any, until: Callable[..., Any]
+) -> None:
+    meminfo = vm.disk.parent / "meminfo"
+    meminfo.write_text("MemAvailable: 5000 kB\n")
+    vm.environ["BUDGET_MEMORY_INFO"] = str(meminfo)
+    first = publish(world, 0, "a")
+    vm.boot()
+    with vm.client() as client:
+        world.await_state(active=first)
+        serving = vm.children("gunicorn")
+        broken = publish(world, 1, "b", before="raise RuntimeError('no weights')\n")
+        until(lambda: world.state["target"] == broken and world.state["phase"] == "serving")
+        assert vm.predict(client).json()["by"] == "aaaa", "stands in again"
+        assert world.state["failure"]["reason"] == "LoadFailed"
+        assert world.state["recreated"] == broken
+        second = publish(world, 2, "c")
+        until(lambda: world.state["active"] == second)
+        assert world.state["recreated"] == second
+        assert vm.predict(client).json()["by"] == "cccc"
+        assert vm.children("gunicorn") != serving
+        meminfo.write_text("MemAvailable: 50000000 kB\n")
+        third = publish(world, 3, "d")
+        world.await_state(active=third)
+        assert world.state["recreated"] == second, "not again"
+    actives = [state["active"] for state in world.states]
+    assert None in actives[actives.index(first) : actives.index(second)]
+    assert None not in actives[actives.index(second) :]
+
+
 def test_the_spec_before_again_is_nothing_to_the_callers(
     world: Any, vm: Any, until: Callable[..., Any]
 ) -> None:
