@@ -23,7 +23,7 @@ IDLE_GOAL_MIB = 80e6 / 2**20
 """80 MB."""
 
 DISTURBED = 0.03
-"""Of a core taken by others: such a measurement counts only where there is no better one."""
+"""Of a core taken by others: such a measurement counts only where there is none without."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """All rounds of one case; the calm ones alone, if there are any."""
+    """All rounds of one case, or the calm ones alone."""
 
     case: Case
     rps: float
@@ -78,6 +78,8 @@ class Row:
     """The ratios of the rounds by themselves: how far they lie apart is how much to trust `ratio`."""
     calm: str
     """How many rounds were, of how many."""
+    is_calm: bool = True
+    """Whether only calm rounds count: every case with the same reference had one."""
 
     @property
     def goal(self) -> float | None:
@@ -103,35 +105,35 @@ class Row:
 
 def rows(samples: Mapping[Case, Sequence[Sample]]) -> list[Row]:
     """One row a case, in order; a case without a measured bare callable beside it has none."""
+    there = {case: taken for case, taken in samples.items() if taken and samples.get(case.reference)}
+    # A calm round beside a disturbed one would tell of the disturbance: what is compared is chosen alike.
+    disturbed = {
+        case.reference for case, taken in there.items() if not any(sample.is_calm for sample in taken)
+    }
     return [
-        _row(case, taken, samples[case.reference])
-        for case, taken in samples.items()
-        if taken and samples.get(case.reference)
+        _row(case, taken, there[case.reference], calm_alone=case.reference not in disturbed)
+        for case, taken in there.items()
     ]
 
 
-def _row(case: Case, taken: Sequence[Sample], bare: Sequence[Sample]) -> Row:
-    kept = _calm(taken)
+def _row(case: Case, taken: Sequence[Sample], bare: Sequence[Sample], *, calm_alone: bool) -> Row:
+    kept, reference = ([one for one in all_ if one.is_calm or not calm_alone] for all_ in (taken, bare))
     rps = median(sample.rps for sample in kept)
     pairs = list(zip(taken, bare, strict=False))
-    quiet = [pair for pair in pairs if pair[0].is_calm and pair[1].is_calm]
-    each = [ours.rps / theirs.rps for ours, theirs in quiet or pairs]
+    calm = [pair for pair in pairs if pair[0].is_calm and pair[1].is_calm]
+    each = [ours.rps / theirs.rps for ours, theirs in calm or pairs]
     return Row(
         case,
         rps=rps,
         p50_ms=median(sample.p50_ms for sample in kept),
         p99_ms=median(sample.p99_ms for sample in kept),
         rss_mib=median(sample.rss_mib for sample in kept),
-        ratio=rps / median(sample.rps for sample in _calm(bare)),
+        ratio=rps / median(sample.rps for sample in reference),
         lowest=min(each),
         highest=max(each),
         calm=f"{sum(sample.is_calm for sample in taken)}/{len(taken)}",
+        is_calm=calm_alone,
     )
-
-
-def _calm(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """What others disturbed says nothing about the server; all of it, if nothing else is there."""
-    return [sample for sample in samples if sample.is_calm] or samples
 
 
 def is_wanted(case: Case, only: Sequence[str]) -> bool:
@@ -160,6 +162,8 @@ def line(row: Row) -> str:
     """A row of the table for people."""
     case = row.case
     goal = verdict(row.ratio, row.goal) if row.goal is not None else ""
+    if goal and not row.is_calm:
+        goal += ", but disturbed"
     spread = f"{row.lowest:.2f}-{row.highest:.2f}"
     return (
         f"{case.server:<10}{case.workload:<10}{case.predictor:<11}{case.connections:>5}"

@@ -99,9 +99,14 @@ def test_disturbed_rounds_count_only_where_there_is_no_calm_one() -> None:
     row = rows({BARE: bare, OURS: [sample(80), disturbed, sample(90)]})[1]
     assert (row.rps, row.ratio, row.p50_ms, row.calm) == (85, 0.85, 1, "2/3")
     assert (row.lowest, row.highest) == (0.8, 0.8), "the one round in which both were calm"
-    row = rows({BARE: bare, OURS: [disturbed] * 3})[1]
-    assert (row.rps, row.calm) == (1, "0/3")
-    assert (row.lowest, row.highest) == (0.01, 1)
+    assert line(row).endswith(": met")
+
+
+def test_a_calm_round_is_never_compared_with_a_disturbed_one() -> None:
+    slow = Sample(50, 2, 4, 50, others=0.5)
+    bare, ours = rows({BARE: [slow, slow], OURS: [sample(100), Sample(20, 2, 4, 50, others=0.5)]})
+    assert (bare.ratio, ours.rps, ours.ratio, ours.calm) == (1, 60, 1.2, "1/2")
+    assert line(ours).endswith("met, but disturbed")
 
 
 def test_the_json_of_a_row() -> None:
