@@ -52,6 +52,15 @@ def wait_until(
     return value
 
 
+def listens(port: int) -> bool:
+    """Whether a connection to this port is accepted."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 @dataclass
 class Surroundings:
     """What metadata and bucket hold; `port` serves both, as the local cloud does."""
@@ -284,6 +293,8 @@ class Vm:
     def client(self) -> httpx.Client:
         """A caller who trusts nothing but the published root."""
         wait_until(lambda: self.world.guest.get("ca"))
+        # Caddy has its root before it listens.
+        wait_until(lambda: all(map(listens, (self.https, self.http))))
         context = ssl.create_default_context(cadata=self.world.guest["ca"])
         return httpx.Client(base_url=f"https://127.0.0.1:{self.https}", verify=context, timeout=20)
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -336,7 +337,7 @@ def test_hashes_are_verified(environments: Environments, tmp_path: Path, public:
 def test_git_is_refused_by_name_where_there_is_none(
     environments: Environments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment.shutil, "which", lambda program: None)
+    monkeypatch.setattr(shutil, "which", lambda program: None)
     monkeypatch.setattr(environment, "find_uv_bin", lambda: pytest.fail("nothing may be started"))
     line = "ours @ git+https://me:hunter22@git.example/ours@v1"
     with pytest.raises(RequirementsFailed, match=r"ours @ git\+https.*needs git.*an archive") as raised:
