@@ -16,6 +16,8 @@ from uvicorn import Config, Server
 from budget_server.standin import PATIENCE_SECONDS, Content, Loop, StandIn
 
 BEAT_SECONDS = 0.1
+_TURNS_TO_READ = 5
+"""Of the event loop, until a connection that it was handed has been read."""
 
 
 class Heartbeat:
@@ -81,8 +83,12 @@ class StoodInServer(Server):
             self._stand_in.accepts = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in self._listeners:
-            listener.close()
+        self._stand_in.finish()
+        self._stop_accepting()
+        # uvicorn closes connections that have asked nothing: what is under way is read before that.
+        await asyncio.sleep(BEAT_SECONDS)
+        for _ in range(_TURNS_TO_READ):
+            await asyncio.sleep(0)
         await super().shutdown(sockets)
 
     def _stop_accepting(self) -> None:

@@ -58,6 +58,7 @@ class Listener(Protocol):
 
     def fileno(self) -> int: ...
     def accept(self) -> tuple[socket.socket, Any]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,20 @@ class StandIn:
         self._held: list[_Held] = []
         self._seen: dict[Listener, float] = {}
         self._stalls = _Stalls()
+        self._finishing = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stand-in", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def finish(self) -> None:
+        """Accept once more and close the listeners; what is in hand goes on."""
+        # Closed from outside while this thread polls them, they would listen on and then reset who has come.
+        self._finishing = True
+
     def stop(self) -> None:
-        """Accept no more; what is in hand is let go."""
+        """Let go what is in hand."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(1)
@@ -206,6 +213,9 @@ class StandIn:
             self.accepts = True
             self._loop.yield_accepting()
         self._accept(now, self._patience(state))
+        if self._finishing:
+            for listener in self._listeners:
+                listener.close()
         if self._held:
             self._held = [held for held in self._held if self._goes_on(held, now, state)]
 
@@ -218,6 +228,8 @@ class StandIn:
         """How long a connection is left to others; None: until that changes."""
         if state == "loading":
             return 0.0 if self._loop.alone() else None
+        if self._finishing:
+            return 0.0
         if not self.accepts or (state == "ready" and self._waiting >= MOST_ADOPTED // 2):
             return None
         return self._loop.patience if state == "busy" or self._waiting else 0.0

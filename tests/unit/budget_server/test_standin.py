@@ -313,6 +313,16 @@ def test_a_long_stall_is_logged_once_when_it_is_over(scene: Scene, caplog: pytes
     assert len(caplog.records) == 1  # half a second is not worth a line
 
 
+@pytest.mark.parametrize("accepts", [True, False])
+def test_the_end_accepts_who_has_come_and_closes_the_listener(scene: Scene, accepts: bool) -> None:
+    scene.stand_in.accepts = accepts
+    scene.connect(POST)
+    scene.stand_in.finish()
+    scene.pass_time(0.04, beating=True)
+    assert [each.recv(1000) for each in scene.adopted] == [POST]
+    assert scene.listener.fileno() < 0
+
+
 def test_closed_listeners_are_passed_over(scene: Scene) -> None:
     scene.listener.close()
     scene.loading = True
