@@ -5,6 +5,7 @@ loaded before the worker accepts its first request. `create_app` is the factory;
 `budget_server.app:app`, which is made on first use.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -49,7 +50,9 @@ class ModelServer(FastAPI):
         self.parts = self.state.parts = parts
         parts.app = self
         self.predictors = predict_endpoints(parts)
-        self._asked = self.predictors | {f"{path}/": predict for path, predict in self.predictors.items()}
+        self._asked: dict[str, ASGIApp] = {}
+        for path, predict in self.predictors.items():
+            self._asked[path] = self._asked[f"{path}/"] = predict
         routes.install(self)
         self._guard: ASGIApp | None = None
         if origins := parts.settings.cors_origins:
@@ -58,7 +61,10 @@ class ModelServer(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await (self._guard or self._answer)(scope, receive, send)
+            if self._guard is None:
+                await self._asked.get(scope["path"], self._counted)(scope, receive, send)
+            else:
+                await self._guard(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -69,11 +75,7 @@ class ModelServer(FastAPI):
         return self.openapi_schema
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        predict = self._asked.get(scope["path"])
-        if predict is not None:
-            await predict(scope, receive, send)
-        else:
-            await self._counted(scope, receive, send)
+        await self._asked.get(scope["path"], self._counted)(scope, receive, send)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         """FastAPI's own routes; counted under the path that the matching route was declared with."""
@@ -110,6 +112,9 @@ class ModelServer(FastAPI):
             await send({"type": "lifespan.startup.failed", "message": ""})
             return
         slot.loaded(host.load_seconds)
+        # What is there now stays: the collector need not look at it, a large model least of all.
+        gc.collect()
+        gc.freeze()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         host.close()

@@ -168,7 +168,7 @@ def image_given(path: Path) -> Given:
     scope = _scope("/predict_image", mimetypes.guess_type(path.name)[0] or "application/octet-stream")
 
     async def upload() -> Any:
-        received = await image_upload(scope, _receiving(data), len(data) + 1)
+        received = await image_upload(PredictRequest(scope, _receiving(data), data))
         return await asyncio.to_thread(upright, received, images.normalised)
 
     return upload

@@ -38,7 +38,8 @@ CLIENT_GONE = 499
 """The status that counts requests whose caller has hung up; nginx' number for it."""
 
 log = logging.getLogger("budget_server.endpoints")
-Given = Callable[[Scope, Receive], Awaitable[Any]]
+Given = Callable[[Scope, Receive, bytes], Any]
+"""What the predictor is asked with, from a received body; raises InvalidBody."""
 Ask = Callable[[Any], Awaitable[Answer]]
 
 
@@ -134,7 +135,7 @@ class Predict:
         admission, slot = self._parts.admission, self._parts.slot
         admission.admit()
         try:
-            given = await self._given(scope, receive)
+            given = self._given(scope, receive, await read_body(receive, self._most_bytes))
             turn = admission.turn()
             slot.occupied(admission.running, admission.admitted)
             if turn is not None:
@@ -201,37 +202,38 @@ async def answer_error(path: str, error: CallerError, send: Send) -> int:
 
 def predict_endpoints(parts: Parts) -> dict[str, Predict]:
     """Every predict route by its path."""
-    most = parts.most_bytes
-
-    async def whole_request(scope: Scope, receive: Receive) -> PredictRequest:
-        scope["app"] = parts.app
-        return PredictRequest(scope, receive, await read_body(receive, most))
-
-    async def payload(_scope: Scope, receive: Receive) -> Any:
-        return dict_payload(await read_body(receive, most))
-
-    async def image(scope: Scope, receive: Receive) -> Any:
-        scope["app"] = parts.app
-        upload = await image_upload(scope, receive, most)
-        return await parts.host.threads.run(lambda: upright(upload, images.normalised))
-
     host = parts.host
+
+    def request_of(scope: Scope, receive: Receive, body: bytes) -> PredictRequest:
+        scope["app"] = parts.app
+        return PredictRequest(scope, receive, body)
+
+    def payload(_scope: Scope, _receive: Receive, body: bytes) -> DictPayload:
+        return dict_payload(body)
+
+    async def ask_with_image(request: PredictRequest) -> Answer:
+        upload = await image_upload(request)
+        image = await host.threads.run(lambda: upright(upload, images.normalised))
+        return await host.predict(image)
+
     return {
-        "/predict": Predict(parts, "/predict", whole_request, host.predict),
-        "/predict_dict": Predict(parts, "/predict_dict", payload, host.predict_item),
-        "/predict_image": Predict(parts, "/predict_image", image, host.predict),
+        "/predict": Predict(parts, "/predict", request_of, host.predict),
+        "/predict_dict": Predict(
+            parts, "/predict_dict", lambda _scope, _receive, body: dict_payload(body), host.predict_item
+        ),
+        "/predict_image": Predict(parts, "/predict_image", request_of, ask_with_image),
         **_inference_endpoints(parts),
     }
 
 
 def _inference_endpoints(parts: Parts) -> dict[str, Predict]:
     """The Open Inference Protocol's question to this server's one model, with and without its version."""
-    host, settings, most = parts.host, parts.settings, parts.most_bytes
+    host, settings = parts.host, parts.settings
     name = openinference.model_name(settings.name)
 
-    async def tensors(scope: Scope, receive: Receive) -> tuple[DictPayload, openinference.Wanted]:
+    def tensors(scope: Scope, _receive: Receive, body: bytes) -> tuple[DictPayload, openinference.Wanted]:
         openinference.check_headers(scope["headers"])
-        inputs, wanted = openinference.payload_of(parse_json(await read_body(receive, most)))
+        inputs, wanted = openinference.payload_of(parse_json(body))
         return DictPayload(inputs), wanted
 
     async def ask(given: tuple[DictPayload, openinference.Wanted]) -> Answer:

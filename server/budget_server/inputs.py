@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope
 
 from budget_server.errors import InvalidBody
 from budget_server.images import Normalised
-from budget_server.limits import limited, read_body
 
 
 class PredictRequest(Request):
@@ -89,12 +88,11 @@ def dict_payload(body: bytes) -> DictPayload:
     return DictPayload(payload)
 
 
-async def image_upload(scope: Scope, receive: Receive, most: int) -> UploadFile:
+async def image_upload(request: PredictRequest) -> UploadFile:
     """The image of /predict_image: multipart field `request`, else the first file, else the raw body."""
-    request = Request(scope, limited(receive, most))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
-        return _raw_image(await read_body(receive, most), media_type)
+        return _raw_image(await request.body(), media_type)
     try:
         form = await request.form()
     except HTTPException as error:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import orjson
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
@@ -63,12 +64,18 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_body(self, body: bytes) -> None:
+        """As uvicorn's, without its look for WebSockets: this is called for every request."""
         self.received += len(body)
-        if self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle.response_complete:
             self.dropped += len(body)
             if self.dropped > MOST_DROPPED_BYTES:
                 self.transport.close()
-        super().on_body(body)
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def look(self, now: float) -> None:
         """Close if the sender is too slow."""
