@@ -103,7 +103,7 @@ class Bench:
                 if case in self.samples:
                     self.samples[case].append(self._sample(started, case, authorization))
 
-    def _sample(self, started: Running, case: Case, authorization: str | None) -> Sample:
+    def _sample(self, started: Running, case: Case, authorization: str) -> Sample:
         """After warming up, the least disturbed of a few tries; on a quiet machine there is only one."""
         load = wrk.Load(self.program, started.url, body(case.workload), authorization, case.connections)
         self._try_once(started, load, WARM_UP_SECONDS)

@@ -123,7 +123,7 @@ class Load:
     program: Program
     url: str
     body: Path
-    authorization: str | None
+    authorization: str
     connections: int
 
     def run(self, seconds: int) -> tuple[Report, float]:
@@ -131,8 +131,7 @@ class Load:
         argv = [self.program.path, "-t1", f"-c{self.connections}"]
         argv += [f"-d{seconds}s", f"--timeout={TIMEOUT_SECONDS}s", f"--script={SCRIPT}", self.url]
         env = {**os.environ, **self.program.env, "BENCH_BODY": str(self.body)}
-        if self.authorization:
-            env["BENCH_AUTHORIZATION"] = self.authorization
+        env["BENCH_AUTHORIZATION"] = self.authorization
         began = time.perf_counter()
         with subprocess.Popen(
             argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
