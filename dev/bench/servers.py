@@ -21,6 +21,8 @@ from dev.process import Process
 from dev.progress import until
 
 PYTHON = str(VENV_BIN / "python")
+STRIPPED = ("--ws=none", "--lifespan=off", "--no-proxy-headers")
+"""What uvicorn does by itself for whoever runs it, left out as well."""
 UNREAD_TOKEN = f"Bearer {'x' * 197}"
 LOGIN: Mapping[str, str] = {
     "BUDGET_USERNAME": "bench",
@@ -67,6 +69,7 @@ def _around(workload: str, few: int, many: int) -> list[Server]:
         budget(workload, "plain", (few,)),
         budget(workload, "batch", (many,)),
         budget(workload, "generic", (few,), path="/predict"),
+        Server("stripped", workload, "async", _uvicorn("bare", *STRIPPED), (few,), path="/"),
         Server("fastapi", workload, "async", _uvicorn("chain"), (few,), logs_in=True, env=LOGIN),
     ]
 
@@ -91,11 +94,11 @@ def budget(
     return Server(BUDGET, workload, predictor, command, connections, path, logs_in=True, env=env)
 
 
-def _uvicorn(module: str) -> Command:
+def _uvicorn(module: str, *options: str) -> Command:
     def command(port: int) -> list[str]:
         argv = [PYTHON, "-m", "uvicorn", f"dev.bench.apps.{module}:app", "--host=127.0.0.1", f"--port={port}"]
-        argv += ["--loop=uvloop", "--http=httptools", "--ws=none", "--lifespan=off"]
-        return [*argv, "--no-access-log", "--no-proxy-headers", "--log-level=warning"]
+        argv += ["--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning"]
+        return [*argv, *options]
 
     return command
 
