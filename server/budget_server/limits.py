@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
 from budget_server.errors import BodyTooLarge, TooManyRequests
 
@@ -103,31 +103,16 @@ async def read_body(receive: Receive, most: int) -> bytes:
 
 
 async def _read_on(first: bytes, receive: Receive, most: int) -> bytes:
-    chunks = limited(receive, most, len(first))
     body, more = bytearray(first), True
-    while more:
-        message = await chunks()
+    while more and len(body) <= most:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
+    if len(body) > most:
+        raise too_large(most)
     return bytes(body)
-
-
-def limited(receive: Receive, most: int, received: int = 0) -> Receive:
-    """The same messages, as long as they hold no more than this many bytes together."""
-
-    async def bounded() -> Message:
-        nonlocal received
-        if received > most:
-            raise too_large(most)
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > most:
-            raise too_large(most)
-        return message
-
-    return bounded
 
 
 def too_large(most: int) -> BodyTooLarge:

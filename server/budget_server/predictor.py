@@ -121,7 +121,7 @@ class PredictorHost:
             raise self.failure(error, given) from None
 
     async def convert(self, given: object, then: Callable[[Any], Encoded]) -> Encoded:
-        """The same, encoded by `then`."""
+        """As `predict_item`, with the value encoded by `then`."""
         try:
             return await self._convert(given, then)
         except BaseException as error:
@@ -199,12 +199,13 @@ class PredictorHost:
         """What is not plain JSON: awaited, streamed, the user's own response, or encoded in a thread."""
         if inspect.isawaitable(value):
             value = await value
+            if (encoded := quick(value)) is not None:
+                return encoded
         if isinstance(value, Response):
             return value
         if is_stream(value):
             return await open_stream(value, self.threads.run)
-        encoded = quick(value)
-        return encoded if encoded is not None else await self.threads.run(lambda: encode(value))
+        return await self.threads.run(lambda: encode(value))
 
     def failure(self, error: BaseException, given: object) -> BaseException:
         """What the caller is told; what is not the predictor's doing is passed on."""
