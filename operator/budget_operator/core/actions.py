@@ -2,6 +2,7 @@
 `plan` and `removal`; in which order and with which pauses they run, by `execution`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,7 +30,7 @@ class Room(StrEnum):
 
 
 @dataclass(frozen=True)
-class Action:
+class Action(ABC):
     """One mutating call. If it starts an operation, `resource` is what has at most one at a time."""
 
     resource: ClassVar[str] = ""
@@ -41,9 +42,9 @@ class Action:
         """What the request id of a repeated attempt is found by."""
         return type(self).__name__
 
+    @abstractmethod
     def perform(self, cloud: Cloud, request_id: str) -> OperationRef | None:
         """Make the call; the operation it started, if any."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class Call(Action):
     def perform(self, cloud: Cloud, request_id: str) -> None:  # noqa: ARG002
         self.call(cloud)
 
+    @abstractmethod
     def call(self, cloud: Cloud) -> None:
         """Make the call."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
