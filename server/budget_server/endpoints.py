@@ -33,6 +33,7 @@ from budget_server.results import Encoded
 from budget_server.settings import Settings
 from budget_server.streaming import Stream, send_stream
 from budget_server.throttle import Throttle, client_of
+from budget_server.wire import sent_at_once
 
 CLIENT_GONE = 499
 """The status that counts requests whose caller has hung up; nginx' number for it."""
@@ -153,7 +154,8 @@ class Predict:
             admission.leave()
             slot.occupied(admission.running, admission.admitted)
         if type(answer) is Encoded:
-            await send_bytes(send, 200, answer.media_type, answer.body)
+            if not sent_at_once(send, answer):
+                await send_bytes(send, 200, answer.media_type, answer.body)
             return 200
         assert isinstance(answer, Response)
         await answer(scope, receive, send)

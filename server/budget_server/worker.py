@@ -51,7 +51,7 @@ class Protocol(HttpToolsProtocol):
     dropped = 0
     """Those among them that came after the answer."""
     _seen: object = None
-    _begun = _last = 0.0
+    _begun = _last = _idle_since = 0.0
     _received_before = _received_seen = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -77,11 +77,25 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for the end of keep-alive: `look` sees to that."""
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
     def look(self, now: float) -> None:
-        """Close if the sender is too slow."""
+        """Close if the sender is too slow, or has asked nothing for as long as keep-alive goes."""
         cycle = self.cycle  # uvicorn makes a scope at the first byte, and a cycle for it after the head
         head_complete = cycle is not None and cycle.scope is self.scope
-        if self.transport.is_closing() or (head_complete and not cycle.more_body):
+        if self.transport.is_closing():
+            return
+        if head_complete and not cycle.more_body:
+            if cycle.response_complete and now - self._idle_since > self.timeout_keep_alive:
+                self.transport.close()
             return
         if self._seen is not self.scope:
             self._seen, self._begun, self._last = self.scope, now, now
