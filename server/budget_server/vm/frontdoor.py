@@ -2,8 +2,9 @@
 
 Which generation answers stands in a small file that Caddy reads for every request, so a switch is one rename.
 While that file is missing, callers get 503 with the text of another one. Whether the VM is alive it says
-itself. Bodies pass through as they come: what is too large or too slow is the web side's to refuse. Caddy's
-own authority signs for the instance's address; its root lives on the volume and survives reboots.
+itself. Told to end, it is not ready any more and answers for as long as somebody asks, within bounds.
+Bodies pass through as they come: what is too large or too slow is the web side's to refuse. Caddy's own
+authority signs for the instance's address; its root lives on the volume and survives reboots.
 """
 
 import json
@@ -20,8 +21,12 @@ from budget_server.vm.process import Child, describe_exit, log
 from budget_server.vm.revisions import deaths_in_a_row, restart_pause
 from budget_server.vm.settings import Settings
 
-ACCEPT_SECONDS = 2
-GRACE_SECONDS = 15
+#: Told to end, it serves on until nobody has asked for this long, at most for that long. Only then Caddy is
+#: told: some clients of HTTP/2 give up what they are waiting for when a server says goodbye.
+CALM_SECONDS, SERVE_ON_SECONDS = 0.5, 10.0
+#: Caddy goes on to accept for a moment, then lets requests under way finish.
+ACCEPT_SECONDS = 1
+GRACE_SECONDS = 23
 RETRY_AFTER_SECONDS = 5
 #: For the head of a request, and for the TLS handshake.
 HEADER_SECONDS = 10
@@ -30,6 +35,10 @@ ALIVE = {"status": "alive"}
 LOADING = "The model is being loaded. Try again soon."
 FAILED = "The model could not be loaded; the deployment's status says why."
 UNREACHABLE = "The model's server does not answer at the moment. Try again soon."
+ENDING = "This machine is about to go. Try again soon."
+
+_READINESS = ["/healthz/ready", "/healthz/ready/", "/v2/health/ready", "/v2/models/*/ready"]
+_POLL_SECONDS = 0.05
 
 
 def configuration(settings: Settings, address: str) -> dict[str, object]:
@@ -66,6 +75,12 @@ def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
         "match": [{"path": ["/healthz/live", "/healthz/live/"], "method": ["GET", "HEAD"]}],
         "handle": [_json_response(200, json.dumps(ALIVE, separators=(",", ":")))],
     }
+    # so that no connection is closed while a caller's next request is on its way through it
+    leave = {
+        "match": [{"protocol": "http/1.1", "vars": {"{http.shutting_down}": ["true"]}}],
+        "handle": [{"handler": "headers", "response": {"set": {"Connection": ["close"]}}}],
+    }
+    ending = _unavailable(json.dumps(ENDING))
     # X-Forwarded-For becomes the caller's address alone, because no proxy before us is said to be trusted
     proxy = {
         "handler": "reverse_proxy",
@@ -74,7 +89,6 @@ def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
         "load_balancing": {"try_duration": "5s", "try_interval": "50ms"},
         "transport": {"protocol": "http", "keep_alive": {"idle_timeout": "30s"}},
     }
-    serving = {"file": {"root": str(door), "try_files": ["/current"]}}
     unreachable = {"expression": "{http.error.status_code} in [502, 503, 504]"}
     return {
         "listen": [f":{port}"],
@@ -84,14 +98,20 @@ def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
         # clients of a bare address send no server name
         "tls_connection_policies": [{"default_sni": address, "fallback_sni": address}],
         "routes": [
+            leave,
             alive,
-            {"match": [serving], "handle": [proxy]},
+            {"match": [{"path": _READINESS, **_exists(door, "ending")}], "handle": [ending]},
+            {"match": [_exists(door, "current")], "handle": [proxy]},
             {"handle": [_unavailable(f"{{file.{door}/notice.json}}")]},
         ],
         "errors": {
             "routes": [{"match": [unreachable], "handle": [_unavailable(json.dumps(UNREACHABLE))]}],
         },
     }
+
+
+def _exists(door: Path, name: str) -> dict[str, object]:
+    return {"file": {"root": str(door), "try_files": [f"/{name}"]}}
 
 
 def _unavailable(detail: str) -> dict[str, object]:
@@ -142,6 +162,8 @@ class FrontDoor:
         self._child: Child | None = None
         settings.door.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.caddy_storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._ending = settings.door / "ending"
+        self._ending.unlink(missing_ok=True)
         self.notice(LOADING)
         self.switch(None)
 
@@ -154,8 +176,7 @@ class FrontDoor:
 
     def certificate_authority(self) -> str | None:
         """The root of Caddy's authority in PEM, once Caddy answers; None if it is stopped before."""
-        transport = httpx.HTTPTransport(uds=str(self._settings.door / "admin.sock"))
-        with httpx.Client(transport=transport, base_url="http://127.0.0.1", timeout=5) as admin:
+        with self._admin() as admin:
             while not self._stopping.is_set():
                 try:
                     answer = admin.get("/pki/ca/local")
@@ -179,14 +200,33 @@ class FrontDoor:
         _replace(self._settings.door / "notice.json", json.dumps(detail))
 
     def stop(self, seconds: float) -> None:
-        """Keep accepting for a moment, then let running requests finish, then end; at most these seconds."""
+        """Be ready no more, serve on while somebody asks, then end; at most these seconds."""
+        began = time.monotonic()
+        self._ending.touch()
         self._stopping.set()
         with self._lock:
             child = self._child
         if child:
+            self._serve_on(began + min(SERVE_ON_SECONDS, seconds))
             child.terminate()
-            if not child.wait(seconds):
+            if not child.wait(max(began + seconds - time.monotonic(), 0)):
                 child.kill()
+
+    def _serve_on(self, deadline: float) -> None:
+        with self._admin() as admin:
+            asked = time.monotonic()
+            while (now := time.monotonic()) < min(deadline, asked + CALM_SECONDS):
+                try:
+                    upstreams = admin.get("/reverse_proxy/upstreams").raise_for_status().json()
+                except (httpx.HTTPError, ValueError):
+                    return  # it has ended already, or never began
+                if any(upstream["num_requests"] for upstream in upstreams):
+                    asked = now
+                time.sleep(_POLL_SECONDS)
+
+    def _admin(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=str(self._settings.door / "admin.sock"))
+        return httpx.Client(transport=transport, base_url="http://127.0.0.1", timeout=5)
 
     def _spawn(self, path: Path) -> Child | None:
         caddy = Path(sysconfig.get_path("scripts"), "caddy")

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from budget_server.vm import notice
 from budget_server.vm.converge import Converger, child_environment
 from budget_server.vm.frontdoor import FrontDoor
 from budget_server.vm.intent import Intent
@@ -18,8 +19,10 @@ from budget_server.vm.process import log
 from budget_server.vm.report import Reporter
 from budget_server.vm.settings import Settings
 
-#: Of the 27 s that the container is given: the front door ends first, then what stands behind it.
-DOOR_SECONDS, WORK_SECONDS, SERVER_SECONDS, REPORT_SECONDS = 18.0, 2.0, 4.0, 1.0
+#: Of the 27 s that the container is given. First the front door ends, which lets requests finish; then what
+#: stands behind it, which by then has little to do, or is stuck and gets what is left.
+END_SECONDS = 26.5
+DOOR_SECONDS, WORK_SECONDS, SERVER_SECONDS, REPORT_SECONDS = 25.3, 0.2, 4.0, 0.4
 _STOP, _CRASH = b"s", b"c"
 
 
@@ -37,14 +40,16 @@ def main() -> int:
     threading.Thread(target=open_door, args=opening, name="open door", daemon=True).start()
     converger = Converger(settings, metadata, reporter, door, intent)
     intent.start()
+    notice.follow(metadata, intent.stopping)
     working = threading.Thread(target=_work, args=(converger, end), name="converge", daemon=True)
     working.start()
     code = wait_for_end()
-    log("stopping")
+    deadline = time.monotonic() + END_SECONDS
+    log("stopping: requests under way get their time")
     intent.stop()
     door.stop(DOOR_SECONDS)
     working.join(WORK_SECONDS)
-    converger.stop(SERVER_SECONDS)
+    converger.stop(max(min(SERVER_SECONDS, deadline - REPORT_SECONDS - time.monotonic()), 0))
     reporter.close(REPORT_SECONDS)
     # at once: some threads still wait for the metadata server
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Client of the instance's metadata server: attributes, address, access token, guest attributes.
+"""Client of the instance's metadata server: attributes, preemption, address, access token, guest attributes.
 
 It answers 503 now and then and is briefly away while the host migrates, so reads are retried here; what the
 values mean is the business of the callers.
@@ -21,7 +21,7 @@ class MetadataUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Attribute:
-    """Value and etag of one attribute; no value where the instance does not carry it."""
+    """Value and etag of one entry; no value where the instance does not carry it."""
 
     value: str | None
     etag: str
@@ -40,12 +40,15 @@ class MetadataServer:
         )
 
     def attribute(self, name: str) -> Attribute:
-        return self._attribute(name, {}, timeout=10)
+        return self._entry(f"attributes/{name}")
 
     def changed_attribute(self, name: str, etag: str, wait_seconds: int = WAIT_SECONDS) -> Attribute:
         """The attribute once it differs from `etag`, or unchanged after `wait_seconds`."""
-        query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": str(wait_seconds)}
-        return self._attribute(name, query, timeout=wait_seconds + 15)
+        return self._changed(f"attributes/{name}", etag, wait_seconds)
+
+    def preempted(self, etag: str = "") -> Attribute:
+        """TRUE once Google has said that it takes this VM away; with an etag, waited for as above."""
+        return self._changed("preempted", etag, WAIT_SECONDS) if etag else self._entry("preempted")
 
     def external_ip(self) -> str:
         """The public address, or the private one of an instance without."""
@@ -77,8 +80,12 @@ class MetadataServer:
     def close(self) -> None:
         self._http.close()
 
-    def _attribute(self, name: str, query: dict[str, str], timeout: float) -> Attribute:
-        response = self._get(f"attributes/{name}", query, timeout)
+    def _changed(self, path: str, etag: str, wait_seconds: int) -> Attribute:
+        query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": str(wait_seconds)}
+        return self._entry(path, query, timeout=wait_seconds + 15)
+
+    def _entry(self, path: str, query: dict[str, str] | None = None, timeout: float = 10) -> Attribute:
+        response = self._get(path, query, timeout)
         if response.status_code == 404:
             return Attribute(None, "")
         return Attribute(self._checked(response).text, response.headers.get("etag", ""))

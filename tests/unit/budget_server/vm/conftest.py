@@ -72,6 +72,8 @@ class Surroundings:
     authorizations: list[str] = field(default_factory=list)
     #: Answers 503 to this many requests, then answers again.
     outages: int = 0
+    #: Google has given notice.
+    preempted: bool = False
     port: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -87,6 +89,18 @@ class Surroundings:
         with self.changed:
             self.attributes[name] = value
             self.changed.notify_all()
+
+    def preempt(self) -> None:
+        """Google gives notice."""
+        with self.changed:
+            self.preempted = True
+            self.changed.notify_all()
+
+    def value(self, path: str) -> str | None:
+        """What metadata has at a path that can be waited for."""
+        if path == "preempted":
+            return str(self.preempted).upper()
+        return self.attributes.get(path.removeprefix("attributes/"))
 
     def publish(
         self,
@@ -191,14 +205,11 @@ def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
                 return self.answer(200, b"127.0.0.1")
             if path == "service-accounts/default/token":
                 return self.answer(200, b'{"access_token": "vm-token", "expires_in": 3599}')
-            name = path.removeprefix("attributes/")
             with world.changed:
                 if query.get("wait_for_change") == ["true"]:
                     seconds = float(query["timeout_sec"][0])
-                    world.changed.wait_for(
-                        lambda: etag(world.attributes.get(name)) != query["last_etag"][0], seconds
-                    )
-                value = world.attributes.get(name)
+                    world.changed.wait_for(lambda: etag(world.value(path)) != query["last_etag"][0], seconds)
+                value = world.value(path)
             if value is None:
                 return self.answer(404, b"")
             return self.answer(200, value.encode(), ETag=etag(value))
