@@ -12,7 +12,7 @@ LOCKED := requirements/bootstrap.txt requirements/dev.txt \
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
 GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
 
-.PHONY: help venv up down status demo test lint types imports unit contract cluster e2e images bench-serving bench-rollout crds lock clean
+.PHONY: help venv up down status demo test lint types imports unit contract cluster e2e images bench-serving bench-rollout bench-vm crds lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -68,6 +68,9 @@ bench-serving: $(READY) ## measure the model server (ARGS="--rounds=9 --only=mlp
 
 bench-rollout: $(READY) ## replace the model ten times under 50 requests/s and count what is lost
 	@$(DEV) bench-rollout $(ARGS)
+
+bench-vm: $(READY) ## boot VMs of the local cloud, new and after a preemption, beside a bare docker run
+	@$(DEV) bench-vm $(ARGS)
 
 crds: $(READY) ## write the CRD from the models
 	@$(VENV)/bin/budget-operator crd > crds/budgetdeployments.yaml.new

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dev import checks, cluster, demo, engine, environment, images, locks, stack
-from dev.bench import rollout, serving
+from dev.bench import rollout, serving, vm
 from dev.errors import DevError
 from dev.paths import MAIN, locked
 from dev.process import Process
@@ -110,6 +110,15 @@ def bench_rollout(
     """Replace the model while callers keep calling, and count what is lost."""
     with told():
         raise typer.Exit(0 if rollout.run(rollouts) else 1)
+
+
+@app.command("bench-vm")
+def bench_vm(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="New VMs, each rebooted once.")] = 3,
+) -> None:
+    """Measure how fast a VM boots, beside a bare `docker run` of the same image."""
+    with told():
+        raise typer.Exit(0 if vm.run(rounds) else 1)
 
 
 @app.command("lock")
