@@ -5,7 +5,6 @@ sealed there; they are opened in memory only. Nothing here runs the user's code.
 """
 
 import hashlib
-import os
 import shutil
 import stat
 import zipfile
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import ValidationError
 
 from budget_server.vm.config import BudgetConfig, Manifest, Secrets, first_problem
+from budget_server.vm.disk import flush, move
 from budget_server.vm.errors import ArtifactInvalid, ArtifactUnreachable, Interrupted
 from budget_server.vm.metadata import MetadataUnavailable
 
@@ -85,7 +85,7 @@ class Artifacts:
             try:
                 self._build(half, config)
                 shutil.rmtree(place, ignore_errors=True)
-                half.rename(place)
+                move(half, place)
             finally:
                 shutil.rmtree(half, ignore_errors=True)
         return Artifact(
@@ -112,7 +112,7 @@ class Artifacts:
         self._download(config, config.sealed, config.sealed_sha256, half / "secrets.sealed")
         unpack(half / "bundle.zip", half)
         for path in (*half.rglob("*"), half):
-            _flush(path)
+            flush(path)
 
     def _download(self, config: BudgetConfig, name: str, sha256: str, path: Path) -> None:
         url = f"{config.storage}/storage/v1/b/{quote(config.bucket, safe='')}/o/{quote(name, safe='')}"
@@ -187,15 +187,6 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactInvalid("The bundle has no manifest.json") from None
     except ValidationError as error:
         raise ArtifactInvalid(f"The bundle's manifest.json cannot be read: {first_problem(error)}") from None
-
-
-def _flush(path: Path) -> None:
-    """Onto the disk: a power loss must not leave empty files behind a finished name."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_whole(place: Path, config: BudgetConfig) -> bool:

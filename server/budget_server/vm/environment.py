@@ -25,6 +25,7 @@ from uv import find_uv_bin
 
 from budget_server.vm import requirements
 from budget_server.vm.artifact import Artifact
+from budget_server.vm.disk import flush, move
 from budget_server.vm.errors import InstallKilled, Interrupted, RequirementsFailed
 from budget_server.vm.process import EXPENDABLE, Child, Identity, Masker, describe_exit, log
 
@@ -153,16 +154,15 @@ class Environments:
         self._identity.remove(half)
         self._identity.own(half)
         # from here on a power loss is noticed at the next boot: uv itself flushes nothing, its cache neither
-        _flush(self._root)
+        flush(self._root)
         try:
             self._build(half, artifact, run)
             os.sync()
-            half.rename(place)
+            move(half, place)
         except BaseException:
             os.sync()
             self._identity.remove(half)
             raise
-        _flush(self._root)
 
     def _build(self, half: Path, artifact: Artifact, run: "_Uv") -> None:
         # relocatable, because it is moved once complete
@@ -193,14 +193,6 @@ import os, sys
 stats = (os.lstat(os.path.join(top, name)) for top, _, names in os.walk(sys.argv[1]) for name in names)
 print(sum(stat.st_blocks * 512 for stat in stats if stat.st_nlink == 1))
 """
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Uv:

@@ -8,6 +8,7 @@ authority signs for the instance's address; its root lives on the volume and sur
 """
 
 import json
+import shutil
 import sysconfig
 import threading
 import time
@@ -162,6 +163,7 @@ class FrontDoor:
         self._child: Child | None = None
         settings.door.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.caddy_storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _mend_authority(settings.caddy_storage)
         self._ending = settings.door / "ending"
         self._ending.unlink(missing_ok=True)
         self.notice(LOADING)
@@ -233,6 +235,8 @@ class FrontDoor:
         with self._lock:
             if self._stopping.is_set():
                 return None
+            # of a Caddy that died or lost its power: nobody else works here, and waiting would take 10 s
+            shutil.rmtree(self._settings.caddy_storage / "locks", ignore_errors=True)
             self._child = Child([str(caddy), "run", "--config", str(path)], env=self._environ)
             return self._child
 
@@ -247,6 +251,21 @@ class FrontDoor:
             log(f"Caddy {describe_exit(child.exit_code)}; again in {pause:.0f} s")
             self._stopping.wait(pause)
             child, since = self._spawn(path), time.monotonic()
+
+
+def _mend_authority(storage: Path) -> None:
+    """Remove what a power cut left of Caddy's authority: with half of one Caddy does not start.
+
+    It writes the root, then the intermediate that it signs, and of each the certificate before the key.
+    """
+    place = storage / "pki/authorities/local"
+    pairs = {name: [place / f"{name}.{part}" for part in ("crt", "key")] for name in ("root", "intermediate")}
+    if not all(path.exists() for path in pairs["root"]):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(storage / "certificates/local", ignore_errors=True)  # of another root
+    elif not all(path.exists() for path in pairs["intermediate"]):
+        for path in pairs["intermediate"]:
+            path.unlink(missing_ok=True)
 
 
 def _replace(path: Path, content: str) -> None:

@@ -4,12 +4,12 @@ Decisions are pure and get the clock as an argument. The record survives reboots
 revision (the one in metadata) unless it failed here and another one passed; then that one, never an older.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from budget_server.vm import disk
 from budget_server.vm.config import BudgetConfig
 from budget_server.vm.errors import Exhausted, RolloutError
 
@@ -188,13 +188,7 @@ def load(path: Path) -> Record:
 def save(record: Record, path: Path) -> None:
     """Write the record so that a power loss leaves the old or the new one; transient failures stay out."""
     lasting = {revision: failure for revision, failure in record.failures.items() if not failure.transient}
-    beside = path.with_suffix(".new")
-    beside.touch(mode=0o600)
-    with beside.open("w") as file:
-        file.write(record.model_copy(update={"failures": lasting}).model_dump_json(by_alias=True))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    disk.write(path, record.model_copy(update={"failures": lasting}).model_dump_json(by_alias=True))
 
 
 def _seconds_left(failure: Failure | None, now: float) -> float:

@@ -300,6 +300,8 @@ class Vm:
         for pid in children:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+        # else the next boot's callers may meet this one's Caddy
+        wait_until(lambda: not any(map(listens, (self.https, self.http))))
 
     def client(self) -> httpx.Client:
         """A caller who trusts nothing but the published root."""
