@@ -33,6 +33,7 @@ def routes(context: Context) -> list[BaseRoute]:
         route("DELETE", f"{ROOT}/faults", control.clear_faults),
         route("POST", f"{ROOT}/stock-outs", control.stock_out),
         route("DELETE", f"{ROOT}/stock-outs", control.restock),
+        route("POST", f"{ROOT}/refused-fields", control.refuse),
         route("POST", f"{ROOT}/{{verb}}/{{name:path}}", control.act),
     ]
 
@@ -54,6 +55,10 @@ class _Fault(_Strict):
 class _StockOut(_Strict):
     zone: str = Field(min_length=1)
     machine_type: str = Field(default="", alias="machineType")
+
+
+class _Refusal(_Strict):
+    field: str = Field(min_length=1)
 
 
 class Control:
@@ -105,6 +110,11 @@ class Control:
         asked: Any = _parse(_StockOut, call)
         if not self._context.faults.restock(asked.zone, asked.machine_type):
             raise not_found(f"stock-out of {asked.machine_type or 'everything'} in {asked.zone}")
+        return {}
+
+    def refuse(self, call: Call) -> Json:
+        asked: Any = _parse(_Refusal, call)
+        self._context.faults.refuse(asked.field)
         return {}
 
     def act(self, call: Call) -> Json:

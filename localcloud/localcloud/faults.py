@@ -1,4 +1,4 @@
-"""Bad things made to happen on purpose: failing calls, lost answers, latency, stock-outs.
+"""Bad things made to happen on purpose: failing calls, lost answers, latency, stock-outs, refused fields.
 
 Faults are resources in the store: they survive a restart, and a counted one disappears when it is used up.
 """
@@ -14,6 +14,7 @@ from localcloud.store import Json, Store
 
 _CALLS = "localcloud.fault"
 _STOCK_OUTS = "localcloud.stock-out"
+_REFUSED = "localcloud.refused-field"
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,22 @@ class Faults:
         found = (self._store.get(_STOCK_OUTS, f"{zone}/{kind}") for kind in ("", machine_type))
         return any(found)
 
+    def refuse(self, field: str) -> None:
+        """From now on no new instance may have this field, such as `scheduling.preemptionNoticeDuration`."""
+        self._store.put(_REFUSED, field, {"field": field})
+
+    def refused_fields(self) -> list[str]:
+        return [field for field, _ in self._store.list(_REFUSED)]
+
     def all(self) -> Json:
         return {
             "calls": [{"id": name} | body for name, body in self._store.list(_CALLS)],
             "stockOuts": [body for _, body in self._store.list(_STOCK_OUTS)],
+            "refusedFields": self.refused_fields(),
         }
 
     def clear(self) -> None:
         with self._store.transaction():
-            for kind in (_CALLS, _STOCK_OUTS):
+            for kind in (_CALLS, _STOCK_OUTS, _REFUSED):
                 for name, _ in self._store.list(kind):
                     self._store.delete(kind, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -190,25 +191,102 @@ def test_a_preemption_is_an_operation_of_the_system(
     assert [op["name"] for op in found["zones/us-central1-a"]["operations"]] == [event["name"]]
 
 
+def with_notice(spot_body: Any, seconds: int, **more: Any) -> dict[str, Any]:
+    """An instance that asks for this much notice."""
+    asked = {"preemptionNoticeDuration": {"seconds": str(seconds)}} | more
+    body: dict[str, Any] = spot_body(scheduling=spot_body()["scheduling"] | asked)
+    return body
+
+
+def set_durations(cloud: Any, **changes: float) -> None:
+    """The local cloud again, with other durations."""
+    cloud.durations = replace(cloud.durations, **changes)
+    cloud.turn()
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 0.0), (0, 0.0), (1, 1.0), (120, 1.5)])
 def test_a_notice_comes_before_the_soft_off(
-    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any, asked: int | None, given: float
 ) -> None:
-    scheduling = spot_body()["scheduling"] | {"preemptionNoticeDuration": {"seconds": "120"}}
-    run("POST", INSTANCES, spot_body(scheduling=scheduling))
+    set_durations(cloud, notice=1.5)
+    run("POST", INSTANCES, spot_body() if asked is None else with_notice(spot_body, asked))
     before = time.monotonic()
     cloud.control("POST", "/preempt/vm1")
+    assert status() == "RUNNING" if given else status() in ("STOPPING", "TERMINATED")
     wait_until(lambda: status() == "TERMINATED", "the preempted VM to be off")
-    assert time.monotonic() - before >= 0.3, "the server's longest notice"
+    assert given <= time.monotonic() - before < given + 0.9
     console = cloud.compute("GET", f"{INSTANCES}/vm1/serialPort").json()["contents"]
     assert console.endswith("off within 0.5 s\n")
+
+
+@pytest.mark.parametrize("seconds", ["121", "-1"])
+def test_a_notice_lasts_at_most_two_minutes(cloud: Any, spot_body: Any, seconds: str) -> None:
+    assert error_of(cloud.compute("POST", INSTANCES, with_notice(spot_body, int(seconds)))) == (
+        400,
+        "invalid",
+    )
+
+
+def test_a_project_may_refuse_a_field(cloud: Any, run: Any, spot_body: Any) -> None:
+    cloud.control("POST", "/refused-fields", {"field": "scheduling.preemptionNoticeDuration"})
+    refused = cloud.compute("POST", INSTANCES, with_notice(spot_body, 120))
+    assert error_of(refused) == (400, "invalid")
+    assert "'resource.scheduling.preemptionNoticeDuration'" in refused.json()["error"]["message"]
+    run("POST", INSTANCES, spot_body())
+
+
+@pytest.mark.parametrize(
+    ("method", "verb", "then"), [("POST", "/stop", "TERMINATED"), ("DELETE", "", "GONE")]
+)
+def test_during_the_notice_a_stop_or_delete_acts_at_once(
+    cloud: Any, run: Any, status: Any, spot_body: Any, method: str, verb: str, then: str
+) -> None:
+    set_durations(cloud, notice=30.0)
+    run("POST", INSTANCES, with_notice(spot_body, 120))
+    cloud.control("POST", "/preempt/vm1")
+    before = time.monotonic()
+    assert "error" not in run(method, f"{INSTANCES}/vm1{verb}")
+    assert status() == then
+    assert time.monotonic() - before < 5
+
+
+def test_a_restart_of_the_server_does_not_make_the_notice_longer(
+    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+) -> None:
+    set_durations(cloud, notice=3.0)
+    run("POST", INSTANCES, with_notice(spot_body, 120))
+    cloud.control("POST", "/preempt/vm1")
+    before = time.monotonic()
+    wait_until(lambda: time.monotonic() - before > 1.5, "half of the notice")
+    cloud.turn()
+    assert status() == "RUNNING"
+    wait_until(lambda: status() == "TERMINATED", "the preempted VM to be off")
+    assert time.monotonic() - before < 4.4
+
+
+def test_a_preemption_before_the_vm_runs_ends_its_creation_and_leaves_it_stopped(
+    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+) -> None:
+    """There is no guest yet to give notice to."""
+    set_durations(cloud, provisioning=0.5)
+    inserted = cloud.compute("POST", INSTANCES, with_notice(spot_body, 120)).json()
+    cloud.control("POST", "/preempt/vm1")
+    done = cloud.compute("POST", f"{OPERATIONS}/{inserted['name']}/wait").json()
+    (error,) = done["error"]["errors"]
+    assert error["code"] == "UNSUPPORTED_OPERATION"
+    assert error["message"] == "Instance 'vm1' failed to start due to preemption."
+    wait_until(lambda: status() == "TERMINATED", "the preempted VM to be off")
+    assert error_of(cloud.compute("POST", INSTANCES, spot_body())) == (409, "alreadyExists")
+    assert "error" not in run("POST", f"{INSTANCES}/vm1/start")
+    assert status() == "RUNNING"
 
 
 def test_a_preemption_with_action_delete_leaves_nothing(
     cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
 ) -> None:
-    scheduling = spot_body()["scheduling"] | {"instanceTerminationAction": "DELETE"}
-    run("POST", INSTANCES, spot_body(scheduling=scheduling))
+    run("POST", INSTANCES, with_notice(spot_body, 120, instanceTerminationAction="DELETE"))
     cloud.control("POST", "/preempt/vm1")
+    assert status() == "RUNNING"
     wait_until(lambda: status() == "GONE", "the preempted VM to be deleted")
     assert cloud.control("GET", "/resources") == {"resources": []}
 

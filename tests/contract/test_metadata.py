@@ -132,6 +132,26 @@ def test_a_preemption_is_announced_while_the_guest_runs(
     may_stop.set()
 
 
+def test_the_notice_of_a_preemption_is_read_while_the_vm_runs(
+    cloud: Any, spot_body: Any, wait_until: Any
+) -> None:
+    scheduling = spot_body()["scheduling"] | {"preemptionNoticeDuration": {"seconds": "120"}}
+
+    def status() -> str:
+        return str(cloud.compute("GET", f"{INSTANCES}/vm1").json()["status"])
+
+    with guest(cloud, spot_body(scheduling=scheduling)) as vm:
+        etag = vm.get("instance/preempted").headers["ETag"]
+        cloud.control("POST", "/preempt/vm1")
+        query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": "20"}
+        assert vm.get("instance/preempted", params=query).text == "TRUE"
+        assert status() == "RUNNING"
+        wait_until(lambda: status() == "TERMINATED", "the soft-off")
+        cloud.compute("POST", f"{INSTANCES}/vm1/start")
+        wait_until(lambda: status() == "RUNNING", "the VM to run again")
+        assert vm.get("instance/preempted").text == "FALSE"
+
+
 def test_guest_attributes_reach_the_api(vm: httpx.Client, cloud: Any) -> None:
     assert vm.put("instance/guest-attributes/budgetml/state", content=b'{"phase":"load"}').status_code == 204
     query = {"queryPath": "budgetml/"}

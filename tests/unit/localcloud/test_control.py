@@ -42,8 +42,10 @@ def test_faults_are_made_seen_and_cleared(client: TestClient) -> None:
     assert found["stockOuts"] == [{"zone": "us-central1-a", "machineType": ""}]
     assert client.request("DELETE", f"{ROOT}/stock-outs", json={"zone": "us-central1-a"}).status_code == 200
     assert client.request("DELETE", f"{ROOT}/stock-outs", json={"zone": "us-central1-a"}).status_code == 404
+    assert client.post(f"{ROOT}/refused-fields", json={"field": "a.b"}).status_code == 200
+    assert client.get(f"{ROOT}/faults").json()["refusedFields"] == ["a.b"]
     client.delete(f"{ROOT}/faults")
-    assert client.get(f"{ROOT}/faults").json() == {"calls": [], "stockOuts": []}
+    assert client.get(f"{ROOT}/faults").json() == {"calls": [], "stockOuts": [], "refusedFields": []}
 
 
 @pytest.mark.parametrize(

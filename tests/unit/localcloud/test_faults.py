@@ -32,5 +32,7 @@ def test_stock_outs_are_per_zone_and_type(store: Store) -> None:
     assert faults.restock("z2") is False
     assert not faults.is_sold_out("z2", "e2-medium")
     faults.add(CallFault(path="x"))
+    faults.refuse("a.b")
+    assert faults.refused_fields() == ["a.b"]
     faults.clear()
-    assert faults.all() == {"calls": [], "stockOuts": []}
+    assert faults.all() == {"calls": [], "stockOuts": [], "refusedFields": []}

@@ -4,6 +4,7 @@ fingerprints."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from localcloud.store import Json
 
 _VALUE_BYTES = 256 * 1024
 _METADATA_BYTES = 512 * 1024
+_LONGEST_NOTICE = 120
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _IMAGE = re.compile(
     r"projects/[^/]+/(global/images/(family/)?[a-z][-a-z0-9]*|zones/[^/]+/imageFamilyViews/[a-z][-a-z0-9]*)"
@@ -131,7 +133,27 @@ def scheduling(given: Json) -> Json:
     for name in ("instanceTerminationAction", "preemptionNoticeDuration"):
         if name in kept and not spot:
             raise invalid_field(f"resource.scheduling.{name}", kept[name], "Only for Spot instances.")
+    if not 0 <= notice_seconds(kept) <= _LONGEST_NOTICE:
+        why = f"It must be between 0 and {_LONGEST_NOTICE} seconds."
+        asked = kept["preemptionNoticeDuration"]
+        raise invalid_field("resource.scheduling.preemptionNoticeDuration", asked, why)
     return kept
+
+
+def notice_seconds(scheduling: Json) -> float:
+    """How long before its soft-off the instance wants to know of its preemption."""
+    asked = scheduling.get("preemptionNoticeDuration", {})
+    return float(asked.get("seconds", 0)) + float(asked.get("nanos", 0)) / 1e9
+
+
+def check_refused(body: Json, fields: Iterable[str]) -> None:
+    """Raises a 400 for the first of these fields that is set."""
+    for field in fields:
+        value: Any = body
+        for part in field.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            raise invalid_field(f"resource.{field}", value, "This project may not use it.")
 
 
 def _boot_disk(body: Json) -> Json:

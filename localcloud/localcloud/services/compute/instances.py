@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
@@ -94,6 +95,7 @@ class Instances:
         key = f"projects/{project}/zones/{zone}/instances/{paths.check_name(body.get('name'))}"
         if self._records.get(key) is not None:
             raise already_exists(key)
+        creation.check_refused(body, self._context.faults.refused_fields())
         asked = creation.read(self._context.settings, key, body, rfc3339(self._context.clock.now()))
         record = Record(body=asked.body, vm=self._vm_name(key, zone))
         disk = self._parts.disks.attach(key, asked.disk)
@@ -200,12 +202,21 @@ class Instances:
             why = f"is {record.status}" if record.is_spot else "is not a Spot VM"
             raise conflict(f"{key} cannot be preempted: it {why}", "notPreemptible")
         record.preempted = True
-        if "preemptionNoticeDuration" not in record.body["scheduling"]:
+        notice = self._notice(record)
+        if not notice:
             record.body["status"] = "STOPPING"
         self._records.put(key, record)
         event = self._operations.system_event(key, _PREEMPTED, record.body["id"], "Instance was preempted.")
-        self._tasks.add(key, "instance-preempt", {"operation": "", "key": key})
+        soft_off = rfc3339(self._context.clock.now() + timedelta(seconds=notice))
+        self._tasks.add(key, "instance-preempt", {"operation": "", "key": key, "softOff": soft_off})
         return event
+
+    def _notice(self, record: Record) -> float:
+        """Seconds until the soft-off: what was asked for, where there is a guest to be told."""
+        if record.status != "RUNNING":
+            return 0.0
+        longest = self._context.settings.durations.notice
+        return min(creation.notice_seconds(record.body["scheduling"]), longest)
 
     # -- properties
 

@@ -11,8 +11,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 
-from localcloud.clock import rfc3339
+from localcloud.clock import parse_rfc3339, rfc3339
 from localcloud.context import Context
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
@@ -27,6 +28,7 @@ from localcloud.vm import VmSpec, VmState
 
 log = logging.getLogger(__name__)
 
+_NOTICE_LOOK = 0.1
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING")
 _SOLD_OUT = (
     "The zone '{}' does not have enough resources available to fulfill the request. "
@@ -204,7 +206,10 @@ class Lifecycle:
         self._operations.done(args["operation"])
 
     def _overtaken(self, args: Json) -> None:
-        message = f"The operation on '{args['key']}' was overtaken by a stop, a preemption or a deletion."
+        record = self._parts.records.get(args["key"])
+        message = f"The operation on '{args['key']}' was overtaken by a stop or a deletion."
+        if record is not None and record.preempted:
+            message = f"Instance '{record.body['name']}' failed to start due to preemption."
         self._operations.fail(args["operation"], "UNSUPPORTED_OPERATION", message, 400)
 
     def _delete(self, args: Json) -> None:
@@ -231,20 +236,28 @@ class Lifecycle:
     def _preempt(self, args: Json) -> None:
         """The guest reads `preempted` since the request; the notice, if any, passes before the soft-off."""
         key = args["key"]
-        record = self._parts.records.get(key)
-        if record is None:
+        if not self._notice_passes(key, parse_rfc3339(args["softOff"])):
             return
-        asked = _seconds(record.body["scheduling"].get("preemptionNoticeDuration", {}))
-        self._tasks.sleep(min(asked, self._durations.notice))
-        with self._store.transaction():
-            record = self._parts.records.get(key)
-            if record is None or record.status == "TERMINATED":
-                return
-            record.body["status"] = "STOPPING"
-            self._parts.records.put(key, record)
         self._power_off(key)
-        if record.body["scheduling"].get("instanceTerminationAction") == "DELETE":
+        record = self._parts.records.get(key)
+        if record is not None and record.body["scheduling"].get("instanceTerminationAction") == "DELETE":
             self._remove(key)
+
+    def _notice_passes(self, key: str, soft_off: datetime) -> bool:
+        """False if the instance was stopped, deleted or started anew in the meantime."""
+        while True:
+            with self._store.transaction():
+                record = self._parts.records.get(key)
+                if record is None or not record.preempted or record.status not in ("RUNNING", "STOPPING"):
+                    return False
+                left = (soft_off - self._context.clock.now()).total_seconds()
+                if left <= 0:
+                    record.body["status"] = "STOPPING"
+                    self._parts.records.put(key, record)
+                    return True
+                if record.status == "STOPPING":
+                    return False
+            self._tasks.sleep(min(left, _NOTICE_LOOK))
 
     def _guest_off(self, args: Json) -> None:
         record = self._parts.records.get(args["key"])
@@ -284,10 +297,6 @@ class Lifecycle:
         record = self._parts.records.get(args["key"])
         if record is not None and record.status in ("PROVISIONING", "STAGING", "STOPPING", "SUSPENDING"):
             self._off(args["key"])
-
-
-def _seconds(duration: Json) -> float:
-    return float(duration.get("seconds", 0)) + float(duration.get("nanos", 0)) / 1e9
 
 
 class Watcher:
