@@ -153,6 +153,19 @@ def test_lists_see_only_our_installation(compute: ComputeGateway, vm: str, done:
     assert scan.unknown == frozenset()
 
 
+def test_where_the_notice_is_refused_vms_are_made_without(
+    cloud: Any, compute: ComputeGateway, done: Callable[..., Any]
+) -> None:
+    cloud.control("POST", "/refused-fields", {"field": "scheduling.preemptionNoticeDuration"})
+    for name in (NAME, f"{NAME}-2"):
+        assert done(compute.insert_instance(request(name=name), request_id())) is None
+        scheduling = cloud.compute("GET", f"zones/{ZONE}/instances/{name}").json()["scheduling"]
+        assert "preemptionNoticeDuration" not in scheduling
+    entries = cloud.context.journal.entries()
+    inserts = [each for each in entries if each.method == "POST" and "/instances?" in each.path]
+    assert [each.status for each in inserts] == [400, 200, 200], "it is asked for once"
+
+
 def test_stop_start_and_a_change_of_type(
     compute: ComputeGateway, vm: str, done: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from budget_operator.cloud import guest
 from budget_operator.cloud.connection import CALL, Connection
 from budget_operator.cloud.failures import translated
-from budget_operator.core.errors import InvalidSpec, NotFound, PreconditionFailed, Unavailable
+from budget_operator.core.errors import (
+    InvalidSpec,
+    NotFound,
+    OperationFailed,
+    PermissionDenied,
+    PreconditionFailed,
+    Unavailable,
+)
 from budget_operator.core.gateways import InstanceRequest, Scan
 from budget_operator.core.observed import (
     Address,
@@ -41,6 +48,7 @@ class ComputeGateway:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._project = connection.project
+        self._notice_refused = False  # some projects may not ask for the notice of a preemption yet
 
     @cached_property
     def _instances(self) -> "compute_v1.InstancesClient":
@@ -167,7 +175,10 @@ class ComputeGateway:
             found = self._look(doing, self._region_operations.get, region=place, operation=ref.name)
         else:
             found = self._look(doing, self._global_operations.get, operation=ref.name)
-        return None if found is None else words.operation(found, ref.scope)
+        state = None if found is None else words.operation(found, ref.scope)
+        if state is not None and _is_about_the_notice(state.error_message or ""):
+            self._notice_refused = True
+        return state
 
     def guest_report(self, zone: str, name: str) -> GuestReport:
         doing = f"get guest attributes of {name} in {zone}"
@@ -202,15 +213,20 @@ class ComputeGateway:
             call = self._instances.insert_unary
             return self._change(doing, f"zones/{request.zone}", call, more, attempt_id)
 
-        wanted = words.new_instance(request)
-        try:
-            return attempt(wanted, request_id)
-        except InvalidSpec as error:
-            if "preemptionnotice" not in error.message.lower():
-                raise
-            # Some projects may not use the notice yet: a VM without it is better than none.
+        def without_notice() -> OperationRef:
+            wanted = words.new_instance(request)
             del wanted.scheduling.preemption_notice_duration
             return attempt(wanted, _attempt_id(request_id, 1))
+
+        if self._notice_refused:
+            return without_notice()
+        try:
+            return attempt(words.new_instance(request), request_id)
+        except (InvalidSpec, PermissionDenied, OperationFailed) as error:
+            if not _is_about_the_notice(error.message):
+                raise
+            self._notice_refused = True  # a VM without it is better than none
+            return without_notice()
 
     def start_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         return self._on_instance("start", self._instances.start_unary, zone, name, request_id)
@@ -317,6 +333,10 @@ class ComputeGateway:
         with translated(doing):
             started = call(request=request, **CALL)
         return OperationRef(name=started.name, scope=scope)
+
+
+def _is_about_the_notice(message: str) -> bool:
+    return "preemptionnotice" in message.lower().replace("_", "").replace(" ", "")
 
 
 def _labelled(label: str, value: str) -> str:

@@ -212,15 +212,39 @@ def test_insert_a_standard_instance_without_an_account(google: Any, compute: Com
     assert "serviceAccounts" not in body
 
 
-def test_a_project_that_refuses_the_notice_gets_a_vm_without(
-    google: Any, compute: ComputeGateway, google_error: Any
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (400, "invalid", "Invalid value for field 'scheduling.preemptionNoticeDuration'"),
+        (403, "forbidden", "Setting preemption_notice_duration is not allowed for project p1"),
+        (400, "unsupportedOperation", "Preemption notice is not supported"),
+    ],
+)
+def test_a_project_that_refuses_the_notice_gets_vms_without(
+    google: Any, compute: ComputeGateway, google_error: Any, refusal: tuple[int, str, str]
 ) -> None:
-    refusal = google_error(400, "invalid", "Invalid value for field 'scheduling.preemptionNoticeDuration'")
-    google.answer(f"POST {P}/zones/z1-a/instances", refusal, OPERATION)
+    google.answer(f"POST {P}/zones/z1-a/instances", google_error(*refusal), OPERATION)
     compute.insert_instance(request(), ID)
     first, second = google.requests
-    assert "preemptionNoticeDuration" not in second.body["scheduling"]
+    assert first.body["scheduling"].pop("preemptionNoticeDuration") == {"seconds": "120"}
+    assert second.body == first.body
     assert second.query["requestId"] != first.query["requestId"]
+    # it is not asked again, and a repeated pass repeats the request
+    compute.insert_instance(request(), ID)
+    assert google.requests[2].body == second.body
+    assert google.requests[2].query == second.query
+
+
+def test_a_notice_that_is_refused_later_is_left_out_next_time(google: Any, compute: ComputeGateway) -> None:
+    refused = {"code": "INVALID_FIELD_VALUE", "message": "preemptionNoticeDuration may not be set"}
+    operation = {"name": "operation-1", "status": "DONE", "error": {"errors": [refused]}}
+    google.answer(f"GET {P}/zones/z1-a/operations/operation-1", (200, operation))
+    google.answer(f"POST {P}/zones/z1-a/instances", OPERATION)
+    state = compute.operation(OperationRef("operation-1", "zones/z1-a"))
+    assert state is not None
+    assert state.error_code == "INVALID_FIELD_VALUE"
+    compute.insert_instance(request(), ID)
+    assert "preemptionNoticeDuration" not in google.requests[-1].body["scheduling"]
 
 
 def test_another_invalid_value_is_not_tried_again(
