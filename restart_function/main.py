@@ -5,6 +5,11 @@ ticked; what is to be done stands on the VMs themselves, in labels that the oper
 the operator is away, a message delivered twice does no harm, and one that makes no sense starts at most what
 is due anyway. It always ends well: the next tick is the retry, and a failing VM never holds back another.
 
+A VM that is being switched off sends a message as well, with its name: then it alone is waited for, although
+it may still be shown as running, and started. Not so if that was its fate soon after its start: where VMs do
+not live long enough to serve, one start per tick is enough. So this function needs no memory; pauses that
+grow are the operator's, which knows how often a VM was taken away before it served.
+
 Environment: BUDGET_PROJECT, BUDGET_INSTALLATION (the label's value), BUDGET_API_ENDPOINT (empty: Google's),
 BUDGET_CREDENTIALS (adc or anonymous).
 """
@@ -32,6 +37,7 @@ LABEL_SCHEDULE = "budgetml-schedule"
 
 STOPPING_SECONDS = 60.0  # how long a VM that is going down is waited for
 CHANGING_SECONDS = 600.0  # how long the operator may keep a VM off to change it, before it counts as lost
+SERVED_SECONDS = 30.0  # a VM that was up for less can hardly have served
 POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 20.0  # of one call; calls are never repeated here
 EVERY_SCHEDULE = ""
@@ -40,6 +46,7 @@ SOMEWHERE = "a scope"  # Google says that a list is incomplete, and not where
 
 _INCOMPLETE = frozenset({"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"})
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{1,63}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 class Action(Enum):
@@ -48,6 +55,7 @@ class Action(Enum):
     START = "start"
     RESUME = "resume"
     WAIT = "wait"
+    LEAVE = "leave"  # to the next tick
     SKIP = "skip"
 
 
@@ -61,7 +69,8 @@ class Machine:
     wanted: str
     schedule: str
     incarnation: str  # differs after every start and stop
-    stopped_at: float = 0.0  # in seconds since 1970; 0 = not told
+    started_at: float = 0.0  # in seconds since 1970; 0 = not told
+    stopped_at: float = 0.0
 
     @property
     def key(self) -> tuple[str, str]:
@@ -83,26 +92,45 @@ class Listing:
 
 @dataclass(frozen=True)
 class Tick:
-    """One message: which schedule ticked, and what tells it from other ticks."""
+    """One message: which schedule ticked, what tells it from other ticks, and which VM is about to go, if one
+    has sent it."""
 
     schedule: str
     id: str
+    leaving: str = ""
 
 
-def choose(machines: Iterable[Machine], schedule: str, now: float) -> list[tuple[Machine, Action]]:
-    """What to do with each VM when `schedule` ticks (EVERY_SCHEDULE: any), those to wait for last."""
-    chosen = [(machine, _action(machine, schedule, now)) for machine in machines]
+def choose(
+    machines: Iterable[Machine], schedule: str, now: float, leaving: str = ""
+) -> list[tuple[Machine, Action]]:
+    """What to do with each VM, or only with the one that is `leaving`, when `schedule` ticks (EVERY_SCHEDULE:
+    any); those to wait for come last."""
+    chosen = [
+        (machine, _action(machine, schedule, now, leaving))
+        for machine in machines
+        if leaving in ("", machine.name)
+    ]
     return sorted(chosen, key=lambda pair: (pair[1] is Action.WAIT, pair[0].zone, pair[0].name))
 
 
-def _action(machine: Machine, schedule: str, now: float) -> Action:
+def _action(machine: Machine, schedule: str, now: float, leaving: str) -> Action:
     if schedule not in (EVERY_SCHEDULE, machine.schedule) or not _is_wanted(machine, now):
         return Action.SKIP
+    if leaving and _seconds_up(machine, now) < SERVED_SECONDS:
+        return Action.LEAVE
     if machine.status in ("TERMINATED", "STOPPED"):
         return Action.START
     if machine.status == "SUSPENDED":
         return Action.RESUME
-    return Action.WAIT if machine.status in ("STOPPING", "SUSPENDING") else Action.SKIP
+    going = ("STOPPING", "SUSPENDING", *(("RUNNING",) if leaving else ()))
+    return Action.WAIT if machine.status in going else Action.SKIP
+
+
+def _seconds_up(machine: Machine, now: float) -> float:
+    if not machine.started_at:
+        return now
+    until = machine.stopped_at if machine.status in ("TERMINATED", "STOPPED") else now
+    return until - machine.started_at
 
 
 def _is_wanted(machine: Machine, now: float) -> bool:
@@ -115,20 +143,25 @@ def _is_wanted(machine: Machine, now: float) -> bool:
 def read_tick(event_id: object, data: object) -> Tick:
     """The tick in a Pub/Sub event; anything that is not understood means every schedule."""
     identity = event_id if isinstance(event_id, str) and event_id else str(uuid.uuid4())
-    return Tick(_schedule(data), identity)
+    content = _content(data)
+    schedule = _matching(_LABEL_VALUE, content.get("schedule"))
+    return Tick(schedule or EVERY_SCHEDULE, identity, _matching(_NAME, content.get("instance")))
 
 
-def _schedule(data: object) -> str:
+def _content(data: object) -> dict[str, object]:
     message = data.get("message") if isinstance(data, dict) else None
     encoded = message.get("data") if isinstance(message, dict) else None
     if not isinstance(encoded, str):
-        return EVERY_SCHEDULE
+        return {}
     try:
         content = json.loads(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError, RecursionError):
-        return EVERY_SCHEDULE
-    named = content.get("schedule") if isinstance(content, dict) else None
-    return named if isinstance(named, str) and _LABEL_VALUE.fullmatch(named) else EVERY_SCHEDULE
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else ""
 
 
 def request_id(tick: Tick, machine: Machine) -> str:
@@ -212,6 +245,7 @@ def _machine(instance: Any) -> Machine:
         wanted=instance.labels.get(LABEL_WANTED, ""),
         schedule=instance.labels.get(LABEL_SCHEDULE, ""),
         incarnation=f"{instance.id}/{instance.last_start_timestamp}/{instance.last_stop_timestamp}",
+        started_at=_seconds(instance.last_start_timestamp),
         stopped_at=_seconds(instance.last_stop_timestamp),
     )
 
@@ -229,11 +263,15 @@ def keep_alive(cloud: Cloud, tick: Tick, clock: Callable[[], float], sleep: Call
     listing = cloud.machines()
     for scope in sorted(listing.silent):
         log("WARNING", f"{scope} did not answer: its VMs wait for the next tick")
-    for machine, action in choose(listing.machines, tick.schedule, time.time()):
+    for machine, action in choose(listing.machines, tick.schedule, time.time(), tick.leaving):
         if action is Action.WAIT:
             waiting[machine.key] = machine
         elif action is Action.SKIP:
             log("INFO", f"{machine.name}: nothing to do", machine)
+        elif action is Action.LEAVE:
+            log(
+                "INFO", f"{machine.name}: did not live long enough to serve; the next tick starts it", machine
+            )
         else:
             _start(cloud, tick, machine, action)
     deadline = clock() + STOPPING_SECONDS
@@ -241,7 +279,7 @@ def keep_alive(cloud: Cloud, tick: Tick, clock: Callable[[], float], sleep: Call
         sleep(POLL_SECONDS)
         _look_again(cloud, tick, waiting)
     for machine in waiting.values():
-        log("WARNING", f"{machine.name}: still stopping; the next tick starts it", machine)
+        log("WARNING", f"{machine.name}: still {machine.status}; left to the next tick", machine)
 
 
 def _look_again(cloud: Cloud, tick: Tick, waiting: dict[tuple[str, str], Machine]) -> None:
@@ -251,16 +289,18 @@ def _look_again(cloud: Cloud, tick: Tick, waiting: dict[tuple[str, str], Machine
     except Exception as error:  # the next look may succeed
         log("WARNING", f"could not look: {type(error).__name__}: {error}")
         return
-    chosen = choose(listing.machines, tick.schedule, time.time())
+    chosen = choose(listing.machines, tick.schedule, time.time(), tick.leaving)
     seen = {machine.key: (machine, action) for machine, action in chosen}
     for key, before in list(waiting.items()):
         if key not in seen and listing.misses(before.zone):
             continue
         machine, action = seen.get(key, (before, Action.SKIP))
-        if action is Action.WAIT:
+        started_since = machine.started_at > before.started_at
+        if action is Action.WAIT and not started_since:
+            waiting[key] = machine
             continue
         del waiting[key]
-        if action is Action.SKIP:
+        if started_since or action in (Action.SKIP, Action.LEAVE):
             log("INFO", f"{machine.name}: nothing to do any more", machine)
         else:
             _start(cloud, tick, machine, action)
@@ -323,7 +363,8 @@ def restart(delivery: Any) -> Any:
         return "only messages are served here", 405
     try:
         tick = read_tick(*received(delivery))
-        log("INFO", f"tick of {tick.schedule or 'every schedule'}")
+        whose = f", sent by {tick.leaving}" if tick.leaving else ""
+        log("INFO", f"tick of {tick.schedule or 'every schedule'}{whose}")
         keep_alive(_cloud(), tick, time.monotonic, time.sleep)
     except Exception as error:  # a missing setting, a list that failed, a bug: all end well
         log("ERROR", f"nothing could be done: {type(error).__name__}: {error}")

@@ -9,12 +9,18 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from localcloud.clock import rfc3339
+from localcloud.services.compute.records import Records
 
 ZONE = "us-central1-a"
 SOURCE = Path(__file__).parents[2] / "restart_function" / "main.py"
@@ -31,8 +37,10 @@ def labels(**changes: str) -> dict[str, str]:
 
 @pytest.fixture
 def make(cloud: Any, spot_body: Any, wait_until: Any) -> Callable[..., None]:
-    def make_vm(name: str, stopped: bool = True, **changes: str) -> None:
+    def make_vm(name: str, stopped: bool = True, notice: bool = False, **changes: str) -> None:
         body = spot_body(name, labels=labels(**changes))
+        if notice:
+            body["scheduling"]["preemptionNoticeDuration"] = {"seconds": "120"}
         assert cloud.compute("POST", f"zones/{ZONE}/instances", body).is_success
         wait_until(lambda: status(cloud, name) == "RUNNING", f"{name} to run")
         if stopped:
@@ -68,6 +76,11 @@ class Function:
     def tick(self, schedule: str = "s1", identity: str = "") -> int:
         data = base64.b64encode(json.dumps({"schedule": schedule}).encode()).decode()
         return self.deliver({"message": {"data": data, "messageId": "1"}, "subscription": "s"}, identity)
+
+    def leaving(self, name: str) -> int:
+        """What the VM of this name sends at its soft-off."""
+        data = base64.b64encode(json.dumps({"schedule": "s1", "instance": name}).encode()).decode()
+        return self.deliver({"message": {"data": data, "messageId": "1"}})
 
     def said(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
@@ -212,6 +225,36 @@ def test_a_vm_going_down_is_waited_for(cloud: Any, function: Function, make: Any
     wait_until(lambda: status(cloud, "due") == "RUNNING", "the VM to run again")
     stops = cloud.compute("GET", f"zones/{ZONE}/operations", filter='operationType="start"').json()
     assert len(stops["items"]) == 1
+
+
+def test_a_vm_that_says_it_leaves_is_started_once_it_is_off(
+    cloud: Any, function: Function, make: Any, wait_until: Any
+) -> None:
+    """Also while the API still shows it as running, and when the message comes twice."""
+    cloud.durations = replace(cloud.durations, notice=1.5)
+    cloud.turn()
+    make("due", stopped=False, notice=True)
+    make("other")
+    assert function.leaving("due") == 200
+    assert "next tick" in function.said()[-1]["message"], "nothing serves that soon after its start"
+    grow_older(cloud, "due")
+    cloud.control("POST", "/preempt/due")
+    assert status(cloud, "due") == "RUNNING"
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(function.leaving, ["due", "due"])) == [200, 200]
+    wait_until(lambda: status(cloud, "due") == "RUNNING", "the VM to run again")
+    operations = cloud.compute("GET", f"zones/{ZONE}/operations", filter='operationType="start"').json()
+    assert [each["targetLink"].rpartition("/")[2] for each in operations["items"]] == ["due"]
+    assert status(cloud, "other") == "TERMINATED"
+
+
+def grow_older(cloud: Any, name: str) -> None:
+    """It was started a minute ago."""
+    records = Records(cloud.context.store)
+    path = f"projects/p1/zones/{ZONE}/instances/{name}"
+    record = records.require(path)
+    record.body["lastStartTimestamp"] = rfc3339(datetime.now(UTC) - timedelta(minutes=1))
+    records.put(path, record)
 
 
 def test_a_suspended_vm_is_resumed(cloud: Any, function: Function, make: Any, wait_until: Any) -> None:

@@ -20,6 +20,8 @@ _MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 # The Compute client alone takes 170 MB; one run waits up to a minute for a VM that is stopping.
 _MEMORY = "512Mi"
 _TIMEOUT_SECONDS = 300
+# Each run takes one message; while one waits for a VM, others of VMs and ticks must not be turned away.
+_INSTANCES = 10
 _UPDATED = (
     "labels",
     "build_config.runtime",
@@ -110,7 +112,7 @@ class FunctionsGateway:
             "service_config": {
                 "available_memory": _MEMORY,
                 "timeout_seconds": _TIMEOUT_SECONDS,
-                "max_instance_count": 1,
+                "max_instance_count": _INSTANCES,
                 "ingress_settings": "ALLOW_INTERNAL_ONLY",
                 "environment_variables": dict(request.environment),
                 "service_account_email": request.service_account,

@@ -138,6 +138,42 @@ def test_odd_messages_mean_every_schedule(main: Any, data: object, schedule: str
     assert main.read_tick("7", data) == main.Tick(schedule, "7")
 
 
+@pytest.mark.parametrize(
+    ("named", "leaving"),
+    [("budget-iris-0123456789", "budget-iris-0123456789"), ("../x", ""), ("x" * 64, ""), (7, ""), (None, "")],
+)
+def test_a_message_may_say_which_vm_has_sent_it(main: Any, named: object, leaving: str) -> None:
+    data = {"message": {"data": encoded({"schedule": "s1", "instance": named})}}
+    assert main.read_tick("7", data) == main.Tick("s1", "7", leaving)
+
+
+@pytest.mark.parametrize(
+    ("status", "up", "action"),
+    [
+        ("RUNNING", 31.0, "WAIT"),
+        ("STOPPING", 31.0, "WAIT"),
+        ("TERMINATED", 31.0, "START"),
+        ("RUNNING", 29.0, "LEAVE"),
+        ("STOPPING", 29.0, "LEAVE"),
+        ("TERMINATED", 29.0, "LEAVE"),
+        ("STAGING", 31.0, "SKIP"),
+        ("SUSPENDED", 31.0, "RESUME"),
+    ],
+)
+def test_a_vm_that_leaves_is_waited_for_although_it_runs(
+    main: Any, machine: Any, status: str, up: float, action: str
+) -> None:
+    off = status == "TERMINATED"
+    times = {"started_at": NOW - up - 10 * off, "stopped_at": NOW - 10 if off else NOW - up - 60}
+    leaving, other = machine("a", status, **times), machine("b")
+    assert main.choose([leaving, other], "s1", NOW, "a") == [(leaving, main.Action[action])]
+    assert main.choose([machine("a", status, wanted="stopped", **times)], "s1", NOW, "a")[0][1].name == "SKIP"
+
+
+def test_a_vm_whose_start_is_not_told_is_started(main: Any, machine: Any) -> None:
+    assert main.choose([machine("a")], "s1", NOW, "a") == [(machine("a"), main.Action.START)]
+
+
 @pytest.mark.parametrize("event_id", [None, "", 7])
 def test_a_tick_without_a_name_gets_one(main: Any, event_id: object) -> None:
     first, second = main.read_tick(event_id, None), main.read_tick(event_id, None)
@@ -191,9 +227,9 @@ class Time:
         self.now += seconds
 
 
-def run(main: Any, cloud: Cloud) -> Time:
+def run(main: Any, cloud: Cloud, leaving: str = "") -> Time:
     time = Time()
-    main.keep_alive(cloud, main.Tick("s1", "1"), time.clock, time.sleep)
+    main.keep_alive(cloud, main.Tick("s1", "1", leaving), time.clock, time.sleep)
     return time
 
 
@@ -227,6 +263,42 @@ def test_a_vm_that_stops_for_too_long_is_left_to_the_next_tick(
     assert cloud.started == []
     assert time.now == pytest.approx(main.STOPPING_SECONDS)
     assert "the next tick" in lines(capsys)[0]["message"]
+
+
+def test_a_vm_that_leaves_is_started_as_soon_as_it_is_off(main: Any, machine: Any) -> None:
+    running, stopping = machine("a", "RUNNING"), machine("a", "STOPPING")
+    cloud = Cloud(main, [running], [running], [stopping], [machine("a"), machine("b")])
+    time = run(main, cloud, leaving="a")
+    assert cloud.started == ["a"], "the other one is the schedule's business"
+    assert time.now == 3 * main.POLL_SECONDS
+
+
+def test_a_message_of_a_vm_that_runs_on_or_that_nobody_knows_does_nothing(
+    main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = Cloud(main, [machine("a", "RUNNING"), machine("b")])
+    assert run(main, cloud, leaving="a").now == pytest.approx(main.STOPPING_SECONDS)
+    assert "still RUNNING" in lines(capsys)[-1]["message"]
+    assert run(main, cloud, leaving="c").now == 0
+    assert cloud.started == []
+
+
+def test_a_vm_that_another_run_has_started_meanwhile_is_not_waited_for(main: Any, machine: Any) -> None:
+    before, after = (machine("a", "RUNNING", started_at=at) for at in (1.0, 2.0))
+    cloud = Cloud(main, [before], [after])
+    assert run(main, cloud, leaving="a").now == main.POLL_SECONDS
+    assert cloud.started == []
+
+
+def test_a_vm_that_leaves_soon_after_its_start_is_left_to_the_next_tick(
+    main: Any, machine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cloud = Cloud(main, [machine("a", started_at=1000.0, stopped_at=1003.0)])
+    assert run(main, cloud, leaving="a").now == 0
+    assert cloud.started == []
+    assert "next tick" in lines(capsys)[0]["message"]
+    run(main, cloud)
+    assert cloud.started == ["a"]
 
 
 @pytest.mark.parametrize("then", ["stopped", "gone", "started by another"])
