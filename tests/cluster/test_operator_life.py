@@ -211,6 +211,39 @@ def test_a_sold_out_zone_is_passed_over(operator: Any, empty: None) -> None:
     ]
 
 
+def test_a_vm_whose_creation_was_preempted_is_started_and_no_second_one_is_made(
+    operator: Any, empty: None
+) -> None:
+    """Google says that the creation failed, and yet the VM is there and holds the name."""
+    world, name = operator.world, cloud_name("taken")
+    since = world.mark()
+    world.apply(document("taken"))
+
+    def preempted() -> bool:
+        answer = world.api.post(f"/_localcloud/v1/preempt/{name}")
+        return bool(answer.is_success)
+
+    until(preempted, 30, "no VM is made", interval=0.02)
+    path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/operations"
+    query = {"filter": 'operationType="insert"'}
+    until(lambda: world.api.get(path, params=query).json()["items"][-1]["status"] == "DONE", 20, "no end")
+    failed = world.api.get(path, params=query).json()["items"][-1]
+    assert failed["targetLink"].endswith(f"/{name}")
+    assert "failed to start due to preemption" in failed["error"]["errors"][0]["message"]
+    world.wait("taken", running, seconds=60)
+    calls = [line for line in world.changes(since) if "/instances" in line and line.startswith("POST")]
+    made = [line for line in calls if line.split()[1].endswith("/instances")]
+    started = [line for line in calls if line.split()[1].endswith(f"/{name}/start")]
+    assert (len(made), len(started)) == (1, 1)
+    assert world.names("instance") == [name]
+    status = world.deployment("taken")["status"]
+    assert status["preemptions"]["count"] == 1
+    events = world.kubectl.json("get", "events", "--field-selector=reason=Preempted")["items"]
+    told = [each["message"] for each in events if each["involvedObject"]["name"] == "taken"]
+    assert len(told) == 1
+    assert told[0].endswith("before it served: 1 in a row")
+
+
 def test_an_outage_of_the_cloud_is_told_and_survived(operator: Any, empty: None) -> None:
     """Also for a namespace that is deleted during the outage: it ends once the cloud is back."""
     world = operator.world

@@ -3,14 +3,19 @@ they can.
 """
 
 import base64
+import io
+import json
+import zipfile
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from budget_operator.core.names import Owner
 from dev.errors import DevError
 
+VALUE_BYTES = 256 * 1024  # of one metadata value
 PREDICTOR = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
 INLINE = {"predictor": {"inline": PREDICTOR}}
 LOGIN = {"username": "ada", "password": "lovelace-1815", "token": "a-token-of-some-length"}
@@ -203,6 +208,30 @@ def test_what_was_missing_is_picked_up_when_it_appears(operator: Any, neighbour:
     world.delete("late")
     world.kubectl("delete", "secret", "late", "late-login")
     world.kubectl("delete", "configmap", "late-code")
+
+
+def test_code_larger_than_what_metadata_may_hold_travels_by_the_bucket(
+    operator: Any, neighbour: None
+) -> None:
+    """A hundred thousand euro signs: three bytes each, so more than the 256 KiB of a metadata value."""
+    world = operator.world
+    code = f"# {'€' * 100_000}\n{PREDICTOR}"
+    assert len(code) < VALUE_BYTES < len(code.encode())
+    since = world.mark()
+    big = json.dumps(document("big", {"predictor": {"inline": code}}), ensure_ascii=False)
+    world.kubectl("create", "-f", "-", input=big)
+    world.wait("big", running)
+    path = f"/compute/v1/projects/local-project/zones/us-central1-a/instances/{cloud_name('big')}"
+    items = world.api.get(path).json()["metadata"]["items"]
+    sizes = {item["key"]: len(item["value"].encode()) for item in items}
+    assert sum(sizes.values()) < VALUE_BYTES / 2, sizes
+    config = json.loads(next(item["value"] for item in items if item["key"] == "budget-config"))
+    found = world.api.get(f"/storage/v1/b/{config['bucket']}/o/{quote(config['bundle'], safe='')}?alt=media")
+    with zipfile.ZipFile(io.BytesIO(found.content)) as archive:
+        assert archive.read("code/predictor.py").decode() == code
+    inserts = [line for line in world.changes(since) if line.startswith("POST") and "/instances " in line]
+    assert len(inserts) == 1
+    world.delete("big")
 
 
 def test_a_new_spec_is_picked_up_at_once(operator: Any, neighbour: None) -> None:

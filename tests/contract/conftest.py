@@ -26,6 +26,7 @@ import pytest
 import uvicorn
 
 from localcloud.app import build_context, create_app
+from localcloud.clock import Clock, SystemClock
 from localcloud.context import Context
 from localcloud.settings import Durations, Settings
 from localcloud.vm.simulated import SimulatedBackend
@@ -118,6 +119,7 @@ class Cloud:
     home: Path
     port: int
     durations: Durations = FAST
+    clock: Clock = field(default_factory=SystemClock)
     context: Context = field(init=False)
     _server: uvicorn.Server = field(init=False)
     _thread: threading.Thread = field(init=False)
@@ -134,7 +136,7 @@ class Cloud:
 
     def start(self) -> None:
         settings = Settings(self.home, port=self.port, subnet="127.0.77.0/24", durations=self.durations)
-        self.context = build_context(settings)
+        self.context = build_context(settings, self.clock)
         config = uvicorn.Config(
             create_app(self.context), port=self.port, log_level="warning", timeout_graceful_shutdown=1
         )
