@@ -217,6 +217,7 @@ def test_code_larger_than_what_metadata_may_hold_travels_by_the_bucket(
     world = operator.world
     code = f"# {'€' * 100_000}\n{PREDICTOR}"
     assert len(code) < VALUE_BYTES < len(code.encode())
+    world.wait("neighbour", running)
     since = world.mark()
     big = json.dumps(document("big", {"predictor": {"inline": code}}), ensure_ascii=False)
     world.kubectl("create", "-f", "-", input=big)
