@@ -25,7 +25,7 @@ from budget_operator.cloud.pubsub import PubSubGateway
 from budget_operator.cloud.scheduler import SchedulerGateway
 from budget_operator.cloud.storage import StorageGateway
 from budget_operator.core.gateways import Cloud, FunctionRequest
-from budget_operator.core.names import METADATA_CONFIG, Owner, Shared
+from budget_operator.core.names import LABEL_SCHEDULE, METADATA_CONFIG, Owner, Shared
 from budget_operator.core.observed import InstanceStatus, Probe
 from budget_operator.reconcile import Reconciler
 from localcloud.services.compute.guest import GuestAttributes
@@ -242,6 +242,21 @@ def test_the_keep_alive_starts_it_once_a_minute_at_most(stage: Stage) -> None:
     assert max(pauses) <= 61
     starts = stage.moments("/start")
     assert all(later - earlier >= timedelta(seconds=10) for earlier, later in pairwise(starts))
+
+
+def test_the_message_that_a_vm_sends_when_it_leaves_names_it(stage: Stage) -> None:
+    stage.kube.apply("iris")
+    stage.until(lambda: stage.status() == "RUNNING")
+    vm = stage.instance()
+    (config,) = [item["value"] for item in vm["metadata"]["items"] if item["key"] == METADATA_CONFIG]
+    told = json.loads(config)
+    topics = stage.cloud.control("GET", "/resources")["resources"]
+    assert told["keepAliveTopic"].rpartition("/")[2] in [
+        row["name"] for row in topics if row["kind"] == "topic"
+    ]
+    main = restart_function()
+    tick = main.read_tick("1", {"message": {"data": told["keepAliveData"]}})
+    assert tick == main.Tick(vm["labels"][LABEL_SCHEDULE], "1", NAME)
 
 
 def restart_function() -> Any:

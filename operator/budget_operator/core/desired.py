@@ -3,6 +3,7 @@
 What is there is in `observed`; the difference is `plan`'s business.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ def keep_alive(settings: Settings, parts: Parts) -> KeepAlive:
             schedule=settings.schedule,
             time_zone=settings.time_zone,
             topic=shared.keep_alive,
-            data=json.dumps({"schedule": label}, separators=(",", ":")).encode(),
+            data=_compact({"schedule": label}).encode(),
             description=shared.mark,
         ),
         function=FunctionRequest(
@@ -170,14 +171,15 @@ def build(
             "google-logging-enabled": "true",  # Container-Optimized OS ships its containers' output
             METADATA_OWNER: owner.document,
             METADATA_KEY: encoded_key(key),
-            METADATA_CONFIG: _config(settings, owner, artifact),
+            METADATA_CONFIG: _config(settings, owner, artifact, armed),
         },
     )
 
 
-def _config(settings: Settings, owner: Owner, artifact: Artifact) -> str:
-    """One line without spaces: the startup script reads `image` from it with sed."""
-    return json.dumps(
+def _config(settings: Settings, owner: Owner, artifact: Artifact, armed: KeepAlive) -> str:
+    """One line without spaces: the startup script reads it with sed."""
+    leaving = _compact({"schedule": armed.schedule_label, "instance": owner.cloud_name})
+    return _compact(
         {
             "version": 1,
             "image": settings.image,
@@ -189,6 +191,12 @@ def _config(settings: Settings, owner: Owner, artifact: Artifact) -> str:
             "sealed": artifact.sealed.name,
             "sealedSha256": artifact.sealed.sha256,
             "apiEndpoint": settings.api_endpoint,
-        },
-        separators=(",", ":"),
+            # what the host publishes when the VM is switched off: the keep-alive then waits for this one
+            "keepAliveTopic": f"projects/{settings.project}/topics/{armed.job.topic}",
+            "keepAliveData": base64.b64encode(leaving.encode()).decode(),
+        }
     )
+
+
+def _compact(document: Mapping[str, object]) -> str:
+    return json.dumps(document, separators=(",", ":"))
