@@ -4,7 +4,7 @@
 # Prints the seconds from `docker run` to the first prediction. $1 = port, $2 = body of the prediction.
 set -euo pipefail
 name=bench-bare
-seconds_since() { echo $(((${EPOCHREALTIME/./} - $1) / 1000)) | sed 's/\(...\)$/.\1/; s/^\./0./'; }
+seconds_since() { local ms=$(((${EPOCHREALTIME/./} - $1) / 1000)) && printf '%d.%03d\n' $((ms / 1000)) $((ms % 1000)); }
 
 # gunicorn's master, which is older than its workers
 pid=$(grep -lz 'budget_server.app:app' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 | sort -n | head -n 1)
