@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -391,26 +389,3 @@ def test_follow_waits_for_the_change_after_the_one_it_saw(machine: Machine) -> N
 def test_follow_tries_ever_more_slowly_until_the_configuration_changes(machine: Machine) -> None:
     asked = follow(machine, "a a a a b b", failing="1 2 3 4 5")
     assert [question.partition("&")[0] for question in asked] == ["60", "1", "2", "4", "8", "1"]
-
-
-def test_shutdown_ends_the_loops_and_lets_the_container_finish(tmp_path: Path) -> None:
-    run, programs = tmp_path / "run", tmp_path / "bin"
-    run.mkdir()
-    programs.mkdir()
-    docker = programs / "docker"
-    docker.write_text(f'#!/bin/bash\necho "$*" >>{run}/calls\nexit 1\n')
-    docker.chmod(0o755)
-    loop = subprocess.Popen(["bash", "-c", "while :; do sleep 60; done"], start_new_session=True)
-    (run / "keep.pid").write_text(f"{loop.pid}\n")
-    (run / "follow.pid").write_text("")
-    try:
-        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-        done = subprocess.run(
-            ["bash", "-c", at(run, "shutdown.sh")], env=environment, timeout=20, check=False
-        )
-        assert loop.wait(timeout=10) == -signal.SIGTERM
-    finally:
-        loop.kill()
-    assert done.returncode == 0, "an engine that is going down already is no failure"
-    assert (run / "stopping").exists()
-    assert (run / "calls").read_text() == "stop -t 27 budgetml\n"
