@@ -224,11 +224,16 @@ def test_a_vm_whose_creation_was_preempted_is_started_and_no_second_one_is_made(
         return bool(answer.is_success)
 
     until(preempted, 30, "no VM is made", interval=0.02)
-    path = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/operations"
-    query = {"filter": 'operationType="insert"'}
-    until(lambda: world.api.get(path, params=query).json()["items"][-1]["status"] == "DONE", 20, "no end")
-    failed = world.api.get(path, params=query).json()["items"][-1]
-    assert failed["targetLink"].endswith(f"/{name}")
+
+    def creation() -> dict[str, Any]:
+        """In whichever zone: the first one may still be remembered as sold out."""
+        path = f"/compute/v1/projects/{PROJECT}/aggregated/operations"
+        scopes = world.api.get(path, params={"filter": 'operationType="insert"'}).json()["items"].values()
+        found = [each for scope in scopes for each in scope.get("operations", ())]
+        return next(each for each in found if each["targetLink"].endswith(f"/instances/{name}"))
+
+    until(lambda: creation()["status"] == "DONE", 20, "the creation does not end")
+    failed = creation()
     assert "failed to start due to preemption" in failed["error"]["errors"][0]["message"]
     world.wait("taken", running, seconds=60)
     calls = [line for line in world.changes(since) if "/instances" in line and line.startswith("POST")]

@@ -80,7 +80,7 @@ class Function:
     def leaving(self, name: str) -> int:
         """What the VM of this name sends at its soft-off."""
         data = base64.b64encode(json.dumps({"schedule": "s1", "instance": name}).encode()).decode()
-        return self.deliver({"message": {"data": data, "messageId": "1"}})
+        return self.deliver({"message": {"data": data, "messageId": "1"}}, identity="78")
 
     def said(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
