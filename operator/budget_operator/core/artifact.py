@@ -25,6 +25,7 @@ SEAL_PURPOSE = b"budgetml/seal/v1"
 NONCE_PURPOSE = b"budgetml/nonce/v1"
 REVISION_LENGTH = 12
 CODE_PREFIX = "code/"
+STATE_PREFIX = "state/"  # what a VM writes: the end of its log
 FUNCTION_PREFIX = "function/"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -102,6 +103,11 @@ def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: byt
             "application/octet-stream",
         ),
     )
+
+
+def own_prefixes(cloud_name: str) -> tuple[str, ...]:
+    """Where all objects of a deployment lie, also those that its VM wrote."""
+    return objects_prefix(cloud_name), f"{STATE_PREFIX}{cloud_name}/"
 
 
 def objects_prefix(cloud_name: str) -> str:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
-from budget_operator.core.artifact import CODE_PREFIX, FUNCTION_PREFIX, objects_prefix
+from budget_operator.core.artifact import CODE_PREFIX, FUNCTION_PREFIX, STATE_PREFIX, own_prefixes
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Address, Instance, Inventory
 from budget_operator.core.steps import CHANGE, OBJECTS_AT_ONCE, OPERATION, SOON, Plan, Step, Unseen, look
+
+OUR_PREFIXES = (CODE_PREFIX, FUNCTION_PREFIX, STATE_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def check_objects(now: Remains) -> Step | None:
     look(now.inventory, "bucket")
     if not _bucket_is_ours(now) or now.instances:
         return None
-    return _delete_objects(now.objects, objects_prefix(now.owner.cloud_name))
+    return _delete_objects(now.objects, *own_prefixes(now.owner.cloud_name))
 
 
 def check_job(now: Remains) -> Step | None:
@@ -130,9 +132,9 @@ def check_bucket(now: Remains) -> Step | None:
     if not now.last or now.instances or not _bucket_is_ours(now):
         return None
     few = len(now.objects) <= OBJECTS_AT_ONCE  # the bucket is emptied in the same call
-    if few and all(name.startswith((CODE_PREFIX, FUNCTION_PREFIX)) for name in now.objects):
+    if few and all(name.startswith(OUR_PREFIXES) for name in now.objects):
         return Step((actions.DeleteBucket(),), Reason.DELETING, "the bucket is being deleted")
-    return _delete_objects(now.objects, CODE_PREFIX, FUNCTION_PREFIX)
+    return _delete_objects(now.objects, *OUR_PREFIXES)
 
 
 def _delete_objects(names: Iterable[str], *prefixes: str) -> Step | None:

@@ -12,7 +12,7 @@ from budget_operator.core import removal
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Room
 from budget_operator.core.api import FINALIZER, Intent
-from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.artifact import own_prefixes
 from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
@@ -124,8 +124,9 @@ class Deletion:
     def _objects(self, inventory: Inventory, *, last: bool) -> tuple[str, ...]:
         if inventory.bucket is None:
             return ()
+        prefixes = ("",) if last else own_prefixes(self._owner.cloud_name)
         try:
-            return self._means.cloud.storage.objects("" if last else objects_prefix(self._owner.cloud_name))
+            return tuple(name for each in prefixes for name in self._means.cloud.storage.objects(each))
         except NotFound:
             return ()
         except BudgetError as error:

@@ -65,6 +65,12 @@ def test_only_our_own_objects_go(scene: Scene) -> None:
     assert done(found, Room.ARTIFACT) == [actions.DeleteObject(OBJECT)]
 
 
+def test_what_the_vm_wrote_goes_as_well(scene: Scene) -> None:
+    ours, other = f"state/{OWNER.cloud_name}/log-tail", "state/budget-other-0/log-tail"
+    assert done(remains(scene, objects=(ours, other)), Room.ARTIFACT) == [actions.DeleteObject(ours)]
+    assert done(remains(scene, last=True, objects=(other,)), Room.ARTIFACT) == [actions.DeleteBucket()]
+
+
 def test_the_last_one_empties_the_bucket(scene: Scene) -> None:
     assert done(remains(scene, last=True, objects=("function/f.zip",)), Room.ARTIFACT) == [
         actions.DeleteBucket()

@@ -1120,6 +1120,17 @@ def test_a_deletion_holds_up_nobody_who_stays(world: World, monkeypatch: pytest.
     assert free == {"delete_instance", "release_address", "delete_object", "patch_status"}
 
 
+def test_a_deletion_takes_what_the_vm_wrote_and_nothing_of_others(world: World) -> None:
+    world.up("iris")
+    world.up("rose")
+    own, other = (f"state/{world.owner(name).cloud_name}/log-tail" for name in ("iris", "rose"))
+    world.cloud.blobs |= {own: b"bye", other: b"bye"}
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert own not in world.cloud.blobs
+    assert other in world.cloud.blobs
+
+
 def test_of_two_that_go_at_once_one_takes_what_is_shared(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
