@@ -9,8 +9,9 @@
 # metadata key `budget-config`. shutdown.sh ends both. Only `follow` pulls and removes images and tells the guest
 # attribute `budgetml/host`, so none of these can overtake another.
 #
-# They meet in files below /run/budgetml: `image` is to run, `running` is the one that the container was made of, and
-# `failure` tells why the wanted one is not here. $HOME/last-image outlives boots.
+# They meet in files below /run/budgetml: `image` is to run, `running` is the one that the container was made of,
+# `failure` tells why the wanted one is not here, and `replaced` how long nobody was answered while one container took
+# the place of another (`measuring` is there until that is known). $HOME/last-image outlives boots.
 set -u
 export LC_ALL=C HOME=/var/lib/budgetml
 
@@ -50,12 +51,15 @@ put_guest_attribute() {
   curl -fsS -m 10 -X PUT -H 'Metadata-Flavor: Google' --data "$2" "$metadata/guest-attributes/budgetml/$1" >/dev/null
 }
 
-tell_host() { # which image runs, and why it is not the wanted one; written only when it is news
-  local image failure reason="" news
+tell_host() { # which image runs, why it is not the wanted one, how it came; written only when it is news
+  local image failure reason="" replaced news
   image=$(content "$run/running")
   failure=$(content "$run/failure")
   [[ -z $failure ]] || reason=ImagePullFailed
-  news="{\"image\":\"$(json_text "$image")\",\"reason\":\"$reason\",\"message\":\"$(json_text "$failure")\"}"
+  [[ $failure != *"no space left on device"* ]] || reason=DiskFull
+  replaced=$(content "$run/replaced")
+  news="{\"image\":\"$(json_text "$image")\",\"reason\":\"$reason\",\"message\":\"$(json_text "$failure")\""
+  news+="${replaced:+,\"replaced\":$replaced}}"
   [[ $news != "$(content "$run/told")" ]] || return 0
   if put_guest_attribute host "$news"; then
     put_file "$run/told" "$news"
@@ -70,6 +74,7 @@ note_failed_pull() {
   docker ps >/dev/null 2>&1 || return
   why=$(tail -n 3 "$run/pull")
   log "cannot pull $1: $why"
+  [[ $why != *"no space left on device"* ]] || why="the disk is full (a larger spec.machine.diskGiB helps): $why"
   put_file "$run/failure" "$1: $why"
 }
 
@@ -109,10 +114,26 @@ pull() { # one try; what went wrong is in $run/pull
 
 on_disk() { docker image inspect "$1" >/dev/null 2>&1; }
 
+make_room() { # for the image $1: the one that runs and the last that ran may be needed, all others not
+  local name kept=""
+  for name in "$1" "$(content "$run/running")" "$(content "$HOME/last-image")"; do
+    [[ -z $name ]] || kept+=" $(docker image inspect --format '{{.Id}}' "$name" 2>/dev/null)"
+  done
+  remove_images_but "$kept"
+}
+
+remove_images_but() { # one by one and not by `prune`, which takes any whose container is just being replaced
+  local found
+  docker image ls --quiet --no-trunc | sort -u | while read -r found; do
+    [[ " $1 " == *" $found "* ]] || docker image rm --force "$found" >/dev/null || log "cannot remove the image $found"
+  done
+}
+
 fetch_first_image() { # sets `image`: the wanted one; if it cannot be had, the last that ran, for `follow` to replace
   local pause=1 last
   last=$(content "$HOME/last-image")
   image=$(read_wanted_image)
+  on_disk "$image" || make_room "$image"
   until pull "$image"; do
     if on_disk "$image"; then
       log "cannot pull $image, using the one on this disk: $(tail -n 1 "$run/pull")"
@@ -186,6 +207,7 @@ keep() { # runs the image named in $run/image for as long as this machine is up
 }
 
 fetch_next() { # while the old container serves
+  on_disk "$1" || make_room "$1"
   if ! pull "$1"; then
     note_failed_pull "$1"
     return 1
@@ -193,13 +215,42 @@ fetch_next() { # while the old container serves
   put_file "$run/image" "$1"
 }
 
-tidy() { # one by one and not by `prune`, which takes any image while its container is being replaced by another
-  local wanted found
+tidy() {
+  local wanted
   wanted=$(docker image inspect --format '{{.Id}}' "$1") || return 0
   rm -f "$run/untidy"
-  docker image ls --quiet --no-trunc | sort -u | while read -r found; do
-    [[ $found == "$wanted" ]] || docker image rm --force "$found" >/dev/null || log "cannot remove the image $found"
+  remove_images_but "$wanted"
+}
+
+answers() { # whether the model's server is reached, whatever it says; what stands before it answers 5xx alone
+  local code
+  code=$(curl -ksL -m 2 -o /dev/null -w '%{http_code}' http://127.0.0.1/)
+  ((code >= 200 && code < 500))
+}
+
+measure_down() { # how long nobody was answered until a container of $1 did
+  local last
+  last=$(now_us)
+  until [[ -e $run/stopping ]]; do
+    if answers; then
+      [[ $(content "$run/running") != "$1" ]] || break
+      last=$(now_us)
+    fi
+    sleep 0.1
   done
+  [[ ! -e $run/stopping ]] || return 0
+  last=$(seconds_since "$last")
+  log "replaced the container: nobody was answered for $last s"
+  put_file "$run/replaced" "{\"image\":\"$(json_text "$1")\",\"downSeconds\":$last}"
+  rm -f "$run/measuring"
+}
+
+replace_container() { # `keep` starts the next one
+  log "replacing the container: $1"
+  [[ ! -s $run/measuring ]] || kill "$(<"$run/measuring")" 2>/dev/null # of one that never answered
+  measure_down "$1" &
+  put_file "$run/measuring" $!
+  docker stop -t 27 budgetml >/dev/null 2>&1
 }
 
 take_config() { # whether the image in $run/config runs; where not, what can be done now for that has been done
@@ -211,10 +262,10 @@ take_config() { # whether the image in $run/config runs; where not, what can be 
   running=$(content "$run/running")
   if [[ $running != "$image" ]]; then
     [[ -n $running ]] || return 1 # `keep` is about to start it
-    log "replacing the container: $image"
-    docker stop -t 27 budgetml >/dev/null 2>&1
+    replace_container "$image"
     return 1
   fi
+  [[ ! -e $run/measuring ]] || return 1
   [[ ! -e $run/untidy ]] || tidy "$image"
 }
 
