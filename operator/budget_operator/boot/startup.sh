@@ -52,8 +52,8 @@ put_guest_attribute() {
 }
 
 tell_host() { # which image runs, why it is not the wanted one, how it came; written only when it is news
-  local image failure reason="" replaced news
-  image=$(content "$run/running")
+  local image="" failure reason="" replaced news
+  [[ -e $run/measuring ]] || image=$(content "$run/running") # until it answers, none does
   failure=$(content "$run/failure")
   [[ -z $failure ]] || reason=ImagePullFailed
   [[ $failure != *"no space left on device"* ]] || reason=DiskFull

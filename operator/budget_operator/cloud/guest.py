@@ -27,7 +27,6 @@ _CERTIFICATE = re.compile(
 def report(attributes: Mapping[str, str]) -> GuestReport:
     """The report in the keys `state`, `host` and `ca` of the namespace `budgetml`."""
     state = _document(attributes.get("state", ""))
-    host = _document(attributes.get("host", ""))
     failure = _mapping(state.get("failure"))
     phase = _word(state.get("phase"))
     return GuestReport(
@@ -41,11 +40,18 @@ def report(attributes: Mapping[str, str]) -> GuestReport:
         failure_revision=_revision(failure.get("revision")) or "",
         recreated=_revision(state.get("recreated")) or "",
         ca_certificate=certificate(attributes.get("ca", "")),
-        host=Host(
-            image=_text(image, _IMAGE_LIMIT) if isinstance(image := host.get("image"), str) else None,
-            reason=_word(host.get("reason")),
-            message=_text(host.get("message"), _MESSAGE_LIMIT),
-        ),
+        host=_host(_document(attributes.get("host", ""))),
+    )
+
+
+def _host(told: Mapping[str, object]) -> Host:
+    image, replaced = told.get("image"), _mapping(told.get("replaced"))
+    return Host(
+        image=_text(image, _IMAGE_LIMIT) if isinstance(image, str) else None,
+        reason=_word(told.get("reason")),
+        message=_text(told.get("message"), _MESSAGE_LIMIT),
+        replaced=_text(replaced.get("image"), _IMAGE_LIMIT),
+        down_seconds=_number(replaced.get("downSeconds")),
     )
 
 
@@ -91,12 +97,14 @@ def _revision(value: object) -> str | None:
 
 
 def _seconds(value: object) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for key, number in _mapping(value).items():
-        if key not in _BOOT_KEYS or isinstance(number, bool) or not isinstance(number, int | float):
-            continue
-        if not isinstance(number, int) and not math.isfinite(number):
-            continue
-        if 0 <= number <= _LONGEST_BOOT_SECONDS:
-            found[key] = float(number)
-    return found
+    told = {key: _number(number) for key, number in _mapping(value).items() if key in _BOOT_KEYS}
+    return {key: seconds for key, seconds in told.items() if seconds is not None}
+
+
+def _number(value: object) -> float | None:
+    """Seconds that can be."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not isinstance(value, int) and not math.isfinite(value):
+        return None
+    return float(value) if 0 <= value <= _LONGEST_BOOT_SECONDS else None

@@ -282,6 +282,13 @@ class Failure(Model):
     log: str = ""
 
 
+class Replacement(Model):
+    """One image took another one's place, in the VM as it was."""
+
+    image: str
+    down_seconds: float
+
+
 class Intent(Model):
     """What was decided before an instance is created: written to status before the call."""
 
@@ -316,6 +323,10 @@ class Status(Model):
     boot: Annotated[Mapping[str, float], Field(description="Seconds of each phase of the last boot.")] = {}
     logs: Annotated[str | None, Field(description="The command that shows the server's log.")] = None
     preemptions: Preemptions = Preemptions()
+    replacement: Annotated[
+        Replacement | None,
+        Field(description="The last change of the server's image, and for how long nobody was answered."),
+    ] = None
     last_failure: Failure | None = None
     instance: Intent | None = None
 

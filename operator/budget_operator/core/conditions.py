@@ -69,6 +69,7 @@ class Reason(StrEnum):
     NOT_VERIFIED = "NotVerified"  # the endpoint's certificate could not be verified
     DELETING = "Deleting"  # the deployment is being removed
     PREEMPTED = "Preempted"  # an Event: Google took the VM away
+    IMAGE_REPLACED = "ImageReplaced"  # an Event: another image of the server runs
     RECREATED_FOR_MEMORY = "RecreatedForMemory"  # an Event: memory does not hold two models
     UNKNOWN = "Unknown"  # not looked at yet
 

@@ -170,9 +170,11 @@ class Inventory:
 class Host:
     """What the host script says: the image that runs, and why the wanted one does not."""
 
-    image: str | None = None  # empty: none runs yet; None: not told, as by scripts of older operators
+    image: str | None = None  # empty: none answers yet; None: not told, as by scripts of older operators
     reason: str = ""
     message: str = ""
+    replaced: str = ""  # the image that took another one's place last
+    down_seconds: float | None = None  # for how long nobody was answered then
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from budget_operator.core.api import Failure, Status
+from budget_operator.core.api import Failure, Replacement, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, find, is_true, kept
 from budget_operator.core.observed import GuestReport, Host, Probe
 
@@ -61,6 +61,7 @@ class Serving:
     boot: Mapping[str, float] = field(default_factory=dict)
     ca: str = ""
     lag: Failure | None = None  # another image runs than the wanted one, and why
+    replacement: Replacement | None = None
     recreated: str | None = None  # the revision that serves as of now, and for which another one was stopped
 
     def in_motion(self, target: str | None) -> bool:
@@ -76,7 +77,16 @@ def judge(before: Status, glimpse: Glimpse) -> Serving:
     """Conditions, active revision and last failure after one glimpse."""
     judged = _judged(before, glimpse)
     recreated = _recreated(before, glimpse, judged.active)
-    return replace(judged, ca=glimpse.ca, lag=image_lag(glimpse), recreated=recreated)
+    replacement = _replacement(glimpse.host) or before.replacement
+    return replace(
+        judged, ca=glimpse.ca, lag=image_lag(glimpse), recreated=recreated, replacement=replacement
+    )
+
+
+def _replacement(host: Host | None) -> Replacement | None:
+    if host is None or not host.replaced or host.down_seconds is None:
+        return None
+    return Replacement(image=host.replaced, down_seconds=round(host.down_seconds, 1))
 
 
 def _recreated(before: Status, glimpse: Glimpse, active: str | None) -> str | None:

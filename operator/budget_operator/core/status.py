@@ -114,6 +114,7 @@ def build(before: Status, facts: Facts) -> Status:
             "boot": facts.serving.boot,
             "logs": facts.logs or before.logs,
             "preemptions": facts.preemptions,
+            "replacement": facts.serving.replacement,
             "last_failure": facts.serving.failure,
             "instance": intent,
         }
@@ -353,6 +354,15 @@ def recreation(serving: Serving) -> tuple[Event, ...]:
         "was loaded; a larger spec.machine.type updates without a pause"
     )
     return (Event("Warning", str(Reason.RECREATED_FOR_MEMORY), message),)
+
+
+def replacement(before: Status, serving: Serving) -> tuple[Event, ...]:
+    """One Event for each image that was replaced: callers were without an answer."""
+    told = serving.replacement
+    if told is None or told == before.replacement:
+        return ()
+    message = f"{told.image} took the place of another image; nobody was answered for {told.down_seconds:g} s"
+    return (Event("Normal", str(Reason.IMAGE_REPLACED), message),)
 
 
 def instance_is_running(instance: Instance | None, unseen: bool) -> bool | None:

@@ -354,7 +354,8 @@ class Pass:
         after = statuses.build(self._before, facts)
         cut = preemptions.cut_short(counted, self._before.conditions)
         changes = statuses.events(self._before.conditions, after.conditions)
-        told = (*preemptions.events(added, cut), *statuses.recreation(judged), *changes)
+        replaced = statuses.replacement(self._before, judged)
+        told = (*preemptions.events(added, cut), *statuses.recreation(judged), *replaced, *changes)
         self._write(after, told)
         return self._again(facts, after)
 

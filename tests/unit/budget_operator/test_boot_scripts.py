@@ -409,10 +409,11 @@ def test_the_seconds_without_an_answer_are_told_with_the_next_image(machine: Mac
         turn=0; now_us() { echo "$((1000000 + turn * 500000))"; }
         answers() { ((turn <= 2 || turn >= 6)); }
         sleep() { turn=$((turn + 1)); ((turn < 4)) || put_file "$run/running" r/s:2; }
-        real_measure_down r/s:2; tell_host
+        tell_host; real_measure_down r/s:2; tell_host
         """
     )
-    (told,) = machine.told()
+    before, told = machine.told()
+    assert (before["image"], told["image"]) == ("", "r/s:2"), "it runs once it answers"
     assert told["replaced"] == {"image": "r/s:2", "downSeconds": 2.00}
     assert not (machine.run / "measuring").exists()
 

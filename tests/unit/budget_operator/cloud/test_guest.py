@@ -46,6 +46,12 @@ def test_a_sound_report() -> None:
         ('{"image":"r/s:1","reason":"","message":""}', Host("r/s:1")),
         ('{"image":"","reason":"ImagePullFailed","message":"denied"}', Host("", "ImagePullFailed", "denied")),
         ('{"reason":"ImagePullFailed","message":"denied"}', Host(None, "ImagePullFailed", "denied")),
+        (
+            '{"image":"r/s:2","replaced":{"image":"r/s:2","downSeconds":2.31}}',
+            Host("r/s:2", replaced="r/s:2", down_seconds=2.31),
+        ),
+        ('{"replaced":{"image":7,"downSeconds":-1}}', Host()),
+        ('{"replaced":{"image":"r/s:2","downSeconds":true}}', Host(replaced="r/s:2")),
         ("{}", Host()),
         ('{"image":["r/s:1"],"reason":7,"message":{}}', Host()),
         ('{"image":"a\\u001b[31m","reason":"not a word","message":"m\\u0000"}', Host("a[31m", "", "m")),

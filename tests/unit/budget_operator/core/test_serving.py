@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from budget_operator.core.api import Failure, RevisionStatus, Status
+from budget_operator.core.api import Failure, Replacement, RevisionStatus, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, merged
 from budget_operator.core.observed import GuestReport, Host, Probe
 from budget_operator.core.serving import LOG_LIMIT, MESSAGE_LIMIT, Glimpse, judge
-from budget_operator.core.status import recreation
+from budget_operator.core.status import recreation, replacement
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OK = Probe(True, "ok", "new", certificate_ok=True)
@@ -234,3 +234,23 @@ def test_a_stop_for_want_of_memory_is_told_once_it_serves(
     serving = judge(status(active=before), glimpse(report=report))
     assert serving.recreated == told
     assert [event.reason for event in recreation(serving)] == ([Reason.RECREATED_FOR_MEMORY] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("host", "kept", "events"),
+    [
+        (Host("r/s:2", replaced="r/s:2", down_seconds=2.3), Replacement(image="r/s:2", down_seconds=2.3), 1),
+        (Host("r/s:1", replaced="r/s:1", down_seconds=4.0), Replacement(image="r/s:1", down_seconds=4.0), 0),
+        (Host("r/s:2"), Replacement(image="r/s:1", down_seconds=4.0), 0),
+        (Host("r/s:2", replaced="r/s:2"), Replacement(image="r/s:1", down_seconds=4.0), 0),
+    ],
+    ids=["news", "told already", "an earlier one is kept", "without seconds"],
+)
+def test_a_replaced_image_is_told_once(host: Host, kept: Replacement, events: int) -> None:
+    before = status(active="new").model_copy(
+        update={"replacement": Replacement(image="r/s:1", down_seconds=4.0)}
+    )
+    serving = judge(before, glimpse(host=host))
+    assert serving.replacement == kept
+    told = replacement(before, serving)
+    assert [event.reason for event in told] == [Reason.IMAGE_REPLACED] * events
