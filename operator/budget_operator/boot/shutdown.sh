@@ -44,11 +44,18 @@ publish() {
   fi
 }
 
-save_log() { # $1 names the file for it, since two may be on their way
+# What the container printed, read from the engine's file: the engine itself answers nobody once it is being stopped.
+last_words() {
+  tail -c $((4 * tail_bytes)) "$log_file" | sed -n -e 's/^{"log":"\(.*\)","stream":"[a-z]*".*/\1/' -e 't text' -e d \
+    -e ':text' -e 's/\\n$//' -e 's/\\u003c/</g; s/\\u003e/>/g; s/\\u0026/\&/g; s/\\t/\t/g; s/\\"/"/g; s/\\\\/\\/g' -e p |
+    tail -c $tail_bytes
+}
+
+save_log() { # $1 names a file for it, since two may be on their way
   local bucket deployment
   bucket=$(field bucket)
   deployment=$(field deployment)
-  timeout "$patience" docker logs --tail 1000 budgetml 2>&1 | tail -c $tail_bytes >"$run/$1"
+  last_words >"$run/$1"
   [[ -n $bucket && -s $run/$1 ]] || return 0
   post "$(google storage)/upload/storage/v1/b/$bucket/o?uploadType=media&name=state%2F$deployment%2Flog-tail" \
     -H 'Content-Type: text/plain; charset=utf-8' --data-binary "@$run/$1"
@@ -57,7 +64,7 @@ save_log() { # $1 names the file for it, since two may be on their way
 tell() {
   get_metadata attributes/budget-config >"$run/leaving" || return 0
   publish &
-  save_log log-before
+  save_log log-so-far
   wait
 }
 
@@ -67,12 +74,15 @@ for loop in keep follow; do
   [[ ! -s $run/$loop.pid ]] || kill -- "-$(<"$run/$loop.pid")" 2>/dev/null
 done
 log "stopping: requests under way get their time"
+pid="" log_file=/dev/null
+[[ ! -s $run/container ]] || read -r pid log_file <"$run/container"
 tell &
 started=$SECONDS
-docker stop -t $stop_seconds budgetml >/dev/null 2>&1
+docker stop -t $stop_seconds budgetml >/dev/null 2>&1 # in vain where the engine is being stopped and does so by itself
+while [[ -n $pid && -d /proc/$pid ]] && ((SECONDS - started < stop_seconds)); do sleep 0.1; done
 log "the container has ended after $((SECONDS - started)) s"
 wait
-if save_log log-after; then
+if save_log log; then
   log "the end of the log is in the bucket"
 else
   log "cannot save the end of the log"

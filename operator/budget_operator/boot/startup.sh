@@ -192,6 +192,8 @@ keep() { # runs the image named in $run/image for as long as this machine is up
     ended="not started"
     if run_container "$image"; then
       log "running $image"
+      # for shutdown.sh, which may find no engine to ask
+      docker inspect --format '{{.State.Pid}} {{.LogPath}}' budgetml >"$run/container"
       put_file "$run/running" "$image"
       remember "$image"
       touch "$run/untidy"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -86,6 +87,13 @@ def google() -> Iterator[Google]:
     server.shutdown()
 
 
+def entry(line: str) -> str:
+    """A line of the engine's json-file."""
+    content = {"log": f"{line}\n", "stream": "stdout", "time": "t"}
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026") + "\n"
+
+
 @dataclass
 class Machine:
     """Its own /run/budgetml and a `docker` that tells how it was called."""
@@ -102,6 +110,12 @@ class Machine:
         program.parent.mkdir(exist_ok=True)
         program.write_text(f'#!/bin/bash\necho "$*" >>{self.run}/calls\n{body}\n')
         program.chmod(0o755)
+
+    def container(self, pid: int, *lines: str) -> None:
+        """One that runs or has run, and its log as the engine writes it."""
+        log = self.folder / "container-json.log"
+        log.write_text("".join(entry(line) for line in lines))
+        (self.run / "container").write_text(f"{pid} {log}\n")
 
     def soft_off(self) -> str:
         text = SCRIPT.read_text().replace("/run/budgetml", str(self.run))
@@ -124,8 +138,8 @@ class Machine:
 def machine(tmp_path: Path, google: Google) -> Machine:
     made = Machine(tmp_path, google)
     made.run.mkdir()
-    ended = tmp_path / "ended"
-    made.docker(f"[[ $1 != stop ]] || touch {ended}\n[[ $1 != logs ]] || {{ echo words; cat {ended}; }} 2>&1")
+    made.docker("")
+    made.container(os.getpid() + 2**22, "words")
     return made
 
 
@@ -166,17 +180,21 @@ def test_nobody_is_told_of_an_ordinary_stop(machine: Machine, google: Google, wi
 def test_the_end_of_the_log_is_saved_at_once_and_with_the_last_words(
     machine: Machine, google: Google
 ) -> None:
-    ended = machine.folder / "ended"
-    machine.docker(
-        "case $1 in\n"
-        f"stop) until [[ -s {machine.run}/log-before ]]; do sleep 0.05; done; echo the end >{ended} ;;\n"
-        f"logs) for ((n = 0; n < 9999; n++)); do echo a line of the log; done; cat {ended} 2>/dev/null ;;\n"
-        "esac"
-    )
-    told = machine.soft_off()
-    first, last = google.saved()
-    assert last.endswith(b"a line of the log\nthe end\n") and not first.endswith(b"the end\n")
-    assert len(last) == 64 * 1024
+    """The engine is being stopped already: it answers nobody, and the container goes on for a moment."""
+    machine.docker("echo no engine >&2; exit 1")
+    last = shlex.quote(entry('the <end> of "all" & everything\té'))
+    until_saved = f"until [[ -s {machine.run}/log-so-far ]]; do sleep 0.05; done"
+    log = machine.folder / "container-json.log"
+    ending = f"{until_saved}; sleep 0.3; printf %s {last} >>{log}"
+    with subprocess.Popen(["bash", "-c", ending]) as container:
+        machine.container(container.pid, *["a line of the log"] * 9999)
+        # the parent of a process that has ended keeps its entry until it asks
+        threading.Thread(target=container.wait, daemon=True).start()
+        told = machine.soft_off()
+    first, second = google.saved()
+    assert second.endswith('a line of the log\nthe <end> of "all" & everything\té\n'.encode())
+    assert first.endswith(b"a line of the log\n")
+    assert len(second) == 64 * 1024
     (path,) = {path for path, _, _ in google.posted if path.startswith("/upload/")}
     assert path == "/upload/storage/v1/b/b/o?uploadType=media&name=state%2Fbudget-iris-0123456789%2Flog-tail"
     assert told.splitlines()[-1] == "budgetml-host: the end of the log is in the bucket"
@@ -193,3 +211,10 @@ def test_what_hangs_holds_nothing_else_up(machine: Machine, google: Google, what
         assert google.saved()
     if what == "/upload/":
         assert google.published()
+
+
+def test_a_machine_that_never_ran_a_container_saves_nothing(machine: Machine, google: Google) -> None:
+    (machine.run / "container").unlink()
+    machine.soft_off()
+    assert google.saved() == []
+    assert google.published()

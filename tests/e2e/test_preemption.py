@@ -1,0 +1,78 @@
+"""A VM that Google takes away, from outside: the keep-alive is told, its last words are kept."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from dev import environment
+from dev.progress import until
+
+PREDICTOR = """
+class Predictor:
+    def load(self):
+        print("the last words of this model")
+
+    def predict(self, request):
+        return 1
+"""
+BOOT_SECONDS = 31
+TOKEN = "a-token-of-some-length"
+
+
+@pytest.fixture(scope="module")
+def taken(deploy: Callable[[str], Any]) -> Any:
+    made = deploy("taken")
+    made.apply_secret("taken-login", {"username": "ada", "password": "lovelace-1815", "token": TOKEN})
+    made.apply({"predictor": {"inline": PREDICTOR}, "auth": {"secretName": "taken-login"}})
+    made.wait(lambda status: made.condition("Ready", status).get("status") == "True", 120)
+    return made
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.post("/predict_dict", json={"payload": {}}).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(taken: Any) -> None:
+    """Its own message at the soft-off is all there is: the Scheduler job is paused, the operator is dead."""
+    cloud, before = taken.stack.home.cloud_url, taken.instance()
+    jobs = f"{cloud}/v1/projects/{environment.PROJECT}/locations/us-central1/jobs"
+    (job,) = httpx.get(jobs, trust_env=False).json()["jobs"]
+    taken.stack.operator.kill()
+    httpx.post(f"{cloud}/v1/{job['name']}:pause", json={}, trust_env=False).raise_for_status()
+    try:
+        with taken.client(TOKEN) as client:
+            # one that goes down right after its start is left to the next tick
+            until(lambda: up_seconds(before) > BOOT_SECONDS, 60, "the VM is not up for long enough", 1)
+            assert answers(client)
+            url = f"{cloud}/_localcloud/v1/preempt/{before['name']}"
+            httpx.post(url, trust_env=False, timeout=30).raise_for_status()
+            until(lambda: stopped(taken, before), 60, "the VM was not taken away")
+            until(lambda: answers(client), 60, lambda: f"nothing serves again\n{taken.console()}")
+        assert "told the keep-alive that Google takes this VM away" in taken.console()
+    finally:
+        httpx.post(f"{cloud}/v1/{job['name']}:resume", json={}, trust_env=False).raise_for_status()
+        taken.stack.start_operator()
+    assert [vm["id"] for vm in taken.instances()] == [before["id"]]
+
+
+def test_the_end_of_its_log_is_in_the_bucket(taken: Any) -> None:
+    cloud, name = taken.stack.home.cloud_url, taken.instance()["name"]
+    url = f"{cloud}/storage/v1/b/{environment.BUCKET}/o/state%2F{name}%2Flog-tail"
+    text = httpx.get(url, params={"alt": "media"}, trust_env=False).raise_for_status().text
+    assert "the last words of this model" in text
+    assert "stopping: requests under way get their time" in text
+
+
+def up_seconds(vm: dict[str, Any]) -> float:
+    return time.time() - datetime.fromisoformat(vm["lastStartTimestamp"]).timestamp()
+
+
+def stopped(deployment: Any, before: dict[str, Any]) -> bool:
+    return bool(deployment.instance().get("lastStopTimestamp") != before.get("lastStopTimestamp"))
