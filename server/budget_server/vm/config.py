@@ -17,6 +17,19 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True)
 
 
+class Tls(_Document):
+    """By which certificate the endpoint is known; not part of a revision."""
+
+    mode: Literal["Internal", "Acme", "Off"] = "Internal"
+    #: Empty: a name is made from the address.
+    host: str = ""
+    email: str = ""
+    #: Of the ACME authority; empty: Let's Encrypt.
+    directory: str = ""
+    #: PEM of the authority of the directory itself; empty: any that the machine trusts.
+    ca_bundle: str = ""
+
+
 class BudgetConfig(_Document):
     """The revision that this VM should serve, and where it lies."""
 
@@ -30,6 +43,7 @@ class BudgetConfig(_Document):
     sealed: str
     sealed_sha256: str = Field(alias="sealedSha256")
     api_endpoint: str = ""
+    tls: Tls = Tls()
 
     @property
     def storage(self) -> str:

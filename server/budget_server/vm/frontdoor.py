@@ -1,10 +1,10 @@
-"""The front door: Caddy on 80 and 443, from boot to shutdown, never reloaded.
+"""The front door: Caddy on 80 and 443, from boot to shutdown, reloaded only for a change of certificates.
 
 Which generation answers stands in a small file that Caddy reads for every request, so a switch is one rename.
 While that file is missing, callers get 503 with the text of another one. Whether the VM is alive it says
 itself. Told to end, it is not ready any more and answers for as long as somebody asks, within bounds.
-Bodies pass through as they come: what is too large or too slow is the web side's to refuse. Caddy's own
-authority signs for the instance's address; its root lives on the volume and survives reboots.
+Bodies pass through as they come: what is too large or too slow is the web side's to refuse. What Caddy is
+told is in `frontdoor_configuration`; a reload closes idle connections, so it must not come with a rollout.
 """
 
 import json
@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import httpx
 
+from budget_server.vm.acme import Order
+from budget_server.vm.frontdoor_configuration import Layout, configuration
 from budget_server.vm.process import Child, describe_exit, log
 from budget_server.vm.revisions import deaths_in_a_row, restart_pause
 from budget_server.vm.settings import Settings
@@ -25,131 +26,13 @@ from budget_server.vm.settings import Settings
 #: Told to end, it serves on until nobody has asked for this long, at most for that long. Only then Caddy is
 #: told: some clients of HTTP/2 give up what they are waiting for when a server says goodbye.
 CALM_SECONDS, SERVE_ON_SECONDS = 0.5, 10.0
-#: Caddy goes on to accept for a moment, then lets requests under way finish.
-ACCEPT_SECONDS = 1
-GRACE_SECONDS = 23
-RETRY_AFTER_SECONDS = 5
-#: For the head of a request, and for the TLS handshake.
-HEADER_SECONDS = 10
-ALIVE = {"status": "alive"}
+#: Caddy may take that long to change to another configuration.
+_RELOAD_SECONDS = 30.0
 
 LOADING = "The model is being loaded. Try again soon."
 FAILED = "The model could not be loaded; the deployment's status says why."
-UNREACHABLE = "The model's server does not answer at the moment. Try again soon."
-ENDING = "This machine is about to go. Try again soon."
 
-_READINESS = ["/healthz/ready", "/healthz/ready/", "/v2/health/ready", "/v2/models/*/ready"]
 _POLL_SECONDS = 0.05
-
-
-def configuration(settings: Settings, address: str) -> dict[str, object]:
-    """Caddy's whole configuration."""
-    door = settings.door
-    return {
-        "admin": {"listen": f"unix/{door}/admin.sock", "config": {"persist": False}},
-        "logging": {
-            "logs": {"default": {"level": "WARN", "encoder": {"format": "console", "level_format": "upper"}}}
-        },
-        "storage": {"module": "file_system", "root": str(settings.caddy_storage)},
-        "apps": {
-            "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
-            "tls": {
-                "certificates": {"automate": [address]},
-                "automation": {"policies": [{"subjects": [address], "issuers": [{"module": "internal"}]}]},
-            },
-            "http": {
-                "http_port": settings.http_port,
-                "https_port": settings.https_port,
-                "shutdown_delay": f"{ACCEPT_SECONDS}s",
-                "grace_period": f"{GRACE_SECONDS}s",
-                "servers": {
-                    "https": _https_server(door, settings.https_port, address),
-                    "http": _http_server(settings.http_port, settings.https_port),
-                },
-            },
-        },
-    }
-
-
-def _https_server(door: Path, port: int, address: str) -> dict[str, object]:
-    alive = {
-        "match": [{"path": ["/healthz/live", "/healthz/live/"], "method": ["GET", "HEAD"]}],
-        "handle": [_json_response(200, json.dumps(ALIVE, separators=(",", ":")))],
-    }
-    # so that no connection is closed while a caller's next request is on its way through it
-    leave = {
-        "match": [{"protocol": "http/1.1", "vars": {"{http.shutting_down}": ["true"]}}],
-        "handle": [{"handler": "headers", "response": {"set": {"Connection": ["close"]}}}],
-    }
-    ending = _unavailable(json.dumps(ENDING))
-    # X-Forwarded-For becomes the caller's address alone, because no proxy before us is said to be trusted
-    proxy = {
-        "handler": "reverse_proxy",
-        # `unix/` stands outside of the placeholder, else Caddy takes its content for host and port
-        "upstreams": [{"dial": f"unix/{{file.{door}/current}}"}],
-        "load_balancing": {"try_duration": "5s", "try_interval": "50ms"},
-        "transport": {"protocol": "http", "keep_alive": {"idle_timeout": "30s"}},
-    }
-    unreachable = {"expression": "{http.error.status_code} in [502, 503, 504]"}
-    return {
-        "listen": [f":{port}"],
-        "protocols": ["h1", "h2"],  # HTTP/3 would need UDP through two firewalls
-        "read_header_timeout": f"{HEADER_SECONDS}s",
-        "automatic_https": {"disable_redirects": True},
-        # clients of a bare address send no server name
-        "tls_connection_policies": [{"default_sni": address, "fallback_sni": address}],
-        "routes": [
-            leave,
-            alive,
-            {"match": [{"path": _READINESS, **_exists(door, "ending")}], "handle": [ending]},
-            {"match": [_exists(door, "current")], "handle": [proxy]},
-            {"handle": [_unavailable(f"{{file.{door}/notice.json}}")]},
-        ],
-        "errors": {
-            "routes": [{"match": [unreachable], "handle": [_unavailable(json.dumps(UNREACHABLE))]}],
-        },
-    }
-
-
-def _exists(door: Path, name: str) -> dict[str, object]:
-    return {"file": {"root": str(door), "try_files": [f"/{name}"]}}
-
-
-def _unavailable(detail: str) -> dict[str, object]:
-    """503 in the shape of the web side's errors; `detail` is JSON, or a placeholder for it."""
-
-    def answer(*keys: str) -> dict[str, object]:
-        # these braces are no placeholders
-        body = r"\{" + ",".join(['"code":"NotReady"', *(f'"{key}":{detail}' for key in keys)]) + r"\}"
-        return _json_response(503, body, {"Retry-After": [str(RETRY_AFTER_SECONDS)]})
-
-    open_inference = {"match": [{"path": ["/v2", "/v2/*"]}], "handle": [answer("detail", "error")]}
-    return {"handler": "subroute", "routes": [open_inference, {"handle": [answer("detail")]}]}
-
-
-def _json_response(
-    status: int, body: str, headers: Mapping[str, list[str]] = MappingProxyType({})
-) -> dict[str, object]:
-    return {
-        "handler": "static_response",
-        "status_code": str(status),
-        "headers": {"Content-Type": ["application/json"], **headers},
-        "body": body,
-    }
-
-
-def _http_server(port: int, https_port: int) -> dict[str, object]:
-    suffix = "" if https_port == 443 else f":{https_port}"
-    location = f"https://{{http.request.host}}{suffix}{{http.request.uri}}"
-    # 308 keeps the method: a POST must not become a GET
-    redirect = {"handler": "static_response", "status_code": "308", "headers": {"Location": [location]}}
-    return {
-        "listen": [f":{port}"],
-        "protocols": ["h1"],
-        "read_header_timeout": f"{HEADER_SECONDS}s",
-        "automatic_https": {"disable": True},
-        "routes": [{"handle": [redirect]}],
-    }
 
 
 class FrontDoor:
@@ -169,22 +52,46 @@ class FrontDoor:
         self.notice(LOADING)
         self.switch(None)
 
-    def start(self, address: str) -> None:
-        """Start Caddy for this address, and again whenever it dies."""
+    def start(self, layout: Layout) -> None:
+        """Start Caddy with this layout, and again whenever it dies."""
         path = self._settings.door / "caddy.json"
-        path.write_text(json.dumps(configuration(self._settings, address)))
+        _replace(path, json.dumps(configuration(self._settings, layout)))
         self._spawn(path)
         threading.Thread(target=self._keep, args=(path,), name="front door", daemon=True).start()
 
+    def change(self, layout: Layout, order: Order | None = None) -> bool:
+        """Go over to this layout, and make this order; whether Caddy has."""
+        # what Caddy reads when it is started again holds no order: that would be a second one
+        _replace(self._settings.door / "caddy.json", json.dumps(configuration(self._settings, layout)))
+        headers = {"Cache-Control": "must-revalidate"}  # a file of old name may have new content
+        wanted = configuration(self._settings, layout, order)
+        with self._admin() as admin:
+            try:
+                answer = admin.post("/load", json=wanted, headers=headers, timeout=_RELOAD_SECONDS)
+            except httpx.HTTPError as error:
+                log(f"Caddy was not told of its certificates: {error or type(error).__name__}")
+                return False
+        if answer.is_error:
+            log(f"Caddy refused its configuration: {answer.text.strip()}")
+        return answer.is_success
+
+    def wait_open(self) -> bool:
+        """Whether Caddy answers; not if it is stopped before."""
+        return self._ask("/config/") is not None
+
     def certificate_authority(self) -> str | None:
         """The root of Caddy's authority in PEM, once Caddy answers; None if it is stopped before."""
+        answer = self._ask("/pki/ca/local")
+        return None if answer is None else str(answer["root_certificate"])
+
+    def _ask(self, path: str) -> dict[str, object] | None:
         with self._admin() as admin:
             while not self._stopping.is_set():
                 try:
-                    answer = admin.get("/pki/ca/local")
-                    if answer.is_success:
-                        return str(answer.json()["root_certificate"])
-                except (httpx.HTTPError, ValueError, KeyError):
+                    answer = admin.get(path)
+                    if answer.is_success and isinstance(told := answer.json(), dict):
+                        return told
+                except (httpx.HTTPError, ValueError):
                     pass
                 self._stopping.wait(0.02)
         return None

@@ -15,6 +15,8 @@ class Intent:
         self._metadata = metadata
         self.text: str | None = None
         self.changed = threading.Event()
+        #: Once it is known whether there is a first one.
+        self.asked = threading.Event()
         self.stopping = threading.Event()
 
     def start(self) -> None:
@@ -37,6 +39,7 @@ class Intent:
             if attribute.value is not None and attribute.value != self.text:
                 self.text = attribute.value
                 self.changed.set()
+            self.asked.set()
             if not etag:
                 self.stopping.wait(_ABSENT_SECONDS)
 

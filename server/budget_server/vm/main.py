@@ -11,10 +11,11 @@ import traceback
 from collections.abc import Callable
 
 from budget_server.vm import notice
+from budget_server.vm.certificates import Certificates
 from budget_server.vm.converge import Converger, child_environment
 from budget_server.vm.frontdoor import FrontDoor
 from budget_server.vm.intent import Intent
-from budget_server.vm.metadata import MetadataServer, MetadataUnavailable
+from budget_server.vm.metadata import MetadataServer
 from budget_server.vm.process import log
 from budget_server.vm.report import Reporter
 from budget_server.vm.settings import Settings
@@ -36,8 +37,7 @@ def main() -> int:
     reporter.update(boot=dict(settings.host_seconds))
     reporter.start()
     door = FrontDoor(settings, child_environment(os.environ))
-    opening = (door, metadata, reporter, intent.stopping)
-    threading.Thread(target=open_door, args=opening, name="open door", daemon=True).start()
+    Certificates(settings, metadata, reporter, door, intent).start()
     converger = Converger(settings, metadata, reporter, door, intent)
     intent.start()
     notice.follow(metadata, intent.stopping)
@@ -53,28 +53,6 @@ def main() -> int:
     reporter.close(REPORT_SECONDS)
     # at once: some threads still wait for the metadata server
     os._exit(code)
-
-
-def open_door(
-    door: FrontDoor, metadata: MetadataServer, reporter: Reporter, stopping: threading.Event
-) -> None:
-    """Start the front door as soon as the address is known, and tell the operator whom to trust."""
-    started = time.monotonic()
-    address = None
-    while address is None:
-        if stopping.is_set():
-            return
-        try:
-            address = metadata.external_ip()
-        except MetadataUnavailable as error:
-            log(str(error))
-            stopping.wait(2)
-    door.start(address)
-    root = door.certificate_authority()
-    if root:
-        reporter.took("frontDoor", time.monotonic() - started)
-        reporter.certificate_authority(root)
-        log(f"the front door answers for {address}")
 
 
 def _work(converger: Converger, end: Callable[[bytes], object]) -> None:

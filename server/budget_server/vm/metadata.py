@@ -52,11 +52,14 @@ class MetadataServer:
 
     def external_ip(self) -> str:
         """The public address, or the private one of an instance without."""
-        interface = "network-interfaces/0/"
-        response = self._get(f"{interface}access-configs/0/external-ip")
-        if response.status_code == 404 or not response.text.strip():
-            response = self._get(f"{interface}ip")
-        return self._checked(response).text.strip()
+        return self.public_ip() or self._checked(self._get("network-interfaces/0/ip")).text.strip()
+
+    def public_ip(self) -> str | None:
+        """The public address; None of an instance without."""
+        response = self._get("network-interfaces/0/access-configs/0/external-ip")
+        if response.status_code == 404:
+            return None
+        return self._checked(response).text.strip() or None
 
     def machine_type(self) -> str:
         """The name of the machine's type, such as e2-medium."""

@@ -1,4 +1,4 @@
-"""Tells the operator what goes on here: guest attributes `budgetml/state` and `budgetml/ca`.
+"""Tells the operator what goes on here: guest attributes `budgetml/{state,ca,certificate}`.
 
 Written by a thread of its own, the latest value of each key only, tried until it is taken: telling must never
 hold up serving.
@@ -71,8 +71,15 @@ class Reporter:
             self._set(replace(self._state, boot={**self._state.boot, phase: seconds}))
 
     def certificate_authority(self, pem: str) -> None:
+        """The root to trust; empty where everybody knows whom to trust, or nobody needs to."""
+        self._tell("ca", pem)
+
+    def certificate(self, document: str) -> None:
+        self._tell("certificate", document)
+
+    def _tell(self, key: str, value: str) -> None:
         with self._changed:
-            self._pending["ca"] = pem
+            self._pending[key] = value
             self._changed.notify()
 
     def close(self, seconds: float) -> None:

@@ -25,6 +25,8 @@ class Settings:
     http_port: int = 80
     #: The model runs as this user when process 1 is root; empty: as the same user as process 1.
     predictor_user: str = "predictor"
+    #: Whom to ask whether a name resolves to this VM, as `host:port`; empty: the machine's resolver.
+    resolver: str = ""
     #: Seconds the host spent before this process began, by phase; passed on in the state.
     host_seconds: tuple[tuple[str, float], ...] = ()
 
@@ -39,6 +41,7 @@ class Settings:
             https_port=int(environ.get("BUDGET_HTTPS_PORT") or cls.https_port),
             http_port=int(environ.get("BUDGET_HTTP_PORT") or cls.http_port),
             predictor_user=environ.get("BUDGET_PREDICTOR_USER", cls.predictor_user),
+            resolver=environ.get("BUDGET_RESOLVER", cls.resolver),
             host_seconds=tuple((name, float(text)) for name, text in host if _is_number(text)),
         )
 
@@ -69,6 +72,10 @@ class Settings:
     @property
     def caddy_storage(self) -> Path:
         return self.state_dir / "caddy"
+
+    @property
+    def certificates(self) -> Path:
+        return self.state_dir / "certificates"
 
     @property
     def door(self) -> Path:

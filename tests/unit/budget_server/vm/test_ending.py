@@ -16,7 +16,8 @@ from hpack import Decoder, Encoder
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 
 from budget_server.vm import notice
-from budget_server.vm.frontdoor import ENDING, SERVE_ON_SECONDS
+from budget_server.vm.frontdoor import SERVE_ON_SECONDS
+from budget_server.vm.frontdoor_configuration import ENDING
 from budget_server.vm.main import END_SECONDS
 
 R1 = "a" * 12

@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from budget_server.vm import frontdoor
-from budget_server.vm.frontdoor import FAILED, LOADING, UNREACHABLE, FrontDoor
+from budget_server.vm import frontdoor_configuration
+from budget_server.vm.frontdoor import FAILED, LOADING, FrontDoor
+from budget_server.vm.frontdoor_configuration import UNREACHABLE, Layout
 from budget_server.vm.settings import Settings
 
 MIB = 2**20
@@ -110,9 +111,9 @@ def caddy(tmp_path_factory: pytest.TempPathFactory, until: Callable[..., Any]) -
         state_dir=tmp_path_factory.mktemp("state"), run_dir=place, https_port=https, http_port=http
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frontdoor, "HEADER_SECONDS", HEADER_SECONDS)
+        patch.setattr(frontdoor_configuration, "HEADER_SECONDS", HEADER_SECONDS)
         door = FrontDoor(settings, os.environ)
-        door.start("127.0.0.1")
+        door.start(Layout("127.0.0.1"))
     try:
         root = door.certificate_authority()
         assert root
