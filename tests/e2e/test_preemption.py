@@ -1,14 +1,18 @@
 """A VM that Google takes away, from outside: the keep-alive is told, its last words are kept."""
 
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from dev import environment
+from dev.paths import VENV_BIN
 from dev.progress import until
 
 PREDICTOR = """
@@ -39,12 +43,19 @@ def answers(client: httpx.Client) -> bool:
         return False
 
 
-def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(taken: Any) -> None:
+def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(
+    taken: Any, tmp_path: Path
+) -> None:
     """Its own message at the soft-off is all there is: the Scheduler job is paused, the operator is dead."""
     cloud, before = taken.stack.home.cloud_url, taken.instance()
     jobs = f"{cloud}/v1/projects/{environment.PROJECT}/locations/us-central1/jobs"
     (job,) = httpx.get(jobs, trust_env=False).json()["jobs"]
     taken.stack.operator.kill()
+    followed = tmp_path / "followed"
+    with followed.open("w") as output:
+        # the command in the status, and on
+        argv = [str(VENV_BIN / taken.status()["logs"].split()[0]), *taken.status()["logs"].split()[1:], "-f"]
+        follower = subprocess.Popen(argv, stdout=output, env={"LOCALCLOUD_URL": cloud})
     httpx.post(f"{cloud}/v1/{job['name']}:pause", json={}, trust_env=False).raise_for_status()
     try:
         with taken.client(TOKEN) as client:
@@ -56,10 +67,14 @@ def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(
             until(lambda: stopped(taken, before), 60, "the VM was not taken away")
             until(lambda: answers(client), 60, lambda: f"nothing serves again\n{taken.console()}")
         assert "told the keep-alive that Google takes this VM away" in taken.console()
+        until(lambda: "Application startup complete" in second_boot(followed), 20, followed.read_text)
     finally:
+        follower.send_signal(signal.SIGINT)
+        follower.wait(10)
         httpx.post(f"{cloud}/v1/{job['name']}:resume", json={}, trust_env=False).raise_for_status()
         taken.stack.start_operator()
     assert [vm["id"] for vm in taken.instances()] == [before["id"]]
+    assert followed.read_text().count("the last words of this model") == 2, "one line for each boot"
 
 
 def test_the_end_of_its_log_is_in_the_bucket(taken: Any) -> None:
@@ -72,6 +87,11 @@ def test_the_end_of_its_log_is_in_the_bucket(taken: Any) -> None:
 
 def up_seconds(vm: dict[str, Any]) -> float:
     return time.time() - datetime.fromisoformat(vm["lastStartTimestamp"]).timestamp()
+
+
+def second_boot(followed: Path) -> str:
+    """What somebody who follows the log has seen of it."""
+    return followed.read_text().partition("vm-init: off")[2]
 
 
 def stopped(deployment: Any, before: dict[str, Any]) -> bool:
