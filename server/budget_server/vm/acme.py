@@ -15,7 +15,9 @@ from budget_server.vm.errors import bounded
 #: Caddy's own limit for an order; and ours, should it not keep it.
 ORDER_SECONDS, WAIT_SECONDS = 90, 120
 _MESSAGE_BYTES = 600
-_OBTAIN, _REQUEST, _FAILED = "tls.obtain", "http request", ("will retry", "could not get certificate")
+#: Whether its client logs below one or the other depends on which of Caddy's parts was made first.
+_LOGGERS = ["tls.obtain", "tls.issuance", "http.acme_client"]
+_REQUEST, _FAILED = "http request", ("will retry", "could not get certificate")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Order:
             "level": "DEBUG",
             "writer": {"output": "file", "filename": str(self.log), "roll": False},
             "encoder": {"format": "json"},
-            "include": ["tls.issuance", _OBTAIN],
+            "include": _LOGGERS,
         }
 
 

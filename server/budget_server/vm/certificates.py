@@ -240,25 +240,36 @@ class Certificates:
         else:
             problem = Problem(Reason.ORDER_FAILED, "Caddy did not take the order; see the VM's log")
             outcome = acme.Outcome(acme.read(order.log, now).orders, problem)
-        if outcome is None:
+        if outcome is None or not self._withdraw(layout):
             return
-        self._finish(subject, outcome)
+        self._finish(subject, outcome, now)
         self._apply(time.time())
         order.log.unlink(missing_ok=True)
         if self._config:
             self._uploader.put(Place.of(self._config), self._store.pack())
 
-    def _finish(self, subject: Subject, outcome: acme.Outcome) -> None:
+    def _withdraw(self, layout: Layout) -> bool:
+        """Have Caddy look after nothing, before anything else; not if this VM ends first.
+
+        It forgets a certificate that it looked after even when the next configuration loads the same one from
+        a file. So there must be one between.
+        """
+        while not self._stopping.is_set():
+            if self._door.change(layout):
+                return True
+            self._stopping.wait(_AGAIN_SECONDS)
+        return False
+
+    def _finish(self, subject: Subject, outcome: acme.Outcome, began: float) -> None:
         now = time.time()
-        if outcome.problem is None:
+        if self._store.adopt(subject, began - 1, now):
             log(f"a certificate for {subject.name} was issued")
             self._keep(self._ledger.succeed(subject, max(outcome.orders, 1), now))
             return
-        self._keep(self._ledger.fail(subject, outcome.problem, outcome.orders, now))
+        problem = outcome.problem or Problem(Reason.ORDER_FAILED, "The issued certificate cannot be used")
+        self._keep(self._ledger.fail(subject, problem, outcome.orders, now))
         retry_at = self._ledger.not_before(subject, now)
-        log(
-            f"{outcome.problem.reason}: {outcome.problem.message}; the next order not before {when(retry_at)}"
-        )
+        log(f"{problem.reason}: {problem.message}; the next order not before {when(retry_at)}")
 
     def _next_order(self, subject: Subject) -> acme.Order:
         self._attempts += 1
@@ -276,7 +287,7 @@ class Certificates:
         deadline = time.monotonic() + acme.WAIT_SECONDS
         while not self._stopping.is_set():
             now = time.time()
-            if self._store.adopt(order.subject, began - 1, now):
+            if self._store.has_obtained(order.subject, began - 1, now):
                 return acme.Outcome(acme.read(order.log, now).orders)
             outcome = acme.read(order.log, now)
             if outcome.problem:

@@ -35,6 +35,12 @@ class Certificate:
     validity: Validity
 
 
+def certificate_path(folder: Path, subject: Subject) -> Path:
+    """Where a subject's certificate lies with its key: another authority's is another one."""
+    directory = hashlib.sha256(subject.directory.encode()).hexdigest()[:12]
+    return folder / f"{subject.name.replace(':', '-')}.{directory}.pem"
+
+
 class Store:
     """What is kept below two directories, of process 1 and of Caddy."""
 
@@ -64,7 +70,7 @@ class Store:
         disk.write(self._own / "ledger.json", ledger.model_dump_json())
 
     def certificate(self, subject: Subject) -> Certificate | None:
-        certificate = _read(self._path(subject))
+        certificate = _read(certificate_path(self._own, subject))
         return certificate if certificate and subject.name in certificate.names else None
 
     def others(self) -> tuple[Certificate, ...]:
@@ -72,21 +78,18 @@ class Store:
         found = [each for path in self._own.glob("*.pem") if (each := _read(path))]
         return tuple(sorted(found, key=lambda each: -each.validity.not_after))
 
+    def has_obtained(self, subject: Subject, since: float, now: float) -> bool:
+        """Whether Caddy has got a certificate for this subject since then."""
+        return self._new(subject, since, now) is not None
+
     def adopt(self, subject: Subject, since: float, now: float) -> bool:
-        """Take over what Caddy has obtained for this subject since then; whether there was something."""
-        for folder in self._obtained(subject):
-            pair = [folder / f"{subject.name}.{part}" for part in ("crt", "key")]
-            try:
-                written = min(path.stat().st_mtime for path in pair)
-                text = "".join(path.read_text() for path in pair)
-            except OSError:
-                continue  # not complete yet
-            parsed = _parse(self._path(subject), text)
-            if parsed and written >= since and subject.name in parsed.names and parsed.validity.holds(now):
-                disk.write(self._path(subject), text)
-                self._prune(now)
-                return True
-        return False
+        """Take over what Caddy has got; whether there was something."""
+        text = self._new(subject, since, now)
+        if text is None:
+            return False
+        disk.write(certificate_path(self._own, subject), text)
+        self._prune(now)
+        return True
 
     def forget_obtained(self, subject: Subject) -> None:
         """So that Caddy obtains another one."""
@@ -120,14 +123,23 @@ class Store:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             disk.write(place, files[name].decode())
 
-    def _path(self, subject: Subject) -> Path:
-        directory = hashlib.sha256(subject.directory.encode()).hexdigest()[:12]
-        return self._own / f"{subject.name.replace(':', '-')}.{directory}.pem"
-
     def _obtained(self, subject: Subject) -> Iterator[Path]:
         for folder in self._caddy.glob(f"certificates/*/{subject.name}"):
             if folder.parent.name != "local":
                 yield folder
+
+    def _new(self, subject: Subject, since: float, now: float) -> str | None:
+        for folder in self._obtained(subject):
+            pair = [folder / f"{subject.name}.{part}" for part in ("crt", "key")]
+            try:
+                written = min(path.stat().st_mtime for path in pair)
+                text = "".join(path.read_text() for path in pair)
+            except OSError:
+                continue  # not complete yet
+            parsed = _parse(certificate_path(self._own, subject), text)
+            if parsed and written >= since and subject.name in parsed.names and parsed.validity.holds(now):
+                return text
+        return None
 
     def _prune(self, now: float) -> None:
         for each in self.others():

@@ -51,7 +51,7 @@ class Layout:
 def configuration(settings: Settings, layout: Layout, order: Order | None = None) -> dict[str, object]:
     """Caddy's whole configuration; with an order, Caddy makes it at once."""
     door = settings.door
-    apps: dict[str, object] = {"http": _http(settings, layout)}
+    apps: dict[str, object] = {"http": _http(settings, layout, order)}
     if layout.mode != "Off":
         apps["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
         apps["tls"] = _tls(settings, layout, order)
@@ -71,8 +71,9 @@ def configuration(settings: Settings, layout: Layout, order: Order | None = None
 def _tls(settings: Settings, layout: Layout, order: Order | None) -> dict[str, object]:
     automated, policies = [], []
     if not layout.default:
-        automated.append(layout.address)
-        policies.append({"subjects": [layout.address], "issuers": [{"module": "internal"}]})
+        own = _own_name(layout, order)
+        automated.append(own)
+        policies.append({"subjects": [own], "issuers": [{"module": "internal"}]})
     if order:
         automated.append(order.subject.name)
         policies.insert(0, order.policy(settings.http_port, settings.https_port))
@@ -83,14 +84,19 @@ def _tls(settings: Settings, layout: Layout, order: Order | None) -> dict[str, o
     }
 
 
-def _http(settings: Settings, layout: Layout) -> dict[str, object]:
+def _own_name(layout: Layout, order: Order | None) -> str:
+    """For which Caddy's own authority signs; two authorities cannot sign for the same."""
+    return "localhost" if order and order.subject.name == layout.address else layout.address
+
+
+def _http(settings: Settings, layout: Layout, order: Order | None) -> dict[str, object]:
     door, http_port, https_port = settings.door, settings.http_port, settings.https_port
     if layout.mode == "Off":
         servers = {"http": _plain_server(http_port, _model_routes(door))}
     else:
         redirecting = [_alive(), _redirect(https_port)]
         servers = {
-            "https": _https_server(door, https_port, layout.default or layout.address),
+            "https": _https_server(door, https_port, layout.default or _own_name(layout, order)),
             "http": _plain_server(http_port, {"routes": redirecting}),
         }
     return {

@@ -75,6 +75,7 @@ class Surroundings:
     #: Google has given notice.
     preempted: bool = False
     port: int = 0
+    external_ip: str = "127.0.0.1"
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -202,7 +203,7 @@ def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
 
         def metadata(self, path: str, query: dict[str, list[str]]) -> None:
             if path.endswith("external-ip"):
-                return self.answer(200, b"127.0.0.1")
+                return self.answer(200, world.external_ip.encode())
             if path == "service-accounts/default/token":
                 return self.answer(200, b'{"access_token": "vm-token", "expires_in": 3599}')
             with world.changed:
@@ -213,6 +214,14 @@ def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
             if value is None:
                 return self.answer(404, b"")
             return self.answer(200, value.encode(), ETag=etag(value))
+
+        def do_POST(self) -> None:
+            url, body = urlsplit(self.path), self.rfile.read(int(self.headers["Content-Length"]))
+            world.authorizations.append(self.headers.get("Authorization", ""))
+            if url.path != "/upload/storage/v1/b/b/o":
+                return self.answer(404, b"")
+            world.objects[parse_qs(url.query)["name"][0]] = body
+            return self.answer(200, b"{}")
 
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
