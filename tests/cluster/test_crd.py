@@ -80,6 +80,15 @@ INLINE = {"inline": "class Predictor: ..."}
         ({"predictor": INLINE, "server": {"batch": {"maxSize": 0}}}, "spec.server.batch.maxSize"),
         ({"predictor": INLINE, "server": {"corsOrigins": ["https://a.b/c"]}}, "spec.server.corsOrigins[0]"),
         ({"predictor": INLINE, "server": {"corsOrigins": ["https://a.b", "https://a.b"]}}, "Duplicate"),
+        ({"predictor": INLINE, "endpoint": {"host": "*.models.test"}}, "spec.endpoint.host must be"),
+        ({"predictor": INLINE, "endpoint": {"host": "https://m.test:8443/"}}, "spec.endpoint.host must be"),
+        ({"predictor": INLINE, "endpoint": {"host": "bücher.test"}}, "xn-- form"),
+        (
+            {"predictor": INLINE, "endpoint": {"tls": {"mode": "Acme", "email": "you@example.com"}}},
+            "spec.endpoint.tls.email is a placeholder",
+        ),
+        ({"predictor": INLINE, "endpoint": {"tls": {"email": "you"}}}, "spec.endpoint.tls.email must be"),
+        ({"predictor": INLINE, "endpoint": {"tls": {"mode": "acme"}}}, "spec.endpoint.tls.mode"),
         ({"predictor": INLINE, "readiness": {"payload": "text"}}, "spec.readiness.payload"),
         ({"predictor": INLINE, "budget": {"monthly": "15"}}, 'unknown field "spec.budget"'),
     ],
@@ -88,6 +97,12 @@ def test_the_api_server_refuses_what_cannot_work(crd: Any, spec: dict[str, Any],
     result = dry_run(crd, spec)
     assert result.returncode != 0, f"accepted: {result.stdout}"
     assert expected in result.stderr
+
+
+def test_a_host_may_have_upper_case_and_a_final_dot(crd: Any) -> None:
+    tls = {"mode": "Acme", "email": "me@models.test"}
+    result = dry_run(crd, {"predictor": INLINE, "endpoint": {"host": "M.Models.Test.", "tls": tls}})
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_name_that_no_label_can_hold_is_refused(crd: Any) -> None:

@@ -7,17 +7,19 @@ import math
 import re
 from collections.abc import Mapping
 
-from budget_operator.core.observed import GuestReport, Host
+from budget_operator.core.observed import CertificateReport, GuestReport, Host
 
 _DOCUMENT_LIMIT = 32 * 1024  # a guest attribute is at most this long anyway
 _WORD_LIMIT = 64
 _MESSAGE_LIMIT = 1024
 _IMAGE_LIMIT = 512
+_NAME_LIMIT = 254
+_LAST_MOMENT = 2**33  # in the year 2242
 _LOG_LIMIT = 4096
 _CERTIFICATE_LIMIT = 16 * 1024
 _PHASES = frozenset({"boot", "artifact", "environment", "load", "serving", "failed"})
 _REVISION = re.compile(r"[0-9a-f]{1,64}")
-_BOOT_KEYS = frozenset({"engine", "pull", "artifact", "environment", "load", "frontDoor"})
+_BOOT_KEYS = frozenset({"engine", "pull", "artifact", "environment", "load", "frontDoor", "certificate"})
 _LONGEST_BOOT_SECONDS = 30 * 24 * 3600.0
 _CERTIFICATE = re.compile(
     r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----", re.ASCII
@@ -40,7 +42,19 @@ def report(attributes: Mapping[str, str]) -> GuestReport:
         failure_revision=_revision(failure.get("revision")) or "",
         recreated=_revision(state.get("recreated")) or "",
         ca_certificate=certificate(attributes.get("ca", "")),
+        certificate=_certificate_report(_document(attributes.get("certificate", ""))),
         host=_host(_document(attributes.get("host", ""))),
+    )
+
+
+def _certificate_report(told: Mapping[str, object]) -> CertificateReport:
+    retry_at = told.get("retryAt")
+    known = isinstance(retry_at, int) and not isinstance(retry_at, bool) and 0 < retry_at < _LAST_MOMENT
+    return CertificateReport(
+        name=_text(told.get("name"), _NAME_LIMIT),
+        reason=_word(told.get("reason")),
+        message=_text(told.get("message"), _MESSAGE_LIMIT),
+        retry_at=float(retry_at) if known and isinstance(retry_at, int) else None,
     )
 
 

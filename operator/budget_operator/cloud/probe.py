@@ -13,6 +13,7 @@ from functools import lru_cache
 import httpx
 
 from budget_operator.cloud.guest import clean
+from budget_operator.core.gateways import Door
 from budget_operator.core.observed import Probe
 
 _CONNECT_SECONDS = 3.0
@@ -27,23 +28,34 @@ _HEADERS = {"Accept-Encoding": "identity"}
 class HttpProber:
     """`core.gateways.Prober` over httpx."""
 
-    def ready(self, url: str, ca: str) -> Probe:
+    def ready(self, door: Door) -> Probe:
         """Whether the front door, its certificate and the model's workers answer."""
-        request = httpx.Request("GET", f"{url}/healthz/ready", headers=_HEADERS)
-        probe, body = _ask(request, ca, _READY_SECONDS)
+        probe, body = _ask(_request(door, "GET", "/healthz/ready"), door, _READY_SECONDS)
         return replace(probe, revision=_revision(body))
 
-    def predict(self, url: str, ca: str, token: str, payload: object) -> Probe:
+    def predict(self, door: Door, token: str, payload: object) -> Probe:
         """A prediction with the user's own example."""
-        headers = {**_HEADERS, "Authorization": f"Bearer {token}"}
-        request = httpx.Request("POST", f"{url}/predict_dict", json={"payload": payload}, headers=headers)
-        return _ask(request, ca, _PREDICT_SECONDS)[0]
+        request = _request(door, "POST", "/predict_dict", {"payload": payload})
+        request.headers["Authorization"] = f"Bearer {token}"
+        return _ask(request, door, _PREDICT_SECONDS)[0]
 
 
-def _ask(request: httpx.Request, ca: str, seconds: float) -> tuple[Probe, bytes]:
+def _request(door: Door, method: str, path: str, content: object = None) -> httpx.Request:
+    """To the known address under the public name: whether the name leads there is what the VM looks at."""
+    public = httpx.URL(f"{door.url}{path}")
+    return httpx.Request(
+        method,
+        public.copy_with(host=door.ip),
+        json=content,
+        headers={**_HEADERS, "Host": public.netloc.decode("ascii")},
+        extensions={"sni_hostname": public.host},
+    )
+
+
+def _ask(request: httpx.Request, door: Door, seconds: float) -> tuple[Probe, bytes]:
     what = f"{request.method} {request.url.path}"
     try:
-        context = _context(ca)
+        context = _context(door.ca, public=door.public)
     except ssl.SSLError:
         return Probe(False, "the certificate authority reported by the VM is not readable"), b""
     timeout = httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
@@ -65,9 +77,14 @@ def _ask(request: httpx.Request, ca: str, seconds: float) -> tuple[Probe, bytes]
 
 
 @lru_cache(maxsize=256)
-def _context(ca: str) -> ssl.SSLContext:
-    """TLS settings that trust `ca` alone, or the public authorities."""
-    return ssl.create_default_context(cadata=ca) if ca else httpx.create_ssl_context(trust_env=False)
+def _context(ca: str, *, public: bool) -> ssl.SSLContext:
+    """TLS settings that trust `ca`, the public authorities, or both."""
+    if not public:
+        return ssl.create_default_context(cadata=ca)
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca:
+        context.load_verify_locations(cadata=ca)
+    return context
 
 
 def _body(response: httpx.Response, deadline: float) -> bytes:

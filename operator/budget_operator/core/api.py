@@ -5,6 +5,7 @@ The CRD is generated from these models by `crd`; rules that one field's schema c
 the code compile, does pip parse the line) is in `sources`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,11 @@ ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DURATION = r"^[1-9][0-9]{0,5}[smhd]$"
 #: As a browser writes it: lower case, no path, no default port.
 ORIGIN = r"^(\*|https?://([a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$"
+#: A domain name in ASCII with at least two labels; a final dot and upper case are normalised by `endpoint`.
+HOST = r"^([A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?[.])+[A-Za-z]([-A-Za-z0-9]{0,61}[A-Za-z0-9])[.]?$"
+EMAIL = r"^[^@ ,;<>]+@[^@ ,;<>]+[.][^@ ,;<>.]+$"
+PLACEHOLDER = r"@([^@]+[.])?example([.](com|org|net))?$|[.](example|invalid|localhost)$"
+BUNDLE = r"^\s*-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----"
 RESERVED_ENV = "BUDGET_"
 INLINE_LIMIT = 262_144
 
@@ -218,6 +224,81 @@ class Server(Model):
     ] = ()
 
 
+_HOST_HELP = (
+    "spec.endpoint.host must be a plain domain name such as model.acme.org: no scheme, port, path, wildcard "
+    "or address; write other letters in their xn-- form"
+)
+_EMAIL_HELP = "spec.endpoint.tls.email must be one e-mail address such as ops@acme.org"
+_PLACEHOLDER_HELP = (
+    "spec.endpoint.tls.email is a placeholder, which authorities refuse; give your own or leave it out"
+)
+
+
+class Tls(Model):
+    """How the endpoint is encrypted. What is left out comes from the installation's settings."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(f"!has(self.email) || self.email.matches({EMAIL!r})", _EMAIL_HELP),
+                _rule(
+                    f"!has(self.email) || !self.email.lowerAscii().matches({PLACEHOLDER!r})",
+                    _PLACEHOLDER_HELP,
+                ),
+            ]
+        }
+    )
+
+    mode: Annotated[
+        Literal["Acme", "Internal", "Off"] | None,
+        Field(
+            description="Acme: a certificate that everybody trusts. Internal: signed by the VM itself, "
+            "whose root is in the status. Off: plain HTTP, for those who put a proxy of their own in front."
+        ),
+    ] = None
+    email: Annotated[str | None, Field(max_length=254, description="Where the ACME authority writes to.")] = (
+        None
+    )
+    directory: Annotated[
+        str | None,
+        Field(
+            max_length=2048,
+            pattern=r"^https://[^/ ]+/[^ ]*$",
+            description="URL of an ACME directory; Let's Encrypt if left out.",
+        ),
+    ] = None
+    ca_bundle: Annotated[
+        str | None,
+        Field(
+            max_length=65_536,
+            pattern=BUNDLE,
+            description="PEM of a private authority: trusted for the directory and the endpoint.",
+        ),
+    ] = None
+
+
+class Endpoint(Model):
+    """Where callers reach the model."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                _rule(f"!has(self.host) || self.host.matches({HOST!r})", _HOST_HELP),
+            ]
+        }
+    )
+
+    host: Annotated[
+        str | None,
+        Field(
+            max_length=254,
+            description="Domain name whose A record points to the VM's address; <ip-with-dashes>.sslip.io if "
+            "left out. For tls.mode Acme.",
+        ),
+    ] = None
+    tls: Tls = Tls()
+
+
 class Spec(Model):
     """spec of a BudgetDeployment."""
 
@@ -236,6 +317,7 @@ class Spec(Model):
     auth: Auth = Auth()
     machine: Machine = Machine()
     placement: Placement | None = None
+    endpoint: Endpoint = Endpoint()
     readiness: Readiness = Readiness()
     server: Server = Server()
 
@@ -312,7 +394,7 @@ class Status(Model):
         str | None, Field(description="Secret with the endpoint's username, password and token.")
     ] = None
     ca_certificate: Annotated[
-        str | None, Field(description="PEM of the authority that signed the endpoint's certificate.")
+        str | None, Field(description="PEM of the private authority that signed the endpoint's certificate.")
     ] = None
     revision: RevisionStatus = RevisionStatus()
     observed_generation: int | None = None
@@ -345,7 +427,19 @@ def parse_spec(document: Any) -> Spec:
         raise InvalidSpec(f"{field}: {first['msg']}") from error
     if (spec.predictor.inline is None) == (spec.predictor.config_map is None):
         raise InvalidSpec("spec.predictor: exactly one of inline and configMap must be set")
+    _check_endpoint(spec.endpoint)
     return spec
+
+
+def _check_endpoint(endpoint: Endpoint) -> None:
+    """The CEL rules once more, for objects that were stored under an older schema."""
+    if endpoint.host is not None and not re.match(HOST, endpoint.host):
+        raise InvalidSpec(_HOST_HELP)
+    email = endpoint.tls.email
+    if email is not None and not re.match(EMAIL, email):
+        raise InvalidSpec(_EMAIL_HELP)
+    if email is not None and re.search(PLACEHOLDER, email.lower()):
+        raise InvalidSpec(_PLACEHOLDER_HELP)
 
 
 def seconds(duration: str) -> int:

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     RUNNING = "Running"  # InstanceRunning
     ANSWERING = "Answering"  # ModelServing: a request through the public URL succeeded
     VERIFIED = "Verified"  # CertificateValid
+    TLS_OFF = "TLSOff"  # CertificateValid: there is none, as spec.endpoint.tls.mode wants it
     UP_TO_DATE = "UpToDate"  # Reconciling=False, Stalled=False
 
     # On the way.
@@ -65,7 +66,14 @@ class Reason(StrEnum):
     UPDATING = "Updating"  # another revision or image than the wanted one serves
     NOT_ANSWERING = "NotAnswering"  # requests through the public URL fail
     INSTANCE_NOT_RUNNING = "InstanceNotRunning"  # nothing can serve
+    ORDERING = "Ordering"  # the VM orders its certificate
     CERTIFICATE_PENDING = "CertificatePending"  # the VM has not published its certificate authority yet
+    NAME_NOT_RESOLVED = "NameNotResolved"  # the endpoint's name has no A record yet
+    WRONG_ADDRESS = "WrongAddress"  # its A record points elsewhere
+    FOREIGN_AAAA = "ForeignAAAA"  # it has an AAAA record, which is not this VM
+    ORDER_FAILED = "OrderFailed"  # the authority did not sign
+    DIRECTORY_UNREACHABLE = "DirectoryUnreachable"  # the authority does not answer
+    NO_PUBLIC_ADDRESS = "NoPublicAddress"  # the VM has no address that an authority could reach
     NOT_VERIFIED = "NotVerified"  # the endpoint's certificate could not be verified
     DELETING = "Deleting"  # the deployment is being removed
     PREEMPTED = "Preempted"  # an Event: Google took the VM away
@@ -116,6 +124,7 @@ IN_MOTION = frozenset(
         Reason.UPDATING,
         Reason.INSTANCE_NOT_RUNNING,
         Reason.CERTIFICATE_PENDING,
+        Reason.ORDERING,
         Reason.DELETING,
         Reason.UNKNOWN,
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from budget_operator.core.actions import JobRequest
 from budget_operator.core.api import Spec
 from budget_operator.core.artifact import Artifact, Blob, encoded_key, function_blob
+from budget_operator.core.endpoint import Tls, tls_of
 from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import (
@@ -65,6 +66,7 @@ class Desired:
     bucket_region: str
     artifact: Artifact
     keep_alive: KeepAlive
+    tls: Tls
     labels: Mapping[str, str]
     metadata: Mapping[str, str] = field(repr=False)
 
@@ -145,7 +147,7 @@ def build(
 ) -> Desired:
     """Everything that one deployment needs."""
     shared = Shared(settings.installation)
-    armed = keep_alive(settings, parts)
+    armed, tls = keep_alive(settings, parts), tls_of(settings, spec)
     return Desired(
         owner=owner,
         shared=shared,
@@ -159,6 +161,7 @@ def build(
         bucket_region=settings.region,
         artifact=artifact,
         keep_alive=armed,
+        tls=tls,
         labels={
             **owner.labels,
             LABEL_WANTED: WANTED_RUNNING,
@@ -171,12 +174,12 @@ def build(
             "google-logging-enabled": "true",  # Container-Optimized OS ships its containers' output
             METADATA_OWNER: owner.document,
             METADATA_KEY: encoded_key(key),
-            METADATA_CONFIG: _config(settings, owner, artifact, armed),
+            METADATA_CONFIG: _config(settings, owner, artifact, armed, tls),
         },
     )
 
 
-def _config(settings: Settings, owner: Owner, artifact: Artifact, armed: KeepAlive) -> str:
+def _config(settings: Settings, owner: Owner, artifact: Artifact, armed: KeepAlive, tls: Tls) -> str:
     """One line without spaces: the startup script reads it with sed."""
     leaving = _compact({"schedule": armed.schedule_label, "instance": owner.cloud_name})
     return _compact(
@@ -191,6 +194,7 @@ def _config(settings: Settings, owner: Owner, artifact: Artifact, armed: KeepAli
             "sealed": artifact.sealed.name,
             "sealedSha256": artifact.sealed.sha256,
             "apiEndpoint": settings.api_endpoint,
+            "tls": tls.document(),
             # what the host publishes when the VM is switched off: the keep-alive then waits for this one
             "keepAliveTopic": f"projects/{settings.project}/topics/{armed.job.topic}",
             "keepAliveData": base64.b64encode(leaving.encode()).decode(),

@@ -163,11 +163,21 @@ class Snapshots(Protocol):
     def forget(self) -> None: ...
 
 
-class Prober(Protocol):
-    """Real requests through the public URL, verified against `ca` (PEM; empty = the public authorities)."""
+@dataclass(frozen=True)
+class Door:
+    """What a caller of a deployment knows."""
 
-    def ready(self, url: str, ca: str) -> Probe: ...
-    def predict(self, url: str, ca: str, token: str, payload: object) -> Probe: ...
+    url: str
+    ip: str  # where the URL's name leads, or should
+    ca: str = ""  # PEM
+    public: bool = False  # whether the public authorities are trusted as well
+
+
+class Prober(Protocol):
+    """Real requests to a deployment's public address, under its name, with a verified certificate."""
+
+    def ready(self, door: Door) -> Probe: ...
+    def predict(self, door: Door, token: str, payload: object) -> Probe: ...
 
 
 class Kubernetes(Protocol):

@@ -178,6 +178,21 @@ class Host:
 
 
 @dataclass(frozen=True)
+class CertificateReport:
+    """What the VM says about its certificate from an ACME authority."""
+
+    name: str = ""  # the one it serves, or is to be served
+    reason: str = ""
+    message: str = ""
+    retry_at: float | None = None  # seconds since 1970
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it claims to have one."""
+        return self.reason == "Issued"
+
+
+@dataclass(frozen=True)
 class GuestReport:
     """What the VM says about itself (guest attributes `budgetml/…`): untrusted, bounded, cleaned."""
 
@@ -191,6 +206,7 @@ class GuestReport:
     failure_revision: str = ""
     recreated: str = ""  # the revision for which another one was stopped, memory being short
     ca_certificate: str = ""
+    certificate: CertificateReport = CertificateReport()
     host: Host = Host()
 
 

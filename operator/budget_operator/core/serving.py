@@ -6,9 +6,11 @@ The VM's own report is untrusted: it explains why nothing answers, it never prov
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from budget_operator.core.api import Failure, Replacement, Status
-from budget_operator.core.conditions import Reason, Type, Verdict, find, is_true, kept
+from budget_operator.core.conditions import Reason, Type, Verdict, find, is_true, kept, timestamp
+from budget_operator.core.endpoint import INTERNAL, Tls
 from budget_operator.core.observed import GuestReport, Host, Probe
 
 MESSAGE_LIMIT = 1024
@@ -25,6 +27,18 @@ GUEST_REASONS = frozenset(
         Reason.IMAGE_PULL_FAILED,
     }
 )
+CERTIFICATE_REASONS = frozenset(
+    {
+        Reason.ORDERING,
+        Reason.NAME_NOT_RESOLVED,
+        Reason.WRONG_ADDRESS,
+        Reason.FOREIGN_AAAA,
+        Reason.ORDER_FAILED,
+        Reason.RATE_LIMITED,
+        Reason.DIRECTORY_UNREACHABLE,
+        Reason.NO_PUBLIC_ADDRESS,
+    }
+)
 _PREPARING = frozenset({"artifact", "environment", "load"})
 
 
@@ -35,7 +49,9 @@ class Glimpse:
     running: bool | None  # None: the VM's state could not be seen
     due: bool  # requests were made in this pass
     target: str | None  # the revision that should serve, if the spec is usable
-    ca: str  # PEM; empty = not known yet
+    ca: str  # PEM; of the VM's own authority, or a private one
+    tls: Tls = INTERNAL
+    url: str = ""  # the public one; empty: not known
     image: str = ""  # the one that should run; empty = any
     host: Host | None = None  # what the VM last said about the one that does
     report: GuestReport | None = None
@@ -60,6 +76,7 @@ class Serving:
     failure: Failure | None
     boot: Mapping[str, float] = field(default_factory=dict)
     ca: str = ""
+    url: str = ""  # the public one; empty: as it was
     lag: Failure | None = None  # another image runs than the wanted one, and why
     replacement: Replacement | None = None
     recreated: str | None = None  # the revision that serves as of now, and for which another one was stopped
@@ -79,7 +96,12 @@ def judge(before: Status, glimpse: Glimpse) -> Serving:
     recreated = _recreated(before, glimpse, judged.active)
     replacement = _replacement(glimpse.host) or before.replacement
     return replace(
-        judged, ca=glimpse.ca, lag=image_lag(glimpse), recreated=recreated, replacement=replacement
+        judged,
+        ca=glimpse.ca,
+        url=glimpse.url,
+        lag=image_lag(glimpse),
+        recreated=recreated,
+        replacement=replacement,
     )
 
 
@@ -142,6 +164,9 @@ def _silent(before: Status, glimpse: Glimpse) -> Verdict:
         return Verdict("False", failure.reason, failure.message)
     if glimpse.prediction is not None and not glimpse.prediction.ok:
         return Verdict("False", Reason.READINESS_FAILED, glimpse.prediction.message[:MESSAGE_LIMIT])
+    missing = _missing_certificate(glimpse)
+    if missing is not None and _is_about_tls(glimpse):
+        return Verdict("Unknown", missing.reason, f"cannot be asked without a certificate: {missing.message}")
     seen = (
         glimpse.ready.message[:MESSAGE_LIMIT] if glimpse.ready is not None else "no certificate authority yet"
     )
@@ -155,16 +180,39 @@ def _silent(before: Status, glimpse: Glimpse) -> Verdict:
     return Verdict("False", Reason.NOT_ANSWERING, seen)
 
 
+def _missing_certificate(glimpse: Glimpse) -> Verdict | None:
+    """Why there is none from the ACME authority yet, as the VM tells it."""
+    told = glimpse.report.certificate if glimpse.report is not None else None
+    if glimpse.tls.mode != "Acme" or told is None or told.reason not in CERTIFICATE_REASONS:
+        return None
+    message = told.message[:MESSAGE_LIMIT] or "the VM gave no message"
+    if told.retry_at is not None:
+        message += f"; tried again at {timestamp(datetime.fromtimestamp(told.retry_at, UTC))}"
+    return Verdict("False", told.reason, message)
+
+
+def _is_about_tls(glimpse: Glimpse) -> bool:
+    seen = [probe for probe in (glimpse.ready, glimpse.prediction) if probe is not None]
+    return any(word in probe.message for probe in seen for word in ("certificate", "TLS"))
+
+
 def _certificate(before: Status, glimpse: Glimpse) -> Verdict:
-    if not glimpse.ca:
+    if glimpse.tls.mode == "Off":
+        return Verdict(
+            "True", Reason.TLS_OFF, "spec.endpoint.tls.mode is Off: whoever stands in front encrypts"
+        )
+    if glimpse.tls.mode == "Internal" and not glimpse.ca:
         return Verdict(
             "False", Reason.CERTIFICATE_PENDING, "the VM has not told its certificate authority yet"
         )
     seen = [probe for probe in (glimpse.ready, glimpse.prediction) if probe is not None]
     if any(probe.certificate_ok for probe in seen):
         return Verdict("True", Reason.VERIFIED, "the endpoint's certificate was verified")
+    missing = _missing_certificate(glimpse)
+    if missing is not None:
+        return missing
     message = seen[0].message[:MESSAGE_LIMIT] if seen else ""
-    if "certificate" in message or "TLS" in message:
+    if _is_about_tls(glimpse):
         return Verdict("False", Reason.NOT_VERIFIED, message)
     return kept(before.conditions, Type.CERTIFICATE_VALID, message)  # no connection says nothing about it
 

@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
 from budget_operator.core import api, names
 
 T = TypeVar("T")
 Credentials = Literal["adc", "anonymous"]
+TlsMode = Literal["Acme", "Internal", "Off"]
 
 COS_IMAGE = "projects/cos-cloud/global/images/family/cos-stable"
 DEFAULT_NETWORK = "global/networks/default"
@@ -57,6 +58,10 @@ class Settings:
     function_service_account: str = ""
     trigger_service_account: str = ""
     build_service_account: str = ""
+    tls_mode: TlsMode = "Internal"
+    acme_email: str = ""
+    acme_directory: str = ""
+    acme_ca_bundle: str = ""
     system_namespace: str = "budgetml-system"
     health_port: int = 8080
     logs_command: str = GCLOUD_LOGS
@@ -94,6 +99,10 @@ class Settings:
             function_service_account=read.get("BUDGET_FUNCTION_SERVICE_ACCOUNT", "", _text),
             trigger_service_account=read.get("BUDGET_TRIGGER_SERVICE_ACCOUNT", "", _text),
             build_service_account=read.get("BUDGET_BUILD_SERVICE_ACCOUNT", "", _text),
+            tls_mode=read.get("BUDGET_TLS_MODE", "Internal", _tls_mode),
+            acme_email=read.get("BUDGET_ACME_EMAIL", "", _email),
+            acme_directory=read.get("BUDGET_ACME_DIRECTORY", "", _acme_directory),
+            acme_ca_bundle=read.get("BUDGET_ACME_CA_BUNDLE", "", _bundle),
             system_namespace=read.get("POD_NAMESPACE", "budgetml-system", _text),
             health_port=read.get("BUDGET_HEALTH_PORT", "8080", _port),
             logs_command=read.get("BUDGET_LOGS_COMMAND", GCLOUD_LOGS, _template),
@@ -163,6 +172,31 @@ def _credentials(value: str) -> Credentials:
     if value == "anonymous":
         return "anonymous"
     raise ValueError(f"{value!r} is neither adc nor anonymous")
+
+
+def _tls_mode(value: str) -> TlsMode:
+    for mode in get_args(TlsMode):
+        if value == mode:
+            return cast("TlsMode", mode)
+    raise ValueError(f"{value!r} is none of {', '.join(get_args(TlsMode))}")
+
+
+def _email(value: str) -> str:
+    if value and (not re.match(api.EMAIL, value) or re.search(api.PLACEHOLDER, value.lower())):
+        raise ValueError(f"{value!r} is not an e-mail address of yours")
+    return value
+
+
+def _acme_directory(value: str) -> str:
+    if value and not value.startswith("https://"):
+        raise ValueError(f"{value!r} does not start with https://")
+    return value
+
+
+def _bundle(value: str) -> str:
+    if value and not re.match(api.BUNDLE, value):
+        raise ValueError("it is not a PEM certificate")
+    return value
 
 
 def _schedule(value: str) -> str:

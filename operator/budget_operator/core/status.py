@@ -102,7 +102,7 @@ def build(before: Status, facts: Facts) -> Status:
     return before.model_copy(
         update={
             "state": state(before, facts),
-            "endpoint": f"https://{ip}" if ip else None,
+            "endpoint": (facts.serving.url or before.endpoint or f"https://{ip}") if ip else None,
             "ip": ip,
             "zone": before.zone if unseen else zone,
             "provisioning": before.provisioning if unseen else model,

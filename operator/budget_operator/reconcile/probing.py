@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 
 from budget_operator.core.api import Spec, Status
 from budget_operator.core.conditions import Type, is_true
+from budget_operator.core.endpoint import Tls
 from budget_operator.core.errors import BudgetError
-from budget_operator.core.gateways import Cloud
+from budget_operator.core.gateways import Cloud, Door
 from budget_operator.core.memory import Memory
 from budget_operator.core.observed import GuestReport, Instance, Probe
 from budget_operator.core.serving import Glimpse, active_revision
@@ -39,13 +40,20 @@ class Probing:
     """Of one pass over one deployment. `image` is the one that should run."""
 
     def __init__(
-        self, cloud: Cloud, memory: Memory, clock: Callable[[], datetime], before: Status, image: str
+        self,
+        cloud: Cloud,
+        memory: Memory,
+        clock: Callable[[], datetime],
+        before: Status,
+        image: str,
+        tls: Tls,
     ) -> None:
         self._cloud = cloud
         self._memory = memory
         self._clock = clock
         self._before = before
         self._image = image
+        self._tls = tls
 
     def look(
         self,
@@ -59,33 +67,46 @@ class Probing:
         token: str,
     ) -> Glimpse:
         """Make the requests that are due. `boot` tells one boot of the instance from another."""
-        ca = self._before.ca_certificate or ""
+        tls, ca = self._tls, self._trusted()
         memory, now = self._memory, self._clock()
+        url = "" if ip is None else tls.url(ip, (self._before.endpoint or "").partition("://")[2])
         if running is False or ip is None:
             memory.failing_since = memory.probed_at = memory.host = None
-            return Glimpse(running=False, due=False, target=target, ca=ca)
+            return Glimpse(running=False, due=False, target=target, ca=ca, tls=tls, url=url)
         if instance is not None and memory.boot != boot:
             memory.boot, memory.host = boot, None
-        settled = self._settled(target) and self._image_settled()
+        settled = self._settled(target) and self._image_settled() and url == self._before.endpoint
         if settled and memory.probe_ok and memory.probed_at and now - memory.probed_at < PROBE_EVERY:
-            return Glimpse(running=running, due=False, target=target, ca=ca)
-        asking = not settled or not ca or (memory.probed_at is not None and not memory.probe_ok)
+            return Glimpse(running=running, due=False, target=target, ca=ca, tls=tls, url=url)
+        can_verify = bool(ca) or tls.mode != "Internal"
+        asking = not settled or not can_verify or (memory.probed_at is not None and not memory.probe_ok)
         report = self._report(instance) if asking else None
-        ca = (report.ca_certificate if report is not None else "") or ca
-        ready = self._cloud.prober.ready(f"https://{ip}", ca) if ca else None
+        if report is not None and tls.mode == "Internal":
+            ca = report.ca_certificate or ca
+        if report is not None:
+            url = tls.url(ip, report.certificate.name or url.partition("://")[2])
+        door = Door(url, ip, ca, public=tls.mode == "Acme")
+        ready = self._cloud.prober.ready(door) if ca or tls.mode != "Internal" else None
         glimpse = Glimpse(
             running=running,
             due=True,
             target=target,
             ca=ca,
+            tls=tls,
+            url=url,
             image=self._image,
             host=memory.host,
             report=report,
             ready=ready,
-            prediction=self._prediction(f"https://{ip}", ca, ready, report, spec, token),
+            prediction=self._prediction(door, ready, report, spec, token),
             failure_seconds=float(spec.readiness.failure_seconds) if spec is not None else 60.0,
         )
         return self._remembered(glimpse, instance if asking else None)
+
+    def _trusted(self) -> str:
+        """Whom callers trust as far as it is known: the VM's own authority is told by the VM."""
+        own = self._before.ca_certificate or ""
+        return own if self._tls.mode == "Internal" else self._tls.ca_bundle
 
     def _settled(self, target: str | None) -> bool:
         conditions = self._before.conditions
@@ -99,8 +120,7 @@ class Probing:
 
     def _prediction(
         self,
-        url: str,
-        ca: str,
+        door: Door,
         ready: Probe | None,
         report: GuestReport | None,
         spec: Spec | None,
@@ -113,7 +133,7 @@ class Probing:
         known = is_true(self._before.conditions, Type.MODEL_SERVING)
         if known and active in (None, self._before.revision.active):
             return None
-        return self._cloud.prober.predict(url, ca, token, dict(spec.readiness.payload))
+        return self._cloud.prober.predict(door, token, dict(spec.readiness.payload))
 
     def _remembered(self, glimpse: Glimpse, instance: Instance | None) -> Glimpse:
         memory, now = self._memory, self._clock()

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from budget_operator.core import desired as wishes
-from budget_operator.core import plan, preemptions, serving
+from budget_operator.core import endpoint, plan, preemptions, serving
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import InsertInstance, Room, Upload
 from budget_operator.core.api import (
@@ -31,6 +31,7 @@ from budget_operator.core.capacity import Capacity
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.desired import Desired, Parts
+from budget_operator.core.endpoint import Tls
 from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
@@ -299,7 +300,8 @@ class Pass:
 
     def _serving(self, seen: Observation | None, wish: Wish, outcome: Outcome) -> serving.Serving:
         means, image = self._means, self._settings.image
-        probing = Probing(means.cloud, self._memory, means.clock, self._before, image)
+        tls = wish.desired.tls if wish.desired is not None else self._kept_tls()
+        probing = Probing(means.cloud, self._memory, means.clock, self._before, image, tls)
         instance = seen.instance if seen is not None else None
         unseen = seen is None or Room.INSTANCE in outcome.unseen
         running = statuses.instance_is_running(instance, unseen)
@@ -313,6 +315,9 @@ class Pass:
             token=wish.token,
         )
         return serving.judge(self._before, glimpse)
+
+    def _kept_tls(self) -> Tls:
+        return endpoint.kept(self._before.endpoint or "", self._before.ca_certificate or "")
 
     def _boot(self, seen: Observation | None, instance: Instance | None) -> str:
         """Which boot of which VM is observed, as far as preemptions tell; other ends of a boot are seen."""

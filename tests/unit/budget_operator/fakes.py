@@ -21,11 +21,12 @@ from budget_operator.core.errors import (
     PreconditionFailed,
     ResourceNotReady,
 )
-from budget_operator.core.gateways import Cloud, Document, FunctionRequest, InstanceRequest, Scan
+from budget_operator.core.gateways import Cloud, Document, Door, FunctionRequest, InstanceRequest, Scan
 from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG, Owner, Shared, region_of
 from budget_operator.core.observed import (
     Address,
     Bucket,
+    CertificateReport,
     Firewall,
     Function,
     GuestReport,
@@ -308,6 +309,7 @@ class FakeCloud:
     failing_builds: int = 0
     guest_failure: dict[str, str] = field(default_factory=dict)
     unpullable: set[str] = field(default_factory=set)  # images
+    certificates: dict[str, CertificateReport] = field(default_factory=dict)  # by instance id
     running_image: dict[str, str] = field(default_factory=dict)  # by instance id
     payloads: list[object] = field(default_factory=list)
     predictions_fail: bool = False
@@ -484,6 +486,7 @@ class FakeCloud:
             failure_log=failure.get("log", ""),
             failure_revision=target if failure else "",
             ca_certificate=self.ca(vm),
+            certificate=self.certificates.get(vm.id, CertificateReport()),
             host=self._host(vm),
         )
 
@@ -826,22 +829,36 @@ class FakeCloud:
             self._last_active = target
         return getattr(self, "_last_active", None)
 
-    def _endpoint(self, url: str, ca: str) -> Instance | None:
+    def _endpoint(self, door: Door) -> Instance | None:
         self.settle()
         self.requests += 1
         for vm in self.vms.values():
-            if url == f"https://{vm.external_ip}" and self._serves(vm) and ca == self.ca(vm):
+            if door.ip == vm.external_ip and self._serves(vm) and self._verifies(vm, door):
                 return None if self.silent else vm
         return None
 
-    def ready(self, url: str, ca: str) -> Probe:
-        vm = self._endpoint(url, ca)
+    def _verifies(self, vm: Instance, door: Door) -> bool:
+        """Its own authority signs for its address alone."""
+        tls = json.loads(vm.metadata[METADATA_CONFIG])["tls"]
+        if tls["mode"] == "Internal":
+            return door == Door(f"https://{vm.external_ip}", door.ip, self.ca(vm))
+        if tls["mode"] == "Off":
+            return door.url == f"http://{vm.external_ip}"
+        name = self.certificates.get(vm.id, CertificateReport())
+        return name.is_valid and door == Door(f"https://{name.name}", door.ip, tls["caBundle"], public=True)
+
+    def ready(self, door: Door) -> Probe:
+        vm = self._endpoint(door)
+        if vm is None and any(
+            door.ip == each.external_ip and self._serves(each) for each in self.vms.values()
+        ):
+            return Probe(False, "the certificate is not valid" if not self.silent else "connection refused")
         if vm is None or self._active(vm) is None:
             return Probe(False, "connection refused")
         return Probe(True, "ok", self._active(vm), certificate_ok=True)
 
-    def predict(self, url: str, ca: str, token: str, payload: object) -> Probe:
-        vm = self._endpoint(url, ca)
+    def predict(self, door: Door, token: str, payload: object) -> Probe:
+        vm = self._endpoint(door)
         self.payloads.append(payload)
         if vm is None or self.predictions_fail:
             return Probe(False, "status 500", None, certificate_ok=True)

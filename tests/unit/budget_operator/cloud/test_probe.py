@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,27 +19,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from budget_operator.cloud.probe import HttpProber
+from budget_operator.core.gateways import Door
 
 PROBER = HttpProber()
 NOW = datetime.datetime.now(datetime.UTC)
 
 
-def authority(tmp_path: Path, host: str = "127.0.0.1") -> tuple[str, Path]:
+def door(url: str, ca: str = "") -> Door:
+    """An endpoint under its address, or under a name that leads to this machine."""
+    host = httpx.URL(url).host
+    return Door(url, host if host.replace(".", "").isdigit() else "127.0.0.1", ca, public=not ca)
+
+
+def authority(tmp_path: Path, host: str = "127.0.0.1", name: str = "") -> tuple[str, Path]:
     """A self-signed authority that is also the server's certificate; PEM and key file."""
+    signed = x509.DNSName(name) if name else x509.IPAddress(ipaddress.ip_address(host))
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
+    root = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(root)
+        .issuer_name(root)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - datetime.timedelta(hours=1))
         .not_valid_after(NOW + datetime.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([signed]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
@@ -101,7 +108,7 @@ def secure(tmp_path: Path) -> Iterator[tuple[Server, str]]:
 
 def test_ready_over_a_private_authority(secure: tuple[Server, str]) -> None:
     server, pem = secure
-    probe = PROBER.ready(server.url, pem)
+    probe = PROBER.ready(door(server.url, pem))
     assert (probe.ok, probe.certificate_ok, probe.revision) == (True, True, "abc123")
     assert server.seen[0][:2] == ("GET", "/healthz/ready")
 
@@ -110,7 +117,7 @@ def test_ready_over_a_private_authority(secure: tuple[Server, str]) -> None:
 def test_an_authority_that_is_not_trusted(secure: tuple[Server, str], tmp_path: Path, ca: str) -> None:
     server, _ = secure
     other = authority(tmp_path, "127.0.0.2")[0] if ca else ""
-    probe = PROBER.ready(server.url, other)
+    probe = PROBER.ready(door(server.url, other))
     assert not probe.ok
     assert not probe.certificate_ok
     assert "the certificate is not valid" in probe.message
@@ -121,19 +128,21 @@ def test_a_certificate_for_another_address(tmp_path: Path) -> None:
     pem, file = authority(tmp_path, "127.0.0.3")
     server = Server(file)
     try:
-        assert "the certificate is not valid: IP address mismatch" in PROBER.ready(server.url, pem).message
+        assert (
+            "the certificate is not valid: IP address mismatch" in PROBER.ready(door(server.url, pem)).message
+        )
     finally:
         server.close()
 
 
 def test_an_authority_that_is_none() -> None:
     pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-    probe = PROBER.ready("https://127.0.0.1:1", pem)
+    probe = PROBER.ready(door("https://127.0.0.1:1", pem))
     assert "not readable" in probe.message
 
 
 def test_predict_sends_the_token_and_the_payload(plain: Server) -> None:
-    probe = PROBER.predict(plain.url, "", "t0ken", {"text": "hi"})
+    probe = PROBER.predict(door(plain.url), "t0ken", {"text": "hi"})
     assert probe.ok
     assert probe.revision is None, "what a model answers is no statement about the revision"
     method, path, headers, body = plain.seen[0]
@@ -144,7 +153,7 @@ def test_predict_sends_the_token_and_the_payload(plain: Server) -> None:
 
 def test_a_status_is_quoted(plain: Server) -> None:
     plain.status, plain.body = 503, b"loading \x1b[31m" + b"x" * 1000
-    probe = PROBER.ready(plain.url, "")
+    probe = PROBER.ready(door(plain.url, ""))
     assert not probe.ok
     assert probe.message.startswith("GET /healthz/ready: status 503: loading [31mxxx")
     assert len(probe.message) < 260
@@ -152,42 +161,53 @@ def test_a_status_is_quoted(plain: Server) -> None:
 
 def test_a_redirect_is_no_success(plain: Server) -> None:
     plain.status = 302
-    assert not PROBER.ready(plain.url, "").ok
+    assert not PROBER.ready(door(plain.url, "")).ok
 
 
 def test_a_flood_is_cut(plain: Server) -> None:
     plain.body = b"[" * (8 * 1024 * 1024)
-    probe = PROBER.ready(plain.url, "")
+    probe = PROBER.ready(door(plain.url, ""))
     assert (probe.ok, probe.revision) == (True, None)
 
 
 def test_proxies_of_the_environment_are_not_used(plain: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    assert PROBER.ready(plain.url, "").ok
+    assert PROBER.ready(door(plain.url, "")).ok
 
 
 def test_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert PROBER.ready(f"http://127.0.0.1:{port}", "").message == "GET /healthz/ready: connection refused"
+    assert (
+        PROBER.ready(door(f"http://127.0.0.1:{port}", "")).message == "GET /healthz/ready: connection refused"
+    )
 
 
 def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("budget_operator.cloud.probe._READY_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        probe = PROBER.ready(f"http://127.0.0.1:{silent.getsockname()[1]}", "")
+        probe = PROBER.ready(door(f"http://127.0.0.1:{silent.getsockname()[1]}", ""))
     assert probe.message.startswith("GET /healthz/ready: no answer within")
 
 
-def test_a_name_that_is_none() -> None:
-    probe = PROBER.ready("http://budget.invalid", "")
-    assert not probe.ok
-    assert probe.message.startswith("GET /healthz/ready: ")
+@pytest.mark.parametrize("public", [False, True])
+def test_a_name_is_asked_for_at_the_known_address(tmp_path: Path, public: bool) -> None:
+    pem, file = authority(tmp_path, name="model.test")
+    server = Server(file)
+    port = server.url.rpartition(":")[2]
+    try:
+        probe = PROBER.ready(Door(f"https://model.test:{port}", "127.0.0.1", pem, public))
+        other = PROBER.ready(Door(f"https://other.test:{port}", "127.0.0.1", pem, public))
+    finally:
+        server.close()
+    assert (probe.ok, probe.certificate_ok) == (True, True)
+    assert server.seen[0][2]["Host"] == f"model.test:{port}"
+    assert "Hostname mismatch" in other.message
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"revision":1}', b"\xff\xfe"])
 def test_an_answer_without_a_revision(plain: Server, body: Any) -> None:
     plain.body = body
-    assert PROBER.ready(plain.url, "").revision is None
+    assert PROBER.ready(door(plain.url, "")).revision is None

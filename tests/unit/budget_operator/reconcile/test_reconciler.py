@@ -14,7 +14,7 @@ from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
-from budget_operator.core.observed import Bucket, InstanceStatus, Topic
+from budget_operator.core.observed import Bucket, CertificateReport, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from tests.unit.budget_operator.fakes import CODE, SETTINGS, Crash, World
 
@@ -26,6 +26,7 @@ CONDITIONS = (
     "ModelServing",
     "CertificateValid",
 )
+BUNDLE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 CREATES = ("create_", "insert_", "reserve_", "upload")
 
 
@@ -1281,3 +1282,42 @@ def test_the_boot_scripts_are_read_once(world: World, tmp_path: Any) -> None:
     assert parts.startup_script.startswith("#!")
     assert set(parts.function_files) == {"main.py", "requirements.txt"}
     assert isinstance(world.reconciler, Reconciler)
+
+
+# --- certificates ---
+
+
+def acme(world: World) -> None:
+    tls = {"mode": "Acme", "directory": "https://ca.test/dir", "caBundle": BUNDLE}
+    world.kube.apply("iris", spec(endpoint={"host": "Model.Test.", "tls": tls}))
+
+
+def test_an_acme_endpoint_is_ready_once_the_vm_has_its_certificate(world: World) -> None:
+    acme(world)
+    world.drive(lambda: world.kube.condition("iris", "CertificateValid")[0] == "False", "iris")
+    (vm,) = world.cloud.vms.values()
+    record = f"model.test does not resolve yet; create an A record model.test -> {vm.external_ip}"
+    told = CertificateReport("model.test", "NameNotResolved", record)
+    world.cloud.certificates[vm.id] = told
+    world.drive(lambda: world.kube.condition("iris", "CertificateValid")[1] == "NameNotResolved", "iris")
+    assert record in world.kube.condition("iris", "Ready")[2]
+    world.cloud.certificates[vm.id] = replace(told, reason="RateLimited", message="slow down", retry_at=2e9)
+    world.drive(lambda: world.kube.condition("iris", "CertificateValid")[1] == "RateLimited", "iris")
+    assert "slow down; tried again at 2033-05-18T03:33:20Z" in world.kube.condition("iris", "Ready")[2]
+    world.cloud.certificates[vm.id] = CertificateReport("model.test", "Issued", "")
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris")
+    status = world.kube.status("iris")
+    assert (status["endpoint"], status["caCertificate"]) == ("https://model.test", BUNDLE)
+
+
+def test_another_mode_rolls_out_nothing_and_is_verified_before_it_is_ready(world: World) -> None:
+    world.up("iris")
+    before = world.kube.status("iris")["revision"]
+    world.kube.apply("iris", spec(endpoint={"tls": {"mode": "Off"}}))
+    world.drive(lambda: world.kube.condition("iris", "CertificateValid")[1] == "TLSOff", "iris")
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris")
+    status = world.kube.status("iris")
+    (vm,) = world.cloud.vms.values()
+    assert status["endpoint"] == f"http://{vm.external_ip}"
+    assert status["revision"] == before
+    assert "caCertificate" not in status
