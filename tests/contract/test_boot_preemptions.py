@@ -24,7 +24,7 @@ from budget_operator.cloud.inventory import Gateways, Inventories
 from budget_operator.cloud.pubsub import PubSubGateway
 from budget_operator.cloud.scheduler import SchedulerGateway
 from budget_operator.cloud.storage import StorageGateway
-from budget_operator.core.gateways import Cloud, FunctionRequest
+from budget_operator.core.gateways import Cloud, Door, FunctionRequest
 from budget_operator.core.names import LABEL_SCHEDULE, METADATA_CONFIG, Owner, Shared
 from budget_operator.core.observed import InstanceStatus, Probe
 from budget_operator.reconcile import Reconciler
@@ -79,16 +79,16 @@ class Guest:
     compute: ComputeGateway
     began: Callable[[], str]
 
-    def ready(self, url: str, ca: str) -> Probe:
+    def ready(self, door: Door) -> Probe:
         vm = next(filter(None, (self.compute.instance(zone, NAME) for zone in ZONES)), None)
-        if vm is None or vm.status is not InstanceStatus.RUNNING or url != f"https://{vm.external_ip}":
+        if vm is None or vm.status is not InstanceStatus.RUNNING or door.url != f"https://{vm.external_ip}":
             return Probe(False, "connection refused")
         if self.clock.now - datetime.fromisoformat(self.began()) < timedelta(seconds=BOOT_SECONDS):
             return Probe(False, "connection refused")
         return Probe(True, "ok", json.loads(vm.metadata[METADATA_CONFIG])["revision"], certificate_ok=True)
 
-    def predict(self, url: str, ca: str, token: str, payload: object) -> Probe:
-        return self.ready(url, ca)
+    def predict(self, door: Door, token: str, payload: object) -> Probe:
+        return self.ready(door)
 
 
 @dataclass
