@@ -73,7 +73,9 @@ class Certificates:
         self._intent = intent
         self._stopping = intent.stopping
         self._store = Store(settings.certificates, settings.caddy_storage)
-        self._uploader = Uploader(metadata.access_token, self._key, intent.stopping)
+        self._uploader = Uploader(metadata.access_token, self._key, self._store.note_copied, intent.stopping)
+        #: Digest of what lies in the bucket, or is on its way there.
+        self._copied = self._store.copied()
         self._ledger = self._store.ledger()
         self._copy_settled = not self._store.is_new
         self._text: str | None = None
@@ -168,10 +170,13 @@ class Certificates:
             self._settle_copy()
         if not self._apply(now):
             return _AGAIN_SECONDS
-        if not self._copy_settled:
-            return _AGAIN_SECONDS
         self._tell_root("")
-        return self._attend(self._subject(now), now)
+        subject = self._subject(now)
+        if not self._copy_settled:
+            self._tell("Pending", Reason.ORDERING, "The bucket is asked for an earlier certificate", subject)
+            return _AGAIN_SECONDS
+        self._copy()
+        return self._attend(subject, now)
 
     def _without_orders(self, now: float) -> float:
         if not self._apply(now):
@@ -245,8 +250,6 @@ class Certificates:
         self._finish(subject, outcome, now)
         self._apply(time.time())
         order.log.unlink(missing_ok=True)
-        if self._config:
-            self._uploader.put(Place.of(self._config), self._store.pack())
 
     def _withdraw(self, layout: Layout) -> bool:
         """Have Caddy look after nothing, before anything else; not if this VM ends first.
@@ -351,6 +354,16 @@ class Certificates:
         except (CopyUnreadable, ValueError, KeyError, TypeError, AttributeError) as error:
             log(f"The copy of the certificates is ignored: {error}")
         self._copy_settled = True
+
+    def _copy(self) -> None:
+        """Bring the copy up to what this disk has; also what an earlier boot could not bring there."""
+        if self._store.is_new or self._config is None:
+            return
+        plain = self._store.pack()
+        digest = hashlib.sha256(plain).hexdigest()
+        if digest != self._copied:
+            self._copied = digest
+            self._uploader.put(Place.of(self._config), plain)
 
     def _keep(self, ledger: Ledger) -> None:
         self._ledger = ledger

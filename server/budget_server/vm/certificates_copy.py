@@ -91,9 +91,16 @@ def _authorization(token: str) -> dict[str, str]:
 class Uploader:
     """Writes the latest content only, until it is taken."""
 
-    def __init__(self, token: Callable[[], str], key: Callable[[], bytes], stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        token: Callable[[], str],
+        key: Callable[[], bytes],
+        written: Callable[[bytes], None],
+        stopping: threading.Event,
+    ) -> None:
         self._token = token
         self._key = key
+        self._written = written
         self._stopping = stopping
         self._changed = threading.Condition()
         self._pending: tuple[Place, bytes] | None = None
@@ -114,7 +121,8 @@ class Uploader:
             try:
                 place, plain = taken
                 place.write(self._token(), seal(plain, self._key(), place.deployment))
-            except (CopyUnreachable, MetadataUnavailable, ValueError) as error:
+                self._written(plain)
+            except (CopyUnreachable, MetadataUnavailable, OSError, ValueError) as error:
                 log(f"The copy of the certificates was not written, again in {pause:.0f} s: {error}")
                 self._stopping.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)

@@ -75,6 +75,8 @@ class Surroundings:
     #: Google has given notice.
     preempted: bool = False
     port: int = 0
+    #: The bucket takes and gives nothing below `state/`.
+    state_closed: bool = False
     external_ip: str = "127.0.0.1"
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -195,6 +197,8 @@ def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
             url = urlsplit(self.path)
             if url.path.startswith("/storage/v1/b/b/o/"):
                 world.authorizations.append(self.headers.get("Authorization", ""))
+                if world.state_closed and "/state%2F" in url.path:
+                    return self.answer(503, b"")
                 found = world.objects.get(unquote(url.path.removeprefix("/storage/v1/b/b/o/")))
                 return self.answer(404, b"") if found is None else self.answer(200, found)
             if self.headers.get("Metadata-Flavor") != "Google":
@@ -218,6 +222,8 @@ def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             url, body = urlsplit(self.path), self.rfile.read(int(self.headers["Content-Length"]))
             world.authorizations.append(self.headers.get("Authorization", ""))
+            if world.state_closed:
+                return self.answer(503, b"")
             if url.path != "/upload/storage/v1/b/b/o":
                 return self.answer(404, b"")
             world.objects[parse_qs(url.query)["name"][0]] = body

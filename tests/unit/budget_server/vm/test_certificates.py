@@ -42,6 +42,7 @@ from budget_server.vm.certificates_store import certificate_path
 IP, CA_IP, DNS_IP, OTHER_IP = "127.77.0.10", "127.77.0.2", "127.77.0.3", "127.77.0.11"
 NAME = "model.test"
 SHARED = "127-77-0-10.sslip.io"
+COPY = "state/budget-demo/certificates.sealed"
 R = ("a" * 12, "b" * 12, "c" * 12, "d" * 12)
 #: As no pause of ours.
 RETRY_AFTER = "5400"
@@ -424,7 +425,7 @@ def test_one_order_over_restarts_switches_a_lost_disk_and_another_address(
         machine.world.await_state(active=revision)
         assert machine.certificate().serial_number == serial
     machine.vm.shut_down()
-    until(lambda: "state/budget-demo/certificates.sealed" in machine.world.objects)
+    until(lambda: COPY in machine.world.objects)
     shutil.rmtree(machine.vm.disk)
     machine.world.guest.clear()
     machine.vm.boot()
@@ -490,7 +491,7 @@ def test_a_rate_limit_is_kept_over_a_reboot_and_a_lost_disk(
     machine.vm.boot()
     told = machine.await_told(state="Waiting", reason="RateLimited")
     assert told["retryAt"] == pytest.approx(time.time() + int(RETRY_AFTER), abs=30)
-    until(lambda: machine.world.objects.get("state/budget-demo/certificates.sealed"))
+    until(lambda: machine.world.objects.get(COPY))
     machine.reboot()
     assert machine.await_told(state="Waiting", reason="RateLimited")["retryAt"] == told["retryAt"]
     machine.vm.shut_down()
@@ -642,7 +643,33 @@ def test_a_copy_that_does_not_open_is_ignored(
 ) -> None:
     resolve(machine.names)
     machine.publish(predictor("one"))
-    machine.world.objects["state/budget-demo/certificates.sealed"] = bytes(200)
+    machine.world.objects[COPY] = bytes(200)
     machine.vm.boot()
     machine.await_told(state="Valid", orders=1)
     assert "is ignored: it does not open" in machine.vm.output.read_text()
+
+
+def test_a_bucket_out_of_reach_holds_up_no_serving_and_gets_its_copy_later(
+    machine: Machine, predictor: Callable[[str], dict[str, str]], until: Callable[..., Any]
+) -> None:
+    resolve(machine.names)
+    machine.publish(predictor("one"))
+    machine.world.state_closed = True
+    machine.vm.boot()
+    machine.world.await_state(phase="serving")
+    assert machine.get("/healthz/ready", False).status_code == 200
+    machine.await_told(state="Pending")
+    assert machine.authority.orders == []
+    machine.world.state_closed = False
+    machine.await_told(state="Valid", orders=1)
+    until(lambda: COPY in machine.world.objects)
+    until((machine.vm.disk / "certificates/copied").exists)
+    # what an earlier boot could not bring there
+    machine.vm.shut_down()
+    machine.world.objects.pop(COPY)
+    (machine.vm.disk / "certificates/copied").unlink()
+    machine.vm.boot()
+    until(lambda: COPY in machine.world.objects)
+    machine.reboot()
+    machine.await_told(state="Valid", orders=1)
+    assert b"PRIVATE" not in machine.world.objects[COPY]
