@@ -23,6 +23,7 @@ from localcloud.context import Context
 from localcloud.errors import ApiError
 from localcloud.faults import CallFault, Faults
 from localcloud.journal import Journal
+from localcloud.names import Names, Resolver, host_resolver
 from localcloud.services import compute, functions, pubsub, scheduler, storage
 from localcloud.settings import Settings
 from localcloud.store import Store
@@ -44,14 +45,18 @@ _PARTS = (
 def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend | None = None) -> Context:
     settings.home.mkdir(parents=True, exist_ok=True)
     store = Store(settings.home / "store.db")
-    return Context(
+    context = Context(
         settings=settings,
         clock=clock or SystemClock(),
         store=store,
         journal=Journal(settings.home / "journal.db"),
         faults=Faults(store),
+        names=Names(store),
         vms=vms or _backend(settings, store),
     )
+    resolver = Resolver((settings.host, settings.port), context.names, host_resolver())
+    context.registry.background.append(resolver)
+    return context
 
 
 def _backend(settings: Settings, store: Store) -> VmBackend:

@@ -15,6 +15,8 @@ import typer
 from localcloud.settings import Durations, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Google's APIs on one port, with VMs in Docker.")
+dns = typer.Typer(no_args_is_help=True, help="The names that VMs see.")
+app.add_typer(dns, name="dns")
 
 Url = Annotated[str, typer.Option("--url", envvar="LOCALCLOUD_URL", help="Where the local cloud listens.")]
 _URL = "http://127.0.0.1:8085"
@@ -27,6 +29,11 @@ class Output(StrEnum):
 
 
 Shape = Annotated[Output, typer.Option("--output", "-o", help="For people or for programs.")]
+
+
+class Record(StrEnum):
+    A = "A"
+    AAAA = "AAAA"
 
 
 class Backend(StrEnum):
@@ -131,6 +138,18 @@ def stock_out(
     """Let a zone have no machines."""
     body = {"zone": zone, "machineType": machine_type}
     _call("DELETE" if over else "POST", url, "/stock-outs", body)
+
+
+@dns.command("set")
+def set_name(name: str, kind: Record, values: list[str], url: Url = _URL) -> None:
+    """Let a name lead to these addresses, for VMs and whoever asks the local cloud."""
+    _call("POST", url, "/dns", {"name": name, "type": kind.value, "values": values})
+
+
+@dns.command("unset")
+def unset_name(name: str, url: Url = _URL) -> None:
+    """Forget a name that was set."""
+    _call("DELETE", url, "/dns", {"name": name})
 
 
 def _call(method: str, url: str, path: str, body: Any = None) -> Any:

@@ -9,6 +9,7 @@ from typing import Protocol
 from localcloud.clock import Clock
 from localcloud.faults import Faults
 from localcloud.journal import Journal
+from localcloud.names import Names
 from localcloud.settings import Settings
 from localcloud.store import Json, Store
 from localcloud.vm import VmBackend
@@ -57,5 +58,6 @@ class Context:
     store: Store
     journal: Journal
     faults: Faults
+    names: Names
     vms: VmBackend
     registry: Registry = field(default_factory=Registry)

@@ -34,6 +34,8 @@ def routes(context: Context) -> list[BaseRoute]:
         route("POST", f"{ROOT}/stock-outs", control.stock_out),
         route("DELETE", f"{ROOT}/stock-outs", control.restock),
         route("POST", f"{ROOT}/refused-fields", control.refuse),
+        route("POST", f"{ROOT}/dns", control.set_name),
+        route("DELETE", f"{ROOT}/dns", control.unset_name),
         route("POST", f"{ROOT}/{{verb}}/{{name:path}}", control.act),
     ]
 
@@ -59,6 +61,12 @@ class _StockOut(_Strict):
 
 class _Refusal(_Strict):
     field: str = Field(min_length=1)
+
+
+class _Name(_Strict):
+    name: str = Field(min_length=1)
+    type: str = Field(default="A", pattern="^(A|AAAA)$")
+    values: list[str] = Field(default=[])
 
 
 class Control:
@@ -115,6 +123,20 @@ class Control:
     def refuse(self, call: Call) -> Json:
         asked: Any = _parse(_Refusal, call)
         self._context.faults.refuse(asked.field)
+        return {}
+
+    def set_name(self, call: Call) -> Json:
+        asked: Any = _parse(_Name, call)
+        try:
+            self._context.names.set(asked.name, asked.type, asked.values)
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        return {}
+
+    def unset_name(self, call: Call) -> Json:
+        asked: Any = _parse(_Name, call)
+        if not self._context.names.unset(asked.name):
+            raise not_found(f"the name {asked.name}")
         return {}
 
     def act(self, call: Call) -> Json:
