@@ -238,8 +238,12 @@ def test_plain_http_leads_to_https(vm: Vm) -> None:
 
 def test_it_tells_how_long_each_part_of_the_boot_took(vm: Vm) -> None:
     # told a moment after the first answer
-    wait(lambda: '"phase":"serving"' in (vm.guest("state") or ""), 10, lambda: str(vm.guest("state")))
+    wait(lambda: '"workers"' in (vm.guest("state") or ""), 10, lambda: str(vm.guest("state")))
     state = json.loads(vm.guest("state") or "{}")
+    (worker,) = state["workers"]
+    assert "gunicorn" in vm.shell(f"docker exec budgetml cat /proc/{worker['pid']}/cmdline | tr '\\0' ' '")
+    assert worker["rssMiB"] > 10
+    assert state["memory"]["availableMiB"] < state["memory"]["totalMiB"]
     assert state["active"] == state["target"] == REVISION
     assert state["boot"].keys() >= {"engine", "pull", "artifact", "environment", "load", "frontDoor"}
     vm.wait_runs(images.server_image())

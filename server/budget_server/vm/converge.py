@@ -38,6 +38,8 @@ from budget_server.vm.report import Reporter
 from budget_server.vm.settings import Settings, image_paths
 
 TICK_SECONDS = 0.5
+#: Between two looks at who uses how much memory.
+_USAGE_SECONDS = 60.0
 #: A server that ends so soon after the kernel killed a part of it ended because of that.
 _KILL_EXPLAINS_SECONDS = 30.0
 #: How long a killed worker of a server that goes on is told.
@@ -80,6 +82,8 @@ class Converger:
         self._last_kill: float | None = None
         self._to_prune = False
         self._booted = False
+        self._measured: Generation | None = None
+        self._measured_at = 0.0
 
     def run(self) -> None:
         """Until told to stop."""
@@ -91,6 +95,7 @@ class Converger:
             self._watch_active()
             self._watch_memory()
             self._prune()
+            self._tell_usage()
             try:
                 wait = self._step()
             except Interrupted:
@@ -302,6 +307,16 @@ class Converger:
             self._last_kill = None
             if self._active:
                 self._reporter.update(failure=failure)
+
+    def _tell_usage(self) -> None:
+        """Once a minute, and at once when something else serves."""
+        now = time.monotonic()
+        if self._active is None or (
+            self._active is self._measured and now < self._measured_at + _USAGE_SECONDS
+        ):
+            return
+        self._measured, self._measured_at = self._active, now
+        self._reporter.update(usage=room.usage(self._active.workers(), self._settings.memory_info))
 
     def _killed_within(self, seconds: float) -> bool:
         return self._last_kill is not None and time.monotonic() - self._last_kill < seconds

@@ -146,6 +146,10 @@ class Generation:
         """Bytes that it uses now."""
         return room.used(members(self._child.pid))
 
+    def workers(self) -> tuple[int, ...]:
+        """The processes behind gunicorn's own."""
+        return tuple(pid for pid in members(self._child.pid) if pid != self._child.pid)
+
     def wait_ready(self, given_up: Callable[[], bool]) -> None:
         """Return once the model is loaded and has answered the readiness payload."""
         readiness = self._launch.artifact.manifest.readiness

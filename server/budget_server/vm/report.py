@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from budget_server.vm.metadata import MetadataUnavailable
 from budget_server.vm.process import log
 from budget_server.vm.revisions import Failure
+from budget_server.vm.room import NO_USAGE, Usage
 
 _RETRY_MOST = 30.0
 _TOLD = {"revision", "reason", "message", "log"}
@@ -29,10 +30,11 @@ class State:
     failure: Failure | None = None
     #: The revision before which another one was stopped, because memory does not hold two.
     recreated: str | None = None
+    usage: Usage = NO_USAGE
 
     def to_json(self, now: float) -> str:
         failure = self.failure and self.failure.model_dump(include=_TOLD)
-        document = {
+        document: dict[str, object] = {
             "phase": self.phase,
             "target": self.target,
             "active": self.active,
@@ -42,6 +44,7 @@ class State:
         }
         if self.recreated:
             document["recreated"] = self.recreated
+        document |= self.usage.document()
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -7,7 +7,43 @@ takes the one that loads (see `process.EXPENDABLE`); so there is no margin here 
 import contextlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+MIB = 2**20
+MOST_WORKERS = 32
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Memory in bytes: (pid, resident) of each worker, the machine's total and what is free."""
+
+    workers: tuple[tuple[int, int], ...] = ()
+    total: int | None = None
+    available: int | None = None
+
+    def document(self) -> dict[str, object]:
+        """As it is told, in MiB; what is not known is left out."""
+        workers = [{"pid": pid, "rssMiB": size // MIB} for pid, size in self.workers[:MOST_WORKERS]]
+        memory = {
+            name: size // MIB
+            for name, size in (("totalMiB", self.total), ("availableMiB", self.available))
+            if size is not None
+        }
+        return {name: value for name, value in (("workers", workers), ("memory", memory)) if value}
+
+
+NO_USAGE = Usage()
+
+
+def usage(pids: Iterable[int], meminfo: Path, proc: Path = Path("/proc")) -> Usage:
+    """What these processes and the machine use now."""
+    workers = []
+    for pid in sorted(pids):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
+            resident = int((proc / str(pid) / "statm").read_text().split()[1])
+            workers.append((pid, resident * os.sysconf("SC_PAGE_SIZE")))
+    return Usage(tuple(workers), _meminfo(meminfo, "MemTotal"), available(meminfo))
 
 
 def used(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
@@ -22,9 +58,13 @@ def used(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
 
 def available(meminfo: Path) -> int | None:
     """Bytes that programs can still be given; None if the machine does not tell."""
+    return _meminfo(meminfo, "MemAvailable")
+
+
+def _meminfo(meminfo: Path, name: str) -> int | None:
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        return int(lines[name].split()[0]) * 1024
     except (OSError, ValueError, KeyError, IndexError):
         return None
 

@@ -9,6 +9,7 @@ from budget_server.vm.errors import LoadFailed
 from budget_server.vm.metadata import MetadataUnavailable
 from budget_server.vm.report import Reporter, State
 from budget_server.vm.revisions import Failure
+from budget_server.vm.room import Usage
 
 
 def test_the_state_has_the_agreed_form() -> None:
@@ -23,6 +24,9 @@ def test_the_state_has_the_agreed_form() -> None:
         "at": 99,
     }
     assert json.loads(State(recreated="c" * 12).to_json(0))["recreated"] == "c" * 12
+    told = json.loads(State(usage=Usage(((7, 90 * 2**20),), 2**30, 2**29)).to_json(0))
+    assert told["workers"] == [{"pid": 7, "rssMiB": 90}]
+    assert told["memory"] == {"totalMiB": 1024, "availableMiB": 512}
 
 
 def test_texts_are_bounded_in_bytes_and_cleaned() -> None:
