@@ -3,7 +3,7 @@
 Both are written by the operator; how they travel is the business of `metadata` and `artifact`.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
@@ -44,6 +44,11 @@ class BudgetConfig(_Document):
     sealed_sha256: str = Field(alias="sealedSha256")
     api_endpoint: str = ""
     tls: Tls = Tls()
+
+    @property
+    def served(self) -> Self:
+        """What of it a revision is made of: all but the certificate's part."""
+        return self.model_copy(update={"tls": Tls()})
 
     @property
     def storage(self) -> str:

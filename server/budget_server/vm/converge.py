@@ -139,7 +139,7 @@ class Converger:
         self._taken = text
         self._look_at_machine()
         try:
-            config = parse_config(text)
+            config = parse_config(text).served
         except ArtifactInvalid as error:
             log(error.message)
             self._reporter.update(phase=self._resting_phase(), failure=revisions.Failure.of("", error))
@@ -164,7 +164,19 @@ class Converger:
 
     def _given_up(self) -> bool:
         """Whether the attempt under way is no longer wanted."""
-        return self._intent.stopping.is_set() or self._intent.text != self._taken
+        return self._intent.stopping.is_set() or not self._still_wanted(self._intent.text)
+
+    def _still_wanted(self, text: str | None) -> bool:
+        """Whether this entry wants served what the last one taken did; then it is taken, too."""
+        if text == self._taken:
+            return True
+        try:
+            same = text is not None and parse_config(text).served == self._record.accepted
+        except ArtifactInvalid:
+            return False
+        if same:
+            self._taken = text
+        return same
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

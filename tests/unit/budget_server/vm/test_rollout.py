@@ -266,6 +266,24 @@ def test_where_memory_does_not_hold_two_the_one_that_serves_ends_first(
     assert None not in actives[actives.index(second) :]
 
 
+def test_another_certificate_does_not_disturb_a_load(world: Any, vm: Any, until: Callable[..., Any]) -> None:
+    gate, loads = vm.disk.parent / "gate", vm.disk.parent / "loads"
+    loads.touch()
+    loads.chmod(0o666)
+    code = f"import pathlib, time\nopen({str(loads)!r}, 'a').write('x')\n"
+    code += f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n"
+    target = publish(world, 0, "a", before=code)
+    vm.boot()
+    until(loads.read_text)
+    config = json.loads(world.attributes["budget-config"])
+    world.set_attribute("budget-config", json.dumps(config | {"tls": {"mode": "Off"}}))
+    until(lambda: json.loads(world.guest["certificate"])["mode"] == "Off")
+    time.sleep(1)  # longer than a load looks at what is wanted
+    gate.touch()
+    world.await_state(active=target)
+    assert loads.read_text() == "x"
+
+
 def test_the_spec_before_again_is_nothing_to_the_callers(
     world: Any, vm: Any, until: Callable[..., Any]
 ) -> None:
