@@ -12,7 +12,7 @@ ENV LANG=C.UTF-8 \
 # The local stand-in for a Container-Optimized OS machine: its own Docker engine, metadata at 169.254.169.254.
 FROM base AS vm
 RUN apt-get update \
- && apt-get install -y --no-install-recommends docker.io iptables iproute2 dnsmasq-base curl ca-certificates tini \
+ && apt-get install -y --no-install-recommends docker.io iptables iproute2 dnsmasq-base e2fsprogs curl ca-certificates tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 # Container-Optimized OS has none of these; what a startup script must not use shall not be there to be used.
 RUN rm -f /usr/bin/python3* /usr/local/bin/python* /usr/local/bin/pip* /usr/bin/perl* /usr/bin/awk /usr/bin/mawk \

@@ -6,18 +6,15 @@ Each test goes on where the one before ended.
 import base64
 import json
 import re
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from dev import cluster
 from dev.progress import until
+from tests.e2e.watch import ask, under_watch
 
 PREDICTOR = """
 import os
@@ -78,56 +75,9 @@ def settled(status: dict[str, Any]) -> bool:
     )
 
 
-def ask(client: httpx.Client) -> dict[str, Any]:
-    answer = client.post("/predict_dict", json={"payload": {}})
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
 def log_in(client: httpx.Client, login: dict[str, str]) -> int:
     form = {"username": login["username"], "password": login["password"]}
     return client.post("/token", data=form).status_code
-
-
-@contextmanager
-def under_watch(deployment: Any, token: str) -> Iterator[list[str]]:
-    """Somebody asks all the time, and somebody watches the object; gives the words that were answered.
-
-    At the end: every question was answered, and no status that was ever written had another Ready than True.
-    """
-    words: list[str] = []
-    failures: list[str] = []
-    enough = threading.Event()
-
-    def keep_asking() -> None:
-        with deployment.client(token) as client:
-            while not enough.is_set():
-                try:
-                    words.append(ask(client)["word"])
-                except (httpx.HTTPError, AssertionError) as error:
-                    failures.append(repr(error))
-
-    path = '{.status.conditions[?(@.type=="Ready")].status}{"\\n"}'
-    watch = subprocess.Popen(
-        [
-            *(cluster.program("kubectl"), f"--kubeconfig={deployment.stack.home.kubeconfig}"),
-            *("get", "bd", deployment.name, "--namespace=default", "--watch", f"--output=jsonpath={path}"),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    asking = threading.Thread(target=keep_asking)
-    asking.start()
-    try:
-        until(lambda: bool(words or failures), 10, "nothing was answered")
-        yield words
-    finally:
-        enough.set()
-        asking.join()
-        watch.terminate()
-        seen, _ = watch.communicate()
-    assert failures == []
-    assert set(seen.split()) == {"True"}
 
 
 def changes(deployment: Any, since: int) -> list[str]:

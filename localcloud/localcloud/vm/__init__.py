@@ -30,13 +30,15 @@ class VmSpec:
 
     `name` is unique in the whole local cloud and usually the instance's (the caller makes it unique where two
     zones hold the same instance name). `metadata` is `host:port` of the metadata server, which knows the VM
-    by its source address `ip`.
+    by its source address `ip`. Processors and memory may differ at each start.
     """
 
     name: str
     zone: str
     ip: str
     metadata: str
+    cpus: int
+    memory_mib: int
     disk_gib: int
     image: str
     labels: dict[str, str] = field(default_factory=dict)

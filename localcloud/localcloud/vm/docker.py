@@ -1,13 +1,15 @@
 """VMs as containers of the image `vm`, each with a Docker engine of its own inside.
 
-Owns the container behind a VM: its fixed address, its disk (two anonymous volumes, which `docker rm -v`
-takes along), its console (standard output) and the label by which everything can be found and swept. What
-happens inside at a boot is in `localcloud/vm-image/vm-init`.
+Owns the container behind a VM: its fixed address, its processors and memory, its disk (two anonymous
+volumes, which `docker rm -v` takes along), its console (standard output) and the label by which everything
+can be found and swept. What happens inside at a boot, and how large the disk is there, is in
+`localcloud/vm-image/vm-init`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +21,11 @@ from docker.models.containers import Container
 from localcloud.settings import Settings
 from localcloud.vm import VmError, VmSpec, VmState
 
+log = logging.getLogger(__name__)
+
 LABEL = "localcloud"
+_CPU_PERIOD = 100_000  # microseconds
+_MIB = 2**20
 _NO_RIGHT_FOR_CAPS = "unable to apply caps"
 
 
@@ -32,6 +38,7 @@ class DockerBackend:
         self._lock = threading.Lock()
         self._client: Any = None
         self._privileged = True
+        self._told: set[str] = set()
 
     def create(self, spec: VmSpec) -> None:
         with _explained(f"VM {spec.name} cannot be made"):
@@ -46,6 +53,7 @@ class DockerBackend:
             if container.attrs["State"]["Running"]:
                 return
             self._give_address(container, spec.ip)
+            self._give_machine(container, spec)
             try:
                 container.start()
             except APIError as error:
@@ -120,28 +128,58 @@ class DockerBackend:
     def _make(self, spec: VmSpec) -> None:
         api = self._docker().api
         endpoint = api.create_endpoint_config(ipv4_address=spec.ip)
-        api.create_container(
+        created = api.create_container(
             self._image,
             name=self._container_name(spec.name),
             hostname=spec.name[:63],
             labels=spec.labels | {LABEL: self._network, f"{LABEL}.vm": spec.name, f"{LABEL}.zone": spec.zone},
-            environment={"METADATA": spec.metadata},
-            host_config=self._host_config(),
+            environment={
+                "METADATA": spec.metadata,
+                "DISK_GIB": str(spec.disk_gib),
+            },
+            host_config=self._host_config(spec),
             networking_config=api.create_networking_config({self._network: endpoint}),
         )
+        for warning in created.get("Warnings") or ():
+            self._tell_once(f"the Docker engine cannot give VMs all limits of their machine type: {warning}")
 
-    def _host_config(self) -> dict[str, Any]:
-        log = {"type": "json-file", "config": {"max-size": "20m", "max-file": "2"}}
+    def _tell_once(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            log.warning(message)
+
+    def _limits(self, spec: VmSpec) -> dict[str, Any]:
+        """Those of the machine type; more processors than this machine has cannot be given."""
+        here = int(self._docker().info()["NCPU"])
+        if spec.cpus > here:
+            self._tell_once(f"a VM with {spec.cpus} CPUs gets the {here} that this machine has")
+        memory = spec.memory_mib * _MIB
+        return {
+            "mem_limit": memory,
+            "memswap_limit": memory,  # no swap
+            "cpu_period": _CPU_PERIOD,
+            "cpu_quota": min(spec.cpus, here) * _CPU_PERIOD,
+        }
+
+    def _give_machine(self, container: Container, spec: VmSpec) -> None:
+        """The machine type may have changed while the VM was off."""
+        limits, config = self._limits(spec), container.attrs["HostConfig"]
+        if (config.get("Memory"), config.get("CpuQuota")) != (limits["mem_limit"], limits["cpu_quota"]):
+            container.update(**limits)
+
+    def _host_config(self, spec: VmSpec) -> dict[str, Any]:
+        output = {"type": "json-file", "config": {"max-size": "20m", "max-file": "2"}}
         api = self._docker().api
+        common = {"log_config": output} | self._limits(spec)
         if self._privileged:
-            config: dict[str, Any] = api.create_host_config(privileged=True, log_config=log)
+            config: dict[str, Any] = api.create_host_config(privileged=True, **common)
             return config
         config = api.create_host_config(
             cap_add=["ALL"],
             cap_drop=["SYS_RESOURCE"],
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
             device_cgroup_rules=["a *:* rwm"],
-            log_config=log,
+            **common,
         )
         # what the command line calls systempaths=unconfined
         return config | {"MaskedPaths": [], "ReadonlyPaths": []}

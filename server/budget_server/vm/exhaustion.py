@@ -8,10 +8,11 @@ or where the words are of a kill.
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from budget_server.vm import cgroup
 from budget_server.vm.errors import (
     DiskFull,
     Exhausted,
@@ -42,30 +43,12 @@ _MOST_NAMED = 200
 
 def read_kills(root: Path = Path("/")) -> int:
     """How many processes the kernel has killed here for want of memory."""
-    for path in (*_counters(root), root / "proc/vmstat"):
+    for path in (*cgroup.files("memory.oom_control", "memory.events", root), root / "proc/vmstat"):
         try:
-            fields = dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if " " in line)
-            return int(fields["oom_kill"])
+            return cgroup.fields(path)["oom_kill"]
         except (OSError, ValueError, KeyError):
             continue  # this kind of cgroup does not count here
     return 0
-
-
-def _counters(root: Path) -> Iterator[Path]:
-    """Where the own cgroup's count may stand: below its path, or at the top if only it is mounted."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    mount = root / "sys/fs/cgroup"
-    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
-    for controllers, path in paths.items():
-        name = "memory.oom_control" if controllers else "memory.events"
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = mount / controllers if controllers else mount
-        yield top / path.lstrip("/") / name
-        yield top / name
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 The next one is taken to want as much as the present one. Where that is too little the kernel decides, and
 takes the one that loads (see `process.EXPENDABLE`); so there is no margin here that would only cost callers.
+Where a control group limits this process, the machine ends there.
 """
 
 import contextlib
@@ -9,6 +10,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from budget_server.vm import cgroup
 
 MIB = 2**20
 MOST_WORKERS = 32
@@ -36,14 +39,14 @@ class Usage:
 NO_USAGE = Usage()
 
 
-def usage(pids: Iterable[int], meminfo: Path, proc: Path = Path("/proc")) -> Usage:
+def usage(pids: Iterable[int], meminfo: Path, root: Path = Path("/")) -> Usage:
     """What these processes and the machine use now."""
     workers = []
     for pid in sorted(pids):
         with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
-            resident = int((proc / str(pid) / "statm").read_text().split()[1])
+            resident = int((root / "proc" / str(pid) / "statm").read_text().split()[1])
             workers.append((pid, resident * os.sysconf("SC_PAGE_SIZE")))
-    return Usage(tuple(workers), _meminfo(meminfo, "MemTotal"), available(meminfo))
+    return Usage(tuple(workers), total(meminfo, root), available(meminfo, root))
 
 
 def used(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
@@ -56,9 +59,20 @@ def used(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def available(meminfo: Path) -> int | None:
+def total(meminfo: Path, root: Path = Path("/")) -> int | None:
+    """Bytes that all programs together may hold; None if the machine does not tell."""
+    group = cgroup.room(root)
+    return _least(_meminfo(meminfo, "MemTotal"), group.total if group else None)
+
+
+def available(meminfo: Path, root: Path = Path("/")) -> int | None:
     """Bytes that programs can still be given; None if the machine does not tell."""
-    return _meminfo(meminfo, "MemAvailable")
+    group = cgroup.room(root)
+    return _least(_meminfo(meminfo, "MemAvailable"), group.available if group else None)
+
+
+def _least(*numbers: int | None) -> int | None:
+    return min((number for number in numbers if number is not None), default=None)
 
 
 def _meminfo(meminfo: Path, name: str) -> int | None:

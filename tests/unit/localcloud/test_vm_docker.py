@@ -28,6 +28,10 @@ class Engine:
         self.api = Api(self)
         self.containers = SimpleNamespace(get=self._get, list=self._list)
         self.networks = SimpleNamespace(get=self._get_network)
+        self.warnings: list[str] = []
+
+    def info(self) -> dict[str, Any]:
+        return {"NCPU": 4}
 
     def _get(self, name: str) -> FakeContainer:
         if name not in self.containers_by_name:
@@ -62,10 +66,11 @@ class Api:
     def create_host_config(self, **given: Any) -> dict[str, Any]:
         return dict(given)
 
-    def create_container(self, image: str, **given: Any) -> None:
+    def create_container(self, image: str, **given: Any) -> dict[str, Any]:
         name = given["name"]
         self._engine.log.append(f"create {name} {image}")
         self._engine.containers_by_name[name] = FakeContainer(self._engine, given)
+        return {"Id": name, "Warnings": self._engine.warnings}
 
     def disconnect_container_from_network(self, container: str, network: str, force: bool) -> None:
         self._engine.log.append(f"disconnect {container} {network}")
@@ -78,10 +83,14 @@ class FakeContainer:
         self.id = self.name = given["name"]
         self.labels: dict[str, str] = given["labels"]
         self.remove_error: Exception | None = None
-        privileged = given["host_config"].get("privileged", False)
+        host = given["host_config"]
         self.attrs: dict[str, Any] = {
             "State": {"Running": False},
-            "HostConfig": {"Privileged": privileged},
+            "HostConfig": {
+                "Privileged": host.get("privileged", False),
+                "Memory": host["mem_limit"],
+                "CpuQuota": host["cpu_quota"],
+            },
             "NetworkSettings": {"Networks": {}},
         }
         self.join(given["networking_config"][NETWORK], "")
@@ -99,6 +108,9 @@ class FakeContainer:
     def stop(self, timeout: int) -> None:
         self._engine.log.append(f"stop {self.name} {timeout}")
         self.attrs["State"]["Running"] = False
+
+    def update(self, **limits: Any) -> None:
+        self._engine.log.append(f"update {self.name} {limits['mem_limit'] >> 20} {limits['cpu_quota']}")
 
     def pause(self) -> None:
         self._engine.log.append(f"pause {self.name}")
@@ -131,15 +143,28 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Engine], 
     return backend
 
 
-def spec(name: str = "v1", ip: str = "10.202.50.10") -> VmSpec:
-    return VmSpec(name, "us-central1-a", ip, "10.202.50.1:8085", 20, "cos-stable", {"owner": "me"})
+def spec(name: str = "v1", ip: str = "10.202.50.10", cpus: int = 2, memory_mib: int = 4096) -> VmSpec:
+    return VmSpec(
+        name=name,
+        zone="us-central1-a",
+        ip=ip,
+        metadata="10.202.50.1:8085",
+        cpus=cpus,
+        memory_mib=memory_mib,
+        disk_gib=20,
+        image="cos-stable",
+        labels={"owner": "me"},
+    )
 
 
 def test_a_vm_is_one_labelled_container_with_its_address(make: Callable[[Engine], DockerBackend]) -> None:
     engine = Engine()
     make(engine).create(spec())
     container = engine.containers_by_name["net-v1"]
-    assert container.given["environment"] == {"METADATA": "10.202.50.1:8085"}
+    assert container.given["environment"] == {
+        "METADATA": "10.202.50.1:8085",
+        "DISK_GIB": "20",
+    }
     assert container.given["networking_config"] == {NETWORK: "10.202.50.10"}
     assert container.labels == {
         "owner": "me",
@@ -148,6 +173,40 @@ def test_a_vm_is_one_labelled_container_with_its_address(make: Callable[[Engine]
         "localcloud.zone": "us-central1-a",
     }
     assert engine.log == ["create net-v1 vm:test"], "any source image boots the same container"
+
+
+def test_a_vm_has_the_processors_and_memory_of_its_type_and_no_swap(
+    make: Callable[[Engine], DockerBackend],
+) -> None:
+    engine = Engine()
+    make(engine).create(spec(memory_mib=1024))
+    host = engine.containers_by_name["net-v1"].given["host_config"]
+    assert host["mem_limit"] == host["memswap_limit"] == 2**30
+    assert host["cpu_quota"] / host["cpu_period"] == 2
+
+
+def test_another_machine_type_counts_from_the_next_start(make: Callable[[Engine], DockerBackend]) -> None:
+    engine = Engine()
+    backend = make(engine)
+    backend.create(spec())
+    backend.start(spec(cpus=4, memory_mib=8192))
+    assert engine.log[1:] == ["update net-v1 8192 400000", "start net-v1"]
+
+
+def test_what_cannot_be_limited_is_said_once(
+    make: Callable[[Engine], DockerBackend], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine()
+    engine.warnings = ["Your kernel does not support swap limit capabilities"]
+    backend = make(engine)
+    backend.create(spec(cpus=32))
+    backend.create(spec("v2", "10.202.50.11", cpus=32))
+    host = engine.containers_by_name["net-v1"].given["host_config"]
+    assert host["cpu_quota"] == 4 * host["cpu_period"], "more than there are is refused"
+    assert [record.message for record in caplog.records] == [
+        "a VM with 32 CPUs gets the 4 that this machine has",
+        f"the Docker engine cannot give VMs all limits of their machine type: {engine.warnings[0]}",
+    ]
 
 
 def test_repeating_every_call_changes_nothing(make: Callable[[Engine], DockerBackend]) -> None:

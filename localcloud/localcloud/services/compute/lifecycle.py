@@ -18,6 +18,7 @@ from localcloud.context import Context
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
 from localcloud.services.compute.addresses import Addresses
+from localcloud.services.compute.catalog import MACHINES
 from localcloud.services.compute.creation import show_address
 from localcloud.services.compute.disks import Disks
 from localcloud.services.compute.guest import GuestAttributes
@@ -144,11 +145,14 @@ class Lifecycle:
 
     def spec(self, record: Record) -> VmSpec:
         disk = self._parts.disks.boot(record.body)
+        machine = MACHINES[paths.last(record.body["machineType"])]
         return VmSpec(
             name=record.vm,
             zone=paths.last(record.body["zone"]),
             ip=record.ip,
             metadata=self._context.settings.address,
+            cpus=machine.cpus,
+            memory_mib=machine.memory_mb,
             disk_gib=int(disk["sizeGb"]),
             image=disk["sourceImage"],
             labels=record.body.get("labels", {}),

@@ -4,7 +4,7 @@ from localcloud.store import Store
 from localcloud.vm import VmError, VmSpec, VmState
 from localcloud.vm.simulated import SimulatedBackend
 
-SPEC = VmSpec("vm1", "z", "10.0.0.10", "10.0.0.1:80", 10, "image")
+SPEC = VmSpec("vm1", "z", "10.0.0.10", "10.0.0.1:80", 2, 4096, 10, "image")
 
 
 def test_a_vm_starts_stops_and_is_gone(store: Store) -> None:
