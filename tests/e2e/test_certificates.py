@@ -43,9 +43,9 @@ class Authority:
     log: Path
     hosts: Path
 
-    def learn(self, ip: str) -> None:
-        """Find the model's name."""
-        self.hosts.write_text(f"127.0.0.1 localhost\n{ip} {NAME}\n")
+    def learn(self, ip: str, name: str = NAME) -> None:
+        """Find this name."""
+        self.hosts.write_text(f"127.0.0.1 localhost\n{ip} {name}\n")
 
     def orders(self) -> int:
         """How many certificates were ever ordered."""
@@ -115,14 +115,22 @@ def localcloud(stack: Stack) -> Callable[..., str]:
     return run
 
 
+def acme(authority: Authority) -> dict[str, str]:
+    return {
+        "mode": "Acme",
+        "email": "me@models.test",
+        "directory": authority.url,
+        "caBundle": authority.root,
+    }
+
+
 def spec(
     authority: Authority, word: str, zones: tuple[str, ...] = (FIRST_ZONE, OTHER_ZONE)
 ) -> dict[str, Any]:
-    tls = {"mode": "Acme", "email": "me@models.test", "directory": authority.url, "caBundle": authority.root}
     return {
         "predictor": {"inline": PREDICTOR.format(word=word)},
         "placement": {"zones": list(zones)},
-        "endpoint": {"host": NAME, "tls": tls},
+        "endpoint": {"host": NAME, "tls": acme(authority)},
     }
 
 
@@ -137,23 +145,24 @@ class Caller:
     authority: Authority
     ip: str
     token: str
+    name: str = NAME
 
     def certificate(self) -> x509.Certificate:
         """The verified one."""
         trusted = ssl.create_default_context(cadata=self.authority.root)
         with (
             socket.create_connection((self.ip, 443), timeout=5) as connection,
-            trusted.wrap_socket(connection, server_hostname=NAME) as secure,
+            trusted.wrap_socket(connection, server_hostname=self.name) as secure,
         ):
             return x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
 
     def word(self) -> str:
         """The model's answer; empty if there is none."""
         trusted = ssl.create_default_context(cadata=self.authority.root)
-        headers = {"Authorization": f"Bearer {self.token}", "Host": NAME}
+        headers = {"Authorization": f"Bearer {self.token}", "Host": self.name}
         with httpx.Client(verify=trusted, timeout=5, trust_env=False, headers=headers) as client:
             request = client.build_request("POST", f"https://{self.ip}/predict_dict", json={"payload": {}})
-            request.extensions["sni_hostname"] = NAME
+            request.extensions["sni_hostname"] = self.name
             try:
                 answer = client.send(request)
             except httpx.TransportError:
@@ -161,7 +170,7 @@ class Caller:
         return str(answer.json()["word"]) if answer.is_success else ""
 
     def wait(self, word: str, seconds: float = 120) -> None:
-        until(lambda: self.word() == word, seconds, f"{NAME} does not answer {word}")
+        until(lambda: self.word() == word, seconds, f"{self.name} does not answer {word}")
 
 
 def test_one_order_over_preemptions_rollouts_a_lost_vm_and_another_zone(
@@ -239,3 +248,51 @@ def preempt(deployment: Any, localcloud: Callable[..., str]) -> None:
 def url_of(stack: Stack, zone: str, name: str) -> str:
     path = f"compute/v1/projects/{environment.PROJECT}/zones/{zone}/instances/{name}"
     return f"{stack.home.cloud_url}/{path}"
+
+
+def test_another_mode_reaches_what_serves(
+    deploy: Callable[[str], Any], authority: Authority, localcloud: Callable[..., str]
+) -> None:
+    modes = deploy("modes")
+    login = {"username": "ada", "password": "lovelace-1815", "token": "a-token-1815"}
+    modes.apply_secret("modes-own-login", login)
+    wanted = {
+        "predictor": {"inline": PREDICTOR.format(word="still")},
+        "auth": {"secretName": "modes-own-login"},
+    }
+
+    def change(tls: dict[str, str], endpoint: str) -> None:
+        modes.apply(wanted | {"endpoint": {"tls": tls}})
+        reached = modes.wait(lambda each: is_true(each, "Ready") and each["endpoint"] == endpoint, 120)
+        revisions.add(reached["revision"]["active"])
+        vms.add((modes.instance()["id"], modes.instance()["lastStartTimestamp"]))
+
+    revisions: set[str] = set()
+    vms: set[tuple[str, str]] = set()
+    modes.apply(wanted)
+    ip = modes.wait(lambda each: bool(each.get("ip")))["ip"]
+    change({"mode": "Internal"}, f"https://{ip}")
+    with modes.client(login["token"]) as client:
+        assert client.post("/predict_dict", json={"payload": {}}).json() == {"word": "still"}
+
+    change({"mode": "Off"}, f"http://{ip}")
+    answer = httpx.post(
+        f"http://{ip}/predict_dict",
+        json={"payload": {}},
+        headers={"Authorization": f"Bearer {login['token']}"},
+        trust_env=False,
+    )
+    assert answer.json() == {"word": "still"}
+    with pytest.raises(OSError), socket.create_connection((ip, 443), timeout=5):
+        pass
+
+    shared = f"{ip.replace('.', '-')}.sslip.io"
+    authority.learn(ip, shared)
+    change(acme(authority), f"https://{shared}")
+    Caller(authority, ip, login["token"], shared).wait("still")
+
+    change({"mode": "Internal"}, f"https://{ip}")
+    assert (len(revisions), len(vms)) == (1, 1)
+    load_lines = modes.console().count("serves\n")
+    assert load_lines == 1, modes.console()
+    modes.stack.kubectl("delete", "secret", "modes-own-login", "--namespace=default")

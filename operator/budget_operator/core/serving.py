@@ -132,13 +132,19 @@ def _judged(before: Status, glimpse: Glimpse) -> Serving:
         return Serving(model, certificate, before.revision.active, failure, boot)
     if glimpse.ok:
         return _answering(before, glimpse, boot)
-    if is_true(before.conditions, Type.MODEL_SERVING) and glimpse.failing_seconds < glimpse.failure_seconds:
+    if _forgiven(before, glimpse):
         model = kept(before.conditions, Type.MODEL_SERVING, "")
         return Serving(
             model, _certificate(before, glimpse), before.revision.active, before.last_failure, boot
         )
     failure = _failure(before, glimpse)
     return Serving(_silent(before, glimpse), _certificate(before, glimpse), None, failure, boot)
+
+
+def _forgiven(before: Status, glimpse: Glimpse) -> bool:
+    """Whether what serves may fail to answer for a while; a URL that has never answered may not."""
+    served = is_true(before.conditions, Type.MODEL_SERVING) and glimpse.url in ("", before.endpoint)
+    return served and glimpse.failing_seconds < glimpse.failure_seconds
 
 
 def _answering(before: Status, glimpse: Glimpse, boot: Mapping[str, float]) -> Serving:

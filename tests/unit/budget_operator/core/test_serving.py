@@ -70,6 +70,13 @@ def test_a_serving_endpoint_has_its_grace() -> None:
     assert judge(NEVER, short).model.status == "False", "what never served has none"
 
 
+def test_another_url_is_not_believed_before_it_answers() -> None:
+    served = SERVED.model_copy(update={"endpoint": "https://192.0.2.1"})
+    same = glimpse(ready=REFUSED, url="https://192.0.2.1")
+    assert judge(served, same).model.status == "True"
+    assert judge(served, replace(same, url="http://192.0.2.1")).model.status == "False"
+
+
 @pytest.mark.parametrize(
     ("report", "reason"),
     [
