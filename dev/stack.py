@@ -9,6 +9,7 @@ import shutil
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,9 @@ class Stack:
         """The operator's process."""
         return operator(self.home)
 
-    def start_operator(self) -> None:
-        """Starts the operator with its ServiceAccount's kubeconfig and waits until it is ready."""
-        _start_operator(self.home)
+    def start_operator(self, **settings: str) -> None:
+        """Starts it as its ServiceAccount and waits until it is ready; `settings` replace the usual ones."""
+        _start_operator(self.home, settings)
 
 
 def operator(home: Home) -> Process:
@@ -74,7 +75,7 @@ def up(home: Home = MAIN, kubeconfig: Path | None = None) -> Stack:
             apply_rbac(kubectl, home)
         environment.write(home, docker)
         with step("operator", f"as {NAMESPACE}/{ACCOUNT}"):
-            _start_operator(home)
+            _start_operator(home, {})
         return Stack(home, docker, kubectl)
 
 
@@ -202,10 +203,10 @@ def _start_localcloud(home: Home, docker: Docker) -> None:
         )
 
 
-def _start_operator(home: Home) -> None:
+def _start_operator(home: Home, settings: Mapping[str, str]) -> None:
     process = operator(home)
     if not process.pid():
-        process.start([VENV_BIN / "budget-operator", "run"], env=environment.operator(home))
+        process.start([VENV_BIN / "budget-operator", "run"], env={**environment.operator(home), **settings})
     url = f"http://127.0.0.1:{home.known_port('operator')}/readyz"
     failure = f"The operator does not get ready: see {process.log_file}"
     until(lambda: _answers(url, 200) or not process.pid(), 60, failure)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from cryptography import x509
 
-from dev import environment
+from dev import environment, images
 from dev.paths import VENV_BIN
 from dev.process import Process
 from dev.progress import until
@@ -209,19 +209,17 @@ def test_one_order_over_preemptions_rollouts_a_lost_vm_and_another_zone(
         named.apply(wanted)
         caller.wait(word)
 
-    vm = named.instance()
-    httpx.delete(url_of(stack, FIRST_ZONE, vm["name"]), timeout=30, trust_env=False).raise_for_status()
-    until(lambda: [each["id"] for each in named.instances()] not in ([], [vm["id"]]), 120, "no new VM")
+    for image in (another_image(named), images.server_image()):
+        stack.operator.stop()
+        stack.start_operator(BUDGET_IMAGE=image)
+        named.wait(lambda status, image=image: status.get("replacement", {}).get("image") == image, 120)
+        caller.wait("three")
+
+    delete_vm(named)
     caller.wait("three")
 
-    wanted |= {"placement": {"zones": [OTHER_ZONE]}}
-    named.apply(wanted)
-    localcloud("stock-out", FIRST_ZONE)
-    try:
-        preempt(named, localcloud)
-        until(lambda: zones(named) == [OTHER_ZONE], 180, "the VM was not moved")
-    finally:
-        localcloud("stock-out", FIRST_ZONE, "--over")
+    named.apply(wanted | {"placement": {"zones": [OTHER_ZONE]}})
+    move(named, localcloud)
     caller.wait("three")
 
     assert authority.orders() == 1
@@ -243,6 +241,33 @@ def preempt(deployment: Any, localcloud: Callable[..., str]) -> None:
         return [each.get("lastStopTimestamp") for each in seen] != [before.get("lastStopTimestamp")]
 
     until(gone, 120, "the VM was not taken away")
+
+
+def delete_vm(deployment: Any) -> None:
+    """By hand, and until there is another one."""
+    vm = deployment.instance()
+    url = url_of(deployment.stack, FIRST_ZONE, vm["name"])
+    httpx.delete(url, timeout=30, trust_env=False).raise_for_status()
+    until(lambda: [each["id"] for each in deployment.instances()] not in ([], [vm["id"]]), 120, "no new VM")
+
+
+def move(deployment: Any, localcloud: Callable[..., str]) -> None:
+    """To the other zone, as the one where it is has no machines."""
+    localcloud("stock-out", FIRST_ZONE)
+    try:
+        preempt(deployment, localcloud)
+        until(lambda: zones(deployment) == [OTHER_ZONE], 180, "the VM was not moved")
+    finally:
+        localcloud("stock-out", FIRST_ZONE, "--over")
+
+
+def another_image(deployment: Any) -> str:
+    """The image that its VM runs, pushed under a name of its own and with another content."""
+    stack, name = deployment.stack, f"{images.server_image().rpartition(':')[0]}:certificates-test"
+    made = f"docker commit --change 'LABEL budget.test=other' budgetml {name} && docker push --quiet {name}"
+    vm = f"{stack.home.network}-{deployment.instance()['name']}"
+    stack.docker("exec", vm, "sh", "-c", f"{made} && docker image rm {name}")
+    return name
 
 
 def url_of(stack: Stack, zone: str, name: str) -> str:
