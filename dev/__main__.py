@@ -10,6 +10,7 @@ import typer
 
 from dev import checks, cluster, demo, engine, environment, images, locks, stack
 from dev.bench import rollout, serving, vm
+from dev.conformance import run as conformance
 from dev.errors import DevError
 from dev.paths import MAIN, locked
 from dev.process import Process
@@ -119,6 +120,15 @@ def bench_vm(
     """Measure how fast a VM boots, beside a bare `docker run` of the same image."""
     with told():
         raise typer.Exit(0 if vm.run(rounds) else 1)
+
+
+@app.command("conformance")
+def run_conformance(
+    only: Annotated[list[str] | None, typer.Option(help="Only clients with this word; repeatable.")] = None,
+) -> None:
+    """Let Google's own clients call the local cloud, and judge every answer."""
+    with told():
+        raise typer.Exit(0 if conformance.run(only or ()) else 1)
 
 
 @app.command("lock")

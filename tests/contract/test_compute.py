@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dev.conformance import discovery
 from localcloud.services.compute.schema import check, extract
 
 INSTANCES = "zones/us-central1-a/instances"
@@ -46,10 +47,10 @@ def error_of(answer: Any) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["errors"][0]["reason"]
 
 
-def test_the_schemas_are_an_extract_of_the_discovery_document(discovery_document: Any) -> None:
+def test_the_schemas_are_an_extract_of_the_discovery_document() -> None:
     from localcloud.services.compute import schema
 
-    assert schema._schemas() == extract(discovery_document("compute.v1"))
+    assert schema._schemas() == extract(discovery.document("compute.v1"))
 
 
 def test_an_instance_goes_through_its_life(cloud: Any, run: Any, status: Any, spot_body: Any) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 from google.api_core import exceptions
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
@@ -62,7 +61,7 @@ def subscriber(client_options: dict[str, Any]) -> SubscriberClient:
     return SubscriberClient(transport="rest", **client_options)
 
 
-def test_topics(publisher: PublisherClient, cloud: Any, schema_violations: Any) -> None:
+def test_topics(publisher: PublisherClient, cloud: Any) -> None:
     publisher.create_topic(request={"name": TOPIC, "labels": {"budgetml-installation": "abc"}})
     with pytest.raises(exceptions.Conflict):
         publisher.create_topic(request={"name": TOPIC})
@@ -71,7 +70,6 @@ def test_topics(publisher: PublisherClient, cloud: Any, schema_violations: Any) 
     assert [dict(topic.labels) for topic in publisher.list_topics(request={"project": "projects/p1"})] == [
         {"a": "b"}
     ]
-    assert schema_violations("pubsub.v1", "Topic", httpx.get(f"{cloud.url}/v1/{TOPIC}").json()) == []
     publisher.delete_topic(request={"topic": TOPIC})
     with pytest.raises(exceptions.NotFound):
         publisher.get_topic(request={"topic": TOPIC})
@@ -83,7 +81,6 @@ def test_pull(
     publisher: PublisherClient,
     subscriber: SubscriberClient,
     cloud: Any,
-    schema_violations: Any,
 ) -> None:
     publisher.create_topic(request={"name": TOPIC})
     made = subscriber.create_subscription(
@@ -92,8 +89,6 @@ def test_pull(
     assert (made.ack_deadline_seconds, made.topic) == (20, TOPIC)
     with pytest.raises(exceptions.Conflict):
         subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})
-    raw = httpx.get(f"{cloud.url}/v1/{SUBSCRIPTION}").json()
-    assert schema_violations("pubsub.v1", "Subscription", raw) == []
     identity = publisher.publish(TOPIC, b"\x00\xff", colour="blue").result(timeout=10)
     answer = subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 10})
     (received,) = answer.received_messages

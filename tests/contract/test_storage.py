@@ -33,7 +33,7 @@ def bucket(client: storage.Client) -> storage.Bucket:
     return client.create_bucket("bucket-one", location="us-central1")
 
 
-def test_buckets(client: storage.Client, cloud: Any, schema_violations: Callable[..., list[str]]) -> None:
+def test_buckets(client: storage.Client, cloud: Any) -> None:
     bucket = client.bucket("bucket-one")
     bucket.labels = {"owner": "abc"}
     client.create_bucket(bucket, location="us-central1")
@@ -50,8 +50,6 @@ def test_buckets(client: storage.Client, cloud: Any, schema_violations: Callable
     del_label.patch()
     assert client.get_bucket("bucket-one").labels == {"owner": "def"}
     assert [one.name for one in client.list_buckets()] == ["bucket-one"]
-    raw = httpx.get(f"{cloud.url}/storage/v1/b/bucket-one").json()
-    assert schema_violations("storage.v1", "Bucket", raw) == []
     found.delete()
     assert client.lookup_bucket("bucket-one") is None
 
@@ -64,9 +62,7 @@ def test_a_bucket_with_objects_is_not_deleted(bucket: storage.Bucket) -> None:
     bucket.delete()
 
 
-def test_content_comes_back_as_it_went(
-    bucket: storage.Bucket, cloud: Any, schema_violations: Callable[..., list[str]]
-) -> None:
+def test_content_comes_back_as_it_went(bucket: storage.Bucket, cloud: Any) -> None:
     content = bytes(range(256)) * 4 + b"\r\n--==\r\n"
     blob = bucket.blob(NAME)
     blob.metadata = {"sha256": "abc"}
@@ -82,7 +78,6 @@ def test_content_comes_back_as_it_went(
     assert again.md5_hash == base64.b64encode(hashlib.md5(content).digest()).decode()
     raw = httpx.get(f"{cloud.url}/storage/v1/b/bucket-one/o/{quote(NAME, safe='')}").json()
     assert raw["name"] == NAME
-    assert schema_violations("storage.v1", "Object", raw) == []
     assert httpx.get(raw["mediaLink"]).content == content
     assert httpx.get(raw["selfLink"]).json() == raw
 
@@ -158,7 +153,7 @@ def test_a_resumable_upload_goes_on_after_a_lost_answer_and_a_restart(
     assert bucket.blob("a").download_as_bytes() == b"012345"
 
 
-def test_listing(bucket: storage.Bucket, client: storage.Client, cloud: Any, schema_violations: Any) -> None:
+def test_listing(bucket: storage.Bucket, client: storage.Client, cloud: Any) -> None:
     for name in ("a/1", "a/2", "b/1", "c"):
         bucket.blob(name).upload_from_string(name)
     assert [blob.name for blob in client.list_blobs("bucket-one", prefix="a/")] == ["a/1", "a/2"]
@@ -166,10 +161,6 @@ def test_listing(bucket: storage.Bucket, client: storage.Client, cloud: Any, sch
     assert ([blob.name for blob in folders], folders.prefixes) == (["c"], {"a/", "b/"})
     pages = client.list_blobs("bucket-one", page_size=3).pages
     assert [[blob.name for blob in page] for page in pages] == [["a/1", "a/2", "b/1"], ["c"]]
-    raw = httpx.get(
-        f"{cloud.url}/storage/v1/b/bucket-one/o", params={"delimiter": "/", "maxResults": 2}
-    ).json()
-    assert schema_violations("storage.v1", "Objects", raw) == []
 
 
 def test_copy(bucket: storage.Bucket, client: storage.Client) -> None:

@@ -120,6 +120,7 @@ def _catalog(service: Catalog) -> list[BaseRoute]:
         route("GET", _ZONE, service.zone),
         route("GET", _PROJECT + "/regions", service.regions),
         route("GET", _REGION, service.region),
+        route("GET", _PROJECT + "/aggregated/machineTypes", service.all_machine_types),
         route("GET", _ZONE + "/machineTypes", service.machine_types),
         route("GET", _ZONE + "/machineTypes/{machine}", service.machine_type),
         route("GET", family, service.image_from_family),

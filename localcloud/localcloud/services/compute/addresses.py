@@ -14,8 +14,8 @@ from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, already_exists, in_use, invalid_field, not_found
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
-from localcloud.services.compute.catalog import REGIONS, check_region, listing
-from localcloud.services.compute.filters import grouped, page
+from localcloud.services.compute.catalog import REGION_SCOPES, check_region
+from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.records import INSTANCE
 from localcloud.services.compute.schema import check
@@ -83,20 +83,13 @@ class Addresses:
         project = call.params["project"]
         region = check_region(project, call.params["region"])
         documents = self._store.list(ADDRESS, f"projects/{project}/regions/{region}/")
-        return listing(self._context.settings.base_url, call, "compute#addressList", documents)
+        return listing(self._context.settings.base_url, call, "compute#address", documents)
 
     def aggregated(self, call: Call) -> Json:
-        chosen = page(self._store.list(ADDRESS, f"projects/{call.params['project']}/"), call.query)
-        scopes = ["global", *(f"regions/{region}" for region in REGIONS)]
-        answer: Json = {
-            "kind": "compute#addressAggregatedList",
-            "id": call.raw_path.removeprefix(paths.PREFIX),
-            "selfLink": self._context.settings.base_url + call.raw_path,
-            "items": grouped(chosen.items, scopes, "addresses", paths.scope_of),
-        }
-        if chosen.next_token:
-            answer["nextPageToken"] = chosen.next_token
-        return answer
+        documents = self._store.list(ADDRESS, f"projects/{call.params['project']}/")
+        return aggregated(
+            self._context.settings.base_url, call, "compute#address", "addresses", documents, REGION_SCOPES
+        )
 
     def delete(self, call: Call) -> Json:
         return self._operations.once(call, lambda: self._delete(_key(call)))

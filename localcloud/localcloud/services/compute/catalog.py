@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from localcloud.context import Context
 from localcloud.errors import not_found
 from localcloud.services.compute import paths
-from localcloud.services.compute.filters import page
+from localcloud.services.compute.lists import aggregated, listing
 from localcloud.store import Json
 from localcloud.web import Call
 
@@ -56,6 +56,10 @@ MACHINES = {
 }
 
 
+ZONE_SCOPES = tuple(f"zones/{zone}" for zone in ZONES)
+REGION_SCOPES = ("global", *(f"regions/{region}" for region in REGIONS))
+
+
 def region_of(zone: str) -> str:
     return zone.rsplit("-", 1)[0]
 
@@ -83,7 +87,7 @@ class Catalog:
 
     def zones(self, call: Call) -> Json:
         project = call.params["project"]
-        return self._list(call, "compute#zoneList", [self._zone(project, zone) for zone in sorted(ZONES)])
+        return self._list(call, "compute#zone", [self._zone(project, zone) for zone in sorted(ZONES)])
 
     def region(self, call: Call) -> Json:
         project = call.params["project"]
@@ -91,7 +95,7 @@ class Catalog:
 
     def regions(self, call: Call) -> Json:
         project = call.params["project"]
-        return self._list(call, "compute#regionList", [self._region(project, region) for region in REGIONS])
+        return self._list(call, "compute#region", [self._region(project, region) for region in REGIONS])
 
     def machine_type(self, call: Call) -> Json:
         project, zone = call.params["project"], call.params["zone"]
@@ -103,7 +107,18 @@ class Catalog:
     def machine_types(self, call: Call) -> Json:
         project, zone = call.params["project"], check_zone(call.params["project"], call.params["zone"])
         machines = [self._machine_type(project, zone, name) for name in sorted(MACHINES)]
-        return self._list(call, "compute#machineTypeList", machines)
+        return self._list(call, "compute#machineType", machines)
+
+    def all_machine_types(self, call: Call) -> Json:
+        project = call.params["project"]
+        documents = [
+            (f"projects/{project}/zones/{zone}/machineTypes/{name}", self._machine_type(project, zone, name))
+            for zone in sorted(ZONES)
+            for name in sorted(MACHINES)
+        ]
+        return aggregated(
+            self._settings.base_url, call, "compute#machineType", "machineTypes", documents, ZONE_SCOPES
+        )
 
     def image_from_family(self, call: Call) -> Json:
         """Any family has exactly one image: whichever image is named, the same VM boots."""
@@ -169,17 +184,3 @@ class Catalog:
 
     def _list(self, call: Call, kind: str, items: list[Json]) -> Json:
         return listing(self._settings.base_url, call, kind, [(item["name"], item) for item in items])
-
-
-def listing(base_url: str, call: Call, kind: str, documents: list[tuple[str, Json]]) -> Json:
-    """The answer of a plain list call."""
-    chosen = page(documents, call.query)
-    answer: Json = {
-        "kind": kind,
-        "id": call.raw_path.removeprefix(paths.PREFIX),
-        "selfLink": base_url + call.raw_path,
-        "items": [item for _, item in chosen.items],
-    }
-    if chosen.next_token:
-        answer["nextPageToken"] = chosen.next_token
-    return answer

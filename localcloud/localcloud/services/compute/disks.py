@@ -14,8 +14,8 @@ from localcloud.context import Context, Resource
 from localcloud.errors import already_exists, in_use, not_found
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
-from localcloud.services.compute.catalog import ZONES, check_zone, listing
-from localcloud.services.compute.filters import grouped, page
+from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone
+from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import Operations
 from localcloud.store import Json
 from localcloud.web import Call
@@ -84,19 +84,18 @@ class Disks:
     def list(self, call: Call) -> Json:
         project, zone = call.params["project"], check_zone(call.params["project"], call.params["zone"])
         documents = self._store.list(DISK, f"projects/{project}/zones/{zone}/")
-        return listing(self._context.settings.base_url, call, "compute#diskList", documents)
+        return listing(self._context.settings.base_url, call, "compute#disk", documents)
 
     def aggregated(self, call: Call) -> Json:
-        chosen = page(self._store.list(DISK, f"projects/{call.params['project']}/"), call.query)
-        answer: Json = {
-            "kind": "compute#diskAggregatedList",
-            "id": call.raw_path.removeprefix(paths.PREFIX),
-            "selfLink": self._context.settings.base_url + call.raw_path,
-            "items": grouped(chosen.items, [f"zones/{zone}" for zone in ZONES], "disks", paths.scope_of),
-        }
-        if chosen.next_token:
-            answer["nextPageToken"] = chosen.next_token
-        return answer
+        documents = self._store.list(DISK, f"projects/{call.params['project']}/")
+        return aggregated(
+            self._context.settings.base_url,
+            call,
+            "compute#disk",
+            "disks",
+            documents,
+            ZONE_SCOPES,
+        )
 
     def delete(self, call: Call) -> Json:
         return self._operations.once(call, lambda: self._delete(_key(call)))

@@ -11,7 +11,7 @@ from localcloud.context import Context, Resource
 from localcloud.errors import already_exists, invalid_field, not_found
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
-from localcloud.services.compute.catalog import listing
+from localcloud.services.compute.lists import listing
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.schema import check
 from localcloud.store import Json
@@ -77,7 +77,7 @@ class Firewalls:
 
     def list(self, call: Call) -> Json:
         documents = self._store.list(FIREWALL, f"projects/{call.params['project']}/")
-        return listing(self._context.settings.base_url, call, "compute#firewallList", documents)
+        return listing(self._context.settings.base_url, call, "compute#firewall", documents)
 
     def delete(self, call: Call) -> Json:
         return self._operations.once(call, lambda: self._delete(_key(call)))

@@ -11,10 +11,10 @@ from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, already_exists, condition_not_met, conflict, not_found
 from localcloud.operations import Tasks
 from localcloud.services.compute import creation, paths
-from localcloud.services.compute.catalog import ZONES, check_zone, listing, region_of
-from localcloud.services.compute.filters import grouped, page
+from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone, region_of
 from localcloud.services.compute.guest import enabled
 from localcloud.services.compute.lifecycle import ALIVE, Parts
+from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.records import Record
 from localcloud.services.compute.schema import check
@@ -46,20 +46,19 @@ class Instances:
         documents = [
             (key, record.body) for key, record in self._records.all(f"projects/{project}/zones/{zone}/")
         ]
-        return listing(self._context.settings.base_url, call, "compute#instanceList", documents)
+        return listing(self._context.settings.base_url, call, "compute#instance", documents)
 
     def aggregated(self, call: Call) -> Json:
         records = self._records.all(f"projects/{call.params['project']}/")
-        chosen = page([(key, record.body) for key, record in records], call.query)
-        answer: Json = {
-            "kind": "compute#instanceAggregatedList",
-            "id": call.raw_path.removeprefix(paths.PREFIX),
-            "selfLink": self._context.settings.base_url + call.raw_path,
-            "items": grouped(chosen.items, [f"zones/{zone}" for zone in ZONES], "instances", paths.scope_of),
-        }
-        if chosen.next_token:
-            answer["nextPageToken"] = chosen.next_token
-        return answer
+        documents = [(key, record.body) for key, record in records]
+        return aggregated(
+            self._context.settings.base_url,
+            call,
+            "compute#instance",
+            "instances",
+            documents,
+            ZONE_SCOPES,
+        )
 
     def serial_port(self, call: Call) -> Json:
         record = self._records.require(_key(call))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from localcloud.context import Context
-from localcloud.services.compute import paths
-from localcloud.services.compute.catalog import REGIONS, ZONES, check_region, check_zone, listing
-from localcloud.services.compute.filters import grouped, page
+from localcloud.services.compute.catalog import REGION_SCOPES, ZONE_SCOPES, check_region, check_zone
+from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import OPERATION
 from localcloud.store import Json
 from localcloud.web import Call
@@ -22,18 +21,11 @@ class OperationLists:
         elif "region" in call.params:
             scope = f"regions/{check_region(project, call.params['region'])}"
         documents = self._context.store.list(OPERATION, f"projects/{project}/{scope}/")
-        return listing(self._context.settings.base_url, call, "compute#operationList", documents)
+        return listing(self._context.settings.base_url, call, "compute#operation", documents)
 
     def aggregated(self, call: Call) -> Json:
-        chosen = page(self._context.store.list(OPERATION, f"projects/{call.params['project']}/"), call.query)
-        zones = [f"zones/{zone}" for zone in ZONES]
-        scopes = ["global", *(f"regions/{region}" for region in REGIONS), *zones]
-        answer: Json = {
-            "kind": "compute#operationAggregatedList",
-            "id": call.raw_path.removeprefix(paths.PREFIX),
-            "selfLink": self._context.settings.base_url + call.raw_path,
-            "items": grouped(chosen.items, scopes, "operations", paths.scope_of),
-        }
-        if chosen.next_token:
-            answer["nextPageToken"] = chosen.next_token
-        return answer
+        documents = self._context.store.list(OPERATION, f"projects/{call.params['project']}/")
+        scopes = (*REGION_SCOPES, *ZONE_SCOPES)
+        return aggregated(
+            self._context.settings.base_url, call, "compute#operation", "operations", documents, scopes
+        )

@@ -17,7 +17,10 @@ from localcloud.store import AlreadyExists, Json
 
 BUCKET = "storage.bucket"
 OBJECT = "storage.object"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+# Google's rules: parts between dots of at most 63, no address, nothing that looks like Google's own.
+_NAME = re.compile(
+    r"(?!goog)(?!.*google)(?!(?:\d+\.){3}\d+$)(?!.*[^.]{64})[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
+)
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 
 
