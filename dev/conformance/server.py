@@ -1,9 +1,10 @@
 """The local cloud as a real server on loopback: simulated VMs, short durations, every answer recorded."""
 
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,15 @@ class Cloud:
         answer = httpx.request(method, f"{self.url}/_localcloud/v1{path}", json=body)
         answer.raise_for_status()
         return answer.json()
+
+    @contextlib.contextmanager
+    def fault(self, **document: Any) -> Iterator[None]:
+        """In force while this lasts."""
+        made = self.control("POST", "/faults", document)["id"]
+        try:
+            yield
+        finally:
+            self.control("DELETE", f"/faults/{made}")
 
     def compute(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
         """A raw call below the project."""

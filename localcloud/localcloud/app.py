@@ -13,15 +13,15 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localcloud import control, metadata
-from localcloud.clock import Clock, SystemClock, rfc3339
+from localcloud.clock import Clock, SystemClock
 from localcloud.context import Context
-from localcloud.errors import ApiError
-from localcloud.faults import CallFault, Faults
+from localcloud.errors import ApiError, render
+from localcloud.faults import Faults
+from localcloud.gate import Gate
 from localcloud.journal import Journal
 from localcloud.names import Names, Resolver, host_resolver
 from localcloud.services import compute, functions, pubsub, scheduler, storage
@@ -29,8 +29,6 @@ from localcloud.settings import Settings
 from localcloud.store import Store
 from localcloud.vm import VmBackend
 
-CONTROL = "/_localcloud/"
-_LEGACY = ("/compute/", "/storage/", "/upload/", "/download/", "/computeMetadata/")
 _PARTS = (
     compute.routes,
     storage.routes,
@@ -98,74 +96,13 @@ def _lifespan(context: Context) -> Callable[[Starlette], AbstractAsyncContextMan
     return lifespan
 
 
-def _render(path: str, error: ApiError) -> Response:
-    body = error.legacy() if path.startswith(_LEGACY) else error.rpc()
-    return JSONResponse(body, status_code=error.code)
-
-
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return _render(request.url.path, error)
+    return render(request.url.path, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = {404: "notFound", 405: "methodNotAllowed"}.get(error.status_code, "invalid")
     message = f"localcloud does not know {request.method} {request.url.path}"
-    return _render(request.url.path, ApiError(error.status_code, reason, message))
-
-
-class Gate:
-    """Around every call: faults asked for are made, and what was answered is written to the journal."""
-
-    def __init__(self, app: ASGIApp, context: Context) -> None:
-        self._app = app
-        self._context = context
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(CONTROL):
-            await self._app(scope, receive, send)
-            return
-        status = 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, watched)
-        finally:
-            await asyncio.to_thread(self._record, scope, status)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = await asyncio.to_thread(self._context.faults.take, scope["method"], scope["path"])
-        if fault is None:
-            await self._app(scope, receive, send)
-            return
-        if fault.latency:
-            await asyncio.sleep(fault.latency)
-        if fault.code == 0:
-            await self._app(scope, receive, send)
-            return
-        if fault.when == "after":
-            await self._app(scope, receive, _swallow)
-        await _failure(scope["path"], fault)(scope, receive, send)
-
-    def _record(self, scope: Scope, status: int) -> None:
-        headers = dict(scope["headers"])
-        query = scope["query_string"].decode("latin-1")
-        path = scope["path"] + (f"?{query}" if query else "")
-        agent = headers.get(b"user-agent", b"").decode("latin-1")
-        self._context.journal.record(rfc3339(self._context.clock.now()), scope["method"], path, status, agent)
-
-
-async def _swallow(_: Message) -> None:
-    """Where lost answers go."""
-
-
-def _failure(path: str, fault: CallFault) -> Response:
-    return _render(
-        path, ApiError(fault.code, fault.reason, "A fault asked for with localcloud's control API.")
-    )
+    return render(request.url.path, ApiError(error.status_code, reason, message))

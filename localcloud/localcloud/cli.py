@@ -8,6 +8,7 @@ import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import httpx
 import typer
@@ -16,7 +17,9 @@ from localcloud.settings import Durations, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Google's APIs on one port, with VMs in Docker.")
 dns = typer.Typer(no_args_is_help=True, help="The names that VMs see.")
+fault = typer.Typer(no_args_is_help=True, help="What goes wrong on purpose.")
 app.add_typer(dns, name="dns")
+app.add_typer(fault, name="fault")
 
 Url = Annotated[str, typer.Option("--url", envvar="LOCALCLOUD_URL", help="Where the local cloud listens.")]
 _URL = "http://127.0.0.1:8085"
@@ -103,9 +106,22 @@ def tick(job: str, url: Url = _URL) -> None:
 
 
 @app.command()
-def journal(url: Url = _URL, output: Shape = Output.TABLE, limit: int = 1000) -> None:
+def journal(
+    url: Url = _URL,
+    output: Shape = Output.TABLE,
+    limit: int = 1000,
+    permission: Annotated[
+        str, typer.Option(help="Only such calls: compute.instances.create, compute.*")
+    ] = "*",
+    effective: Annotated[bool, typer.Option("--effective", help="Only what took effect.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Only how many.")] = False,
+) -> None:
     """The API calls that were answered, oldest first."""
-    found = _call("GET", url, f"/journal?limit={limit}")["entries"]
+    query = urlencode({"limit": limit, "permission": permission, "effective": str(effective).lower()})
+    found = _call("GET", url, f"/journal?{query}")["entries"]
+    if count:
+        typer.echo(len(found))
+        return
     _show(found, ("time", "status", "method", "path", "agent"), output)
 
 
@@ -135,9 +151,60 @@ def stock_out(
     over: Annotated[bool, typer.Option("--over", help="There is stock again.")] = False,
     url: Url = _URL,
 ) -> None:
-    """Let a zone have no machines."""
-    body = {"zone": zone, "machineType": machine_type}
-    _call("DELETE" if over else "POST", url, "/stock-outs", body)
+    """Let a zone have no machines; short for `fault add stock-out` and `fault rm`."""
+    wanted = {"kind": "stock-out", "zone": zone, "machineType": machine_type}
+    if not over:
+        _call("POST", url, "/faults", wanted)
+        return
+    found = [each for each in _call("GET", url, "/faults")["faults"] if wanted.items() <= each.items()]
+    if not found:
+        typer.echo(f"No stock-out of {machine_type or 'everything'} in {zone}.", err=True)
+        raise typer.Exit(1)
+    for each in found:
+        _call("DELETE", url, f"/faults/{each['id']}")
+
+
+@fault.command("add")
+def add_fault(
+    kind: str,
+    fields: Annotated[
+        list[str] | None, typer.Argument(help="FIELD=VALUE, such as zone=us-central1-a.")
+    ] = None,
+    url: Url = _URL,
+) -> None:
+    """Make something bad happen: call, stock-out, quota, slow-boot and more; an unknown kind lists all."""
+    body: dict[str, Any] = {"kind": kind}
+    for text in fields or ():
+        name, found, value = text.partition("=")
+        if not found:
+            raise typer.BadParameter(f"{text!r} is not FIELD=VALUE")
+        body[name] = value
+    typer.echo(_call("POST", url, "/faults", body)["id"])
+
+
+@fault.command("ls")
+def list_faults(url: Url = _URL, output: Shape = Output.TABLE) -> None:
+    """The faults in force."""
+    found = _call("GET", url, "/faults")["faults"]
+    if output is Output.TABLE:
+        found = [
+            {"id": each.pop("id"), "kind": each.pop("kind"), "fields": json.dumps(each)} for each in found
+        ]
+    _show(found, ("id", "kind", "fields"), output)
+
+
+@fault.command("rm")
+def remove_faults(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Ids, as `fault ls` shows them; otherwise all.")
+    ] = None,
+    url: Url = _URL,
+) -> None:
+    """Let it be good again."""
+    for name in names or ():
+        _call("DELETE", url, f"/faults/{name}")
+    if not names:
+        _call("DELETE", url, "/faults")
 
 
 @dns.command("set")

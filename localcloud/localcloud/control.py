@@ -5,7 +5,6 @@ The verbs (`preempt`, `tick`), logs and lines of `ls` come from the services, th
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +13,7 @@ from starlette.routing import BaseRoute
 
 from localcloud.context import Context
 from localcloud.errors import invalid, not_found
-from localcloud.faults import CallFault
+from localcloud.faults import parse
 from localcloud.store import Json
 from localcloud.web import Call, route
 
@@ -31,9 +30,7 @@ def routes(context: Context) -> list[BaseRoute]:
         route("GET", f"{ROOT}/faults", control.faults),
         route("POST", f"{ROOT}/faults", control.add_fault),
         route("DELETE", f"{ROOT}/faults", control.clear_faults),
-        route("POST", f"{ROOT}/stock-outs", control.stock_out),
-        route("DELETE", f"{ROOT}/stock-outs", control.restock),
-        route("POST", f"{ROOT}/refused-fields", control.refuse),
+        route("DELETE", f"{ROOT}/faults/{{id}}", control.remove_fault),
         route("POST", f"{ROOT}/dns", control.set_name),
         route("DELETE", f"{ROOT}/dns", control.unset_name),
         route("POST", f"{ROOT}/{{verb}}/{{name:path}}", control.act),
@@ -42,25 +39,6 @@ def routes(context: Context) -> list[BaseRoute]:
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class _Fault(_Strict):
-    path: str = Field(min_length=1)
-    method: str = ""
-    code: int = Field(default=503, ge=0, le=599)
-    reason: str = "backendError"
-    count: int = Field(default=1, ge=1)
-    when: str = Field(default="before", pattern="^(before|after)$")
-    latency: float = Field(default=0.0, ge=0)
-
-
-class _StockOut(_Strict):
-    zone: str = Field(min_length=1)
-    machine_type: str = Field(default="", alias="machineType")
-
-
-class _Refusal(_Strict):
-    field: str = Field(min_length=1)
 
 
 class _Name(_Strict):
@@ -84,9 +62,13 @@ class Control:
         after, limit = call.query.get("after", "0"), call.query.get("limit", "1000")
         if not (after.isdigit() and limit.isdigit()):
             raise invalid("after and limit must be whole numbers")
-        return {
-            "entries": [entry.as_json() for entry in self._context.journal.entries(int(after), int(limit))]
-        }
+        found = self._context.journal.entries(
+            int(after),
+            int(limit),
+            call.query.get("permission", "*"),
+            effective=call.query.get("effective") == "true",
+        )
+        return {"entries": [entry.as_json() for entry in found]}
 
     def logs(self, call: Call) -> Json:
         for log in self._context.registry.logs:
@@ -96,33 +78,22 @@ class Control:
         raise not_found(call.params["name"])
 
     def faults(self, _: Call) -> Json:
-        return self._context.faults.all()
+        return {"faults": [fault.model_dump(mode="json") for fault in self._context.faults.all()]}
 
     def add_fault(self, call: Call) -> Json:
-        asked: Any = _parse(_Fault, call)
         try:
-            return {"id": self._context.faults.add(CallFault(**asked.model_dump()))}
-        except re.error as error:
-            raise invalid(f"path is not a regular expression: {error}") from error
+            asked = parse(call.json())
+        except ValidationError as error:
+            raise invalid(_told(error)) from error
+        return {"id": self._context.faults.add(asked, self._context.clock.now())}
+
+    def remove_fault(self, call: Call) -> Json:
+        if not self._context.faults.remove(call.params["id"]):
+            raise not_found(f"the fault {call.params['id']}")
+        return {}
 
     def clear_faults(self, _: Call) -> Json:
         self._context.faults.clear()
-        return {}
-
-    def stock_out(self, call: Call) -> Json:
-        asked: Any = _parse(_StockOut, call)
-        self._context.faults.stock_out(asked.zone, asked.machine_type)
-        return {}
-
-    def restock(self, call: Call) -> Json:
-        asked: Any = _parse(_StockOut, call)
-        if not self._context.faults.restock(asked.zone, asked.machine_type):
-            raise not_found(f"stock-out of {asked.machine_type or 'everything'} in {asked.zone}")
-        return {}
-
-    def refuse(self, call: Call) -> Json:
-        asked: Any = _parse(_Refusal, call)
-        self._context.faults.refuse(asked.field)
         return {}
 
     def set_name(self, call: Call) -> Json:
@@ -150,4 +121,11 @@ def _parse(model: type[BaseModel], call: Call) -> BaseModel:
     try:
         return model.model_validate(call.json())
     except ValidationError as error:
-        raise invalid(str(error)) from error
+        raise invalid(_told(error)) from error
+
+
+def _told(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}"
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    )

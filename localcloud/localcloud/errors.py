@@ -1,14 +1,18 @@
 """Errors as Google's APIs answer them.
 
 One class carries both renderings: the legacy form (Compute, Storage) with `errors[]`, and the
-`google.rpc.Status` form (Pub/Sub, Scheduler, Functions) with `status`. Which one is used depends on the path
-and is decided in `app`.
+`google.rpc.Status` form (Pub/Sub, Scheduler, Functions) with `status`. Which one is used depends on the path.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from starlette.responses import JSONResponse, Response
+
+_LEGACY = ("/compute/", "/storage/", "/upload/", "/download/", "/computeMetadata/")
+_ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+_USAGE_LIMITS = ("accessNotConfigured", "quotaExceeded", "rateLimitExceeded")
 _STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -33,16 +37,33 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.status = status or _STATUS.get(code, "UNKNOWN")
+        self._details: list[dict[str, Any]] = []
+
+    def because(self, reason: str, **metadata: str) -> ApiError:
+        """With a `google.rpc.ErrorInfo`, which both forms may carry."""
+        self._details = [
+            {"@type": _ERROR_INFO, "reason": reason, "domain": "googleapis.com", "metadata": metadata}
+        ]
+        return self
 
     def legacy(self) -> dict[str, Any]:
         """The form of Compute and Storage."""
-        domain = "usageLimits" if self.reason in ("quotaExceeded", "rateLimitExceeded") else "global"
+        domain = "usageLimits" if self.reason in _USAGE_LIMITS else "global"
         entry = {"message": self.message, "domain": domain, "reason": self.reason}
-        return {"error": {"code": self.code, "message": self.message, "errors": [entry]}}
+        return {"error": {"code": self.code, "message": self.message, "errors": [entry], **self._more()}}
 
     def rpc(self) -> dict[str, Any]:
         """The form of Pub/Sub, Scheduler and Functions."""
-        return {"error": {"code": self.code, "message": self.message, "status": self.status}}
+        return {"error": {"code": self.code, "message": self.message, "status": self.status, **self._more()}}
+
+    def _more(self) -> dict[str, Any]:
+        return {"status": self.status, "details": self._details} if self._details else {}
+
+
+def render(path: str, error: ApiError) -> Response:
+    """An answer in the form of the API that the path belongs to."""
+    body = error.legacy() if path.startswith(_LEGACY) else error.rpc()
+    return JSONResponse(body, status_code=error.code)
 
 
 def not_found(resource: str) -> ApiError:

@@ -1,37 +1,178 @@
-"""Bad things made to happen on purpose: failing calls, lost answers, latency, stock-outs, refused fields.
+"""Bad things made to happen on purpose. Each is a resource: kept in the store, listed, removed.
 
-Faults are resources in the store: they survive a restart, and a counted one disappears when it is used up.
+What a fault is stands here, with the questions that services ask about those in force. Faults of calls are
+made by `gate`, those of machines by `services.compute`.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic.alias_generators import to_camel
 
 from localcloud.store import Json, Store
 
-_CALLS = "localcloud.fault"
-_STOCK_OUTS = "localcloud.stock-out"
-_REFUSED = "localcloud.refused-field"
+_KIND = "localcloud.fault"
+_F = TypeVar("_F", bound="Fault")
+Service = Literal["compute", "storage", "pubsub", "cloudscheduler", "cloudfunctions"]
+Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class CallFault:
-    """The next `count` calls matching `method` and `path` (a regular expression searched in the path) fail.
+class Fault(BaseModel):
+    """What all have: `kind` says which one it is, `id` is given by the store."""
 
-    `when` = "before": nothing happens; "after": the call takes effect and its answer is lost.
-    `code` 0 fails nothing and only delays by `latency` seconds.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True
+    )
+
+    id: str = ""
+
+
+class CallFault(Fault):
+    """Calls that match `method` and `path` (a regular expression searched in the path) fail or are late.
+
+    `when` before: nothing happens; after: the call takes effect and its answer is lost. With `code` 0 nothing
+    fails, and the answer is only late: `latency` seconds pass before, or after, the call takes effect.
+    `count` calls are met; 0: all.
     """
 
-    path: str
+    kind: Literal["call"] = "call"
+    path: Text
     method: str = ""
-    code: int = 503
+    code: int = Field(default=503, ge=0, le=599)
     reason: str = "backendError"
-    count: int = 1
+    count: int = Field(default=1, ge=0)
     when: Literal["before", "after"] = "before"
-    latency: float = 0.0
+    latency: float = Field(default=0.0, ge=0)
+
+    @field_validator("path")
+    @classmethod
+    def _is_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from error
+        return value
+
+
+class StockOut(Fault):
+    """A zone has no machines of this type and provisioning model; empty: of any.
+
+    `when` operation: the call succeeds and its operation fails; request: the call fails.
+    """
+
+    kind: Literal["stock-out"]
+    zone: Text
+    machine_type: str = ""
+    model: Literal["", "SPOT", "STANDARD"] = ""
+    code: Literal["ZONE_RESOURCE_POOL_EXHAUSTED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"] = (
+        "ZONE_RESOURCE_POOL_EXHAUSTED"
+    )
+    when: Literal["operation", "request"] = "operation"
+
+
+class Quota(Fault):
+    """No more than `limit` processors (CPUS, or PREEMPTIBLE_CPUS for Spot) may run in a region."""
+
+    kind: Literal["quota"]
+    region: Text
+    metric: Literal["CPUS", "PREEMPTIBLE_CPUS"] = "CPUS"
+    limit: float = Field(default=0, ge=0)
+    when: Literal["operation", "request"] = "operation"
+
+
+class DisabledApi(Fault):
+    """An API of the project is not enabled."""
+
+    kind: Literal["disabled-api"]
+    service: Service
+
+
+class FreshApi(Fault):
+    """An API was enabled just now: what would change something gets 400 until `seconds` have passed."""
+
+    kind: Literal["fresh-api"]
+    service: Service
+    seconds: float = Field(gt=0)
+    since: datetime | None = None
+
+
+class PermissionDenied(Fault):
+    """The caller lacks a permission such as `compute.instances.start`; `*` stands for anything."""
+
+    kind: Literal["permission-denied"]
+    permission: Text
+
+
+class RateLimit(Fault):
+    """No more reads or writes of a service in one minute."""
+
+    kind: Literal["rate-limit"]
+    service: Service
+    calls: Literal["read", "write"]
+    per_minute: int = Field(ge=0)
+
+
+class SilentZone(Fault):
+    """A zone does not answer when all zones are listed."""
+
+    kind: Literal["silent-zone"]
+    zone: Text
+
+
+class RefusedField(Fault):
+    """No new instance may have a field, such as `scheduling.preemptionNoticeDuration`."""
+
+    kind: Literal["refused-field"]
+    field: Text
+
+
+class SlowBoot(Fault):
+    """Instances whose names match stay in STAGING for longer."""
+
+    kind: Literal["slow-boot"]
+    instance: Text = "*"
+    seconds: float = Field(gt=0)
+
+
+class CrashingVm(Fault):
+    """Instances whose names match lose their power this long after each start."""
+
+    kind: Literal["crashing-vm"]
+    instance: Text
+    seconds: float = Field(default=0, ge=0)
+
+
+AnyFault = Annotated[
+    CallFault
+    | StockOut
+    | Quota
+    | DisabledApi
+    | FreshApi
+    | PermissionDenied
+    | RateLimit
+    | SilentZone
+    | RefusedField
+    | SlowBoot
+    | CrashingVm,
+    Field(discriminator="kind"),
+]
+_ADAPTER: TypeAdapter[AnyFault] = TypeAdapter(AnyFault)
+
+
+def parse(document: Json) -> AnyFault:
+    """The fault that a document describes; without `kind` it is one of calls.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _ADAPTER.validate_python({"kind": "call"} | document)
 
 
 class Faults:
@@ -40,57 +181,80 @@ class Faults:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, fault: CallFault) -> str:
+    def add(self, fault: AnyFault, now: datetime) -> str:
         """Returns the fault's id."""
-        re.compile(fault.path)
         name = uuid.uuid4().hex[:12]
-        self._store.insert(_CALLS, name, dict(vars(fault)))
+        since = {"since": now} if isinstance(fault, FreshApi) else {}
+        made = fault.model_copy(update={"id": name, **since})
+        self._store.insert(_KIND, name, made.model_dump(mode="json"))
         return name
 
-    def take(self, method: str, path: str) -> CallFault | None:
-        """The fault for this call, if any; its count goes down by one."""
-        if not self._store.list(_CALLS):  # nearly always; a transaction would make every call wait
-            return None
-        with self._store.transaction():
-            for name, body in self._store.list(_CALLS):
-                fault = CallFault(**body)
-                if fault.method not in ("", method) or not re.search(fault.path, path):
-                    continue
-                if fault.count <= 1:
-                    self._store.delete(_CALLS, name)
-                else:
-                    self._store.put(_CALLS, name, body | {"count": fault.count - 1})
-                return fault
-        return None
-
-    def stock_out(self, zone: str, machine_type: str = "") -> None:
-        """From now on `zone` has no `machine_type` (empty: nothing at all)."""
-        self._store.put(_STOCK_OUTS, f"{zone}/{machine_type}", {"zone": zone, "machineType": machine_type})
-
-    def restock(self, zone: str, machine_type: str = "") -> bool:
-        """True if there was such a stock-out."""
-        return self._store.delete(_STOCK_OUTS, f"{zone}/{machine_type}")
-
-    def is_sold_out(self, zone: str, machine_type: str) -> bool:
-        found = (self._store.get(_STOCK_OUTS, f"{zone}/{kind}") for kind in ("", machine_type))
-        return any(found)
-
-    def refuse(self, field: str) -> None:
-        """From now on no new instance may have this field, such as `scheduling.preemptionNoticeDuration`."""
-        self._store.put(_REFUSED, field, {"field": field})
-
-    def refused_fields(self) -> list[str]:
-        return [field for field, _ in self._store.list(_REFUSED)]
-
-    def all(self) -> Json:
-        return {
-            "calls": [{"id": name} | body for name, body in self._store.list(_CALLS)],
-            "stockOuts": [body for _, body in self._store.list(_STOCK_OUTS)],
-            "refusedFields": self.refused_fields(),
-        }
+    def remove(self, name: str) -> bool:
+        """False if there is none of that id."""
+        return self._store.delete(_KIND, name)
 
     def clear(self) -> None:
         with self._store.transaction():
-            for kind in (_CALLS, _STOCK_OUTS, _REFUSED):
-                for name, _ in self._store.list(kind):
-                    self._store.delete(kind, name)
+            for name, _ in self._store.list(_KIND):
+                self._store.delete(_KIND, name)
+
+    def all(self) -> list[AnyFault]:
+        return [_ADAPTER.validate_python(body) for _, body in self._store.list(_KIND)]
+
+    def of(self, kind: type[_F], holds: Callable[[_F], bool] = lambda _: True) -> Iterator[_F]:
+        """Those of one kind of which something holds."""
+        if not self._store.list(_KIND):  # nearly always
+            return
+        for fault in self.all():
+            if isinstance(fault, kind) and holds(fault):
+                yield fault
+
+    def take(self, method: str, path: str) -> CallFault | None:
+        """The fault for this call, if any; a counted one goes down by one."""
+        if not self._store.list(_KIND):  # nearly always; a transaction would make every call wait
+            return None
+        with self._store.transaction():
+            found = next(self.of(CallFault, lambda each: _meets(each, method, path)), None)
+            if found is not None and found.count == 1:
+                self._store.delete(_KIND, found.id)
+            elif found is not None and found.count:
+                left = found.model_copy(update={"count": found.count - 1})
+                self._store.put(_KIND, found.id, left.model_dump(mode="json"))
+            return found
+
+    def stock_out(self, zone: str, machine_type: str, spot: bool, when: str) -> StockOut | None:
+        """Why there is no such machine."""
+        model = "SPOT" if spot else "STANDARD"
+        return next(
+            self.of(
+                StockOut,
+                lambda each: (
+                    (each.zone, each.when) == (zone, when)
+                    and each.machine_type in ("", machine_type)
+                    and each.model in ("", model)
+                ),
+            ),
+            None,
+        )
+
+    def fresh(self, service: str, now: datetime) -> bool:
+        """Whether an API is not ready yet."""
+        return any(
+            each.since is not None and now < each.since + timedelta(seconds=each.seconds)
+            for each in self.of(FreshApi, lambda each: each.service == service)
+        )
+
+    def boot_delay(self, instance: str) -> float:
+        """Seconds that this instance's boot takes longer."""
+        return sum(
+            each.seconds for each in self.of(SlowBoot, lambda each: fnmatchcase(instance, each.instance))
+        )
+
+    def crash_after(self, instance: str) -> float | None:
+        """Seconds after which this instance loses its power; None: it does not."""
+        found = self.of(CrashingVm, lambda each: fnmatchcase(instance, each.instance))
+        return min((each.seconds for each in found), default=None)
+
+
+def _meets(fault: CallFault, method: str, path: str) -> bool:
+    return fault.method in ("", method) and re.search(fault.path, path) is not None

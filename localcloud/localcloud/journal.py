@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS calls (
+CREATE TABLE IF NOT EXISTS answers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time TEXT NOT NULL,
     method TEXT NOT NULL,
     path TEXT NOT NULL,
     status INTEGER NOT NULL,
-    agent TEXT NOT NULL
+    agent TEXT NOT NULL,
+    permission TEXT NOT NULL,
+    took_effect INTEGER NOT NULL
 )
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One answered call; `path` includes the query."""
+    """One answered call; `path` includes the query, `permission` is empty for what is no API of Google's.
+
+    It took effect where the service itself answered with success, whatever the caller was told.
+    """
 
     id: int
     time: str
@@ -30,6 +35,8 @@ class Entry:
     path: str
     status: int
     agent: str
+    permission: str = ""
+    took_effect: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,21 +54,29 @@ class Journal:
         )  # a record for people: losing its tail on power loss is fine
         self._db.execute(_SCHEMA)
 
-    def record(self, time: str, method: str, path: str, status: int, agent: str) -> None:
+    def record(self, entry: Entry) -> None:
+        """Its id is not looked at: the journal gives one."""
         with self._lock:
             self._db.execute(
-                "INSERT INTO calls (time, method, path, status, agent) VALUES (?, ?, ?, ?, ?)",
-                (time, method, path, status, agent),
+                "INSERT INTO answers (time, method, path, status, agent, permission, took_effect)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                tuple(asdict(entry).values())[1:],
             )
 
-    def entries(self, after: int = 0, limit: int = 1000) -> list[Entry]:
-        """The newest `limit` entries with an id above `after`, oldest first."""
+    def entries(
+        self, after: int = 0, limit: int = 1000, permission: str = "*", effective: bool = False
+    ) -> list[Entry]:
+        """The newest `limit` entries with an id above `after` and a permission like this one, oldest first.
+
+        `*` in `permission` stands for anything. Only what took effect, if that is wanted.
+        """
         with self._lock:
             rows = self._db.execute(
-                "SELECT * FROM (SELECT * FROM calls WHERE id > ? ORDER BY id DESC LIMIT ?) ORDER BY id",
-                (after, limit),
+                "SELECT * FROM (SELECT * FROM answers WHERE id > ? AND permission GLOB ? AND took_effect >= ?"
+                " ORDER BY id DESC LIMIT ?) ORDER BY id",
+                (after, permission, effective, limit),
             ).fetchall()
-        return [Entry(*row) for row in rows]
+        return [replace(Entry(*row), took_effect=bool(row[-1])) for row in rows]
 
     def close(self) -> None:
         with self._lock:

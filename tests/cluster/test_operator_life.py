@@ -201,7 +201,7 @@ def make_strangers(world: Any, name: str) -> dict[str, Any]:
 
 def test_a_sold_out_zone_is_passed_over(operator: Any, empty: None) -> None:
     world = operator.world
-    world.control("POST", "stock-outs", {"zone": ZONE})
+    world.control("POST", "faults", {"kind": "stock-out", "zone": ZONE})
     world.apply(document("moved"))
     world.wait("moved", running)
     status = world.deployment("moved")["status"]

@@ -229,7 +229,9 @@ def test_a_notice_lasts_at_most_two_minutes(cloud: Any, spot_body: Any, seconds:
 
 
 def test_a_project_may_refuse_a_field(cloud: Any, run: Any, spot_body: Any) -> None:
-    cloud.control("POST", "/refused-fields", {"field": "scheduling.preemptionNoticeDuration"})
+    cloud.control(
+        "POST", "/faults", {"kind": "refused-field", "field": "scheduling.preemptionNoticeDuration"}
+    )
     refused = cloud.compute("POST", INSTANCES, with_notice(spot_body, 120))
     assert error_of(refused) == (400, "invalid")
     assert "'resource.scheduling.preemptionNoticeDuration'" in refused.json()["error"]["message"]
@@ -301,7 +303,9 @@ def test_a_standard_vm_is_never_preempted(cloud: Any, run: Any, status: Any, spo
 def test_a_stock_out_fails_insert_and_start(cloud: Any, run: Any, status: Any, spot_body: Any) -> None:
     run("POST", INSTANCES, spot_body())
     run("POST", f"{INSTANCES}/vm1/stop")
-    cloud.control("POST", "/stock-outs", {"zone": "us-central1-a", "machineType": "e2-medium"})
+    cloud.control(
+        "POST", "/faults", {"kind": "stock-out", "zone": "us-central1-a", "machineType": "e2-medium"}
+    )
     failed = [
         run("POST", f"{INSTANCES}/vm1/start"),
         run("POST", INSTANCES, spot_body("vm2")),
@@ -312,7 +316,7 @@ def test_a_stock_out_fails_insert_and_start(cloud: Any, run: Any, status: Any, s
     assert (status("vm1"), status("vm2")) == ("TERMINATED", "GONE")
     run("POST", INSTANCES, spot_body("vm3", machineType="zones/us-central1-a/machineTypes/e2-small"))
     assert status("vm3") == "RUNNING"
-    cloud.control("DELETE", "/stock-outs", {"zone": "us-central1-a", "machineType": "e2-medium"})
+    cloud.control("DELETE", "/faults")
     run("POST", f"{INSTANCES}/vm1/start")
     assert status("vm1") == "RUNNING"
 

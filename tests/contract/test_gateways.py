@@ -156,7 +156,9 @@ def test_lists_see_only_our_installation(compute: ComputeGateway, vm: str, done:
 def test_where_the_notice_is_refused_vms_are_made_without(
     cloud: Any, compute: ComputeGateway, done: Callable[..., Any]
 ) -> None:
-    cloud.control("POST", "/refused-fields", {"field": "scheduling.preemptionNoticeDuration"})
+    cloud.control(
+        "POST", "/faults", {"kind": "refused-field", "field": "scheduling.preemptionNoticeDuration"}
+    )
     for name in (NAME, f"{NAME}-2"):
         assert done(compute.insert_instance(request(name=name), request_id())) is None
         scheduling = cloud.compute("GET", f"zones/{ZONE}/instances/{name}").json()["scheduling"]
@@ -187,11 +189,11 @@ def test_a_suspended_vm_is_resumed(
 
     assert cloud.compute("POST", f"zones/{ZONE}/instances/{vm}/suspend").is_success
     wait_until(is_suspended, "the VM to be suspended")
-    cloud.control("POST", "/stock-outs", {"zone": ZONE})
+    cloud.control("POST", "/faults", {"kind": "stock-out", "zone": ZONE})
     failed = done(compute.resume_instance(ZONE, vm, request_id()))
     assert isinstance(failed, errors.CapacityExhausted)
     wait_until(is_suspended, "the VM to be suspended still")
-    cloud.control("DELETE", "/stock-outs", {"zone": ZONE})
+    cloud.control("DELETE", "/faults")
     assert done(compute.resume_instance(ZONE, vm, request_id())) is None
     found = compute.instance(ZONE, vm)
     assert found is not None
@@ -202,7 +204,7 @@ def test_a_suspended_vm_is_resumed(
 
 def test_a_stock_out(cloud: Any, compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:
     done(compute.stop_instance(ZONE, vm, request_id()))
-    cloud.control("POST", "/stock-outs", {"zone": ZONE})
+    cloud.control("POST", "/faults", {"kind": "stock-out", "zone": ZONE})
     failed = done(compute.start_instance(ZONE, vm, request_id()))
     assert isinstance(failed, errors.CapacityExhausted)
 

@@ -184,9 +184,9 @@ def test_a_sold_out_zone_is_no_reason_to_fail(
     cloud: Any, function: Function, make: Any, wait_until: Any
 ) -> None:
     make("due")
-    cloud.control("POST", "/stock-outs", {"zone": ZONE})
+    cloud.control("POST", "/faults", {"kind": "stock-out", "zone": ZONE})
     assert function.tick() == 200
-    cloud.control("DELETE", "/stock-outs", {"zone": ZONE})
+    cloud.control("DELETE", "/faults")
 
     def started() -> bool:
         return function.tick() == 200 and status(cloud, "due") == "RUNNING"

@@ -115,12 +115,15 @@ def _bad_days(script: Script, gcloud: Gcloud) -> None:
         "--image-family=cos-stable",
         "--image-project=cos-cloud",
     )
-    script.cloud.control("POST", "/stock-outs", {"zone": ZONE})
-    with script.refused(
-        "compute instances create in a sold-out zone", GcloudFailed, saying="ZONE_RESOURCE_POOL_EXHAUSTED"
+    with (
+        script.cloud.fault(kind="stock-out", zone=ZONE),
+        script.refused(
+            "compute instances create in a sold-out zone",
+            GcloudFailed,
+            saying="ZONE_RESOURCE_POOL_EXHAUSTED",
+        ),
     ):
         gcloud(*make)
-    script.cloud.control("DELETE", "/stock-outs", {"zone": ZONE})
     with script.refused("compute instances describe of none", GcloudFailed, saying="was not found"):
         gcloud("compute", "instances", "describe", "g-2", AT)
 

@@ -16,6 +16,40 @@ NAME = "conform-1"
 AT = {"project": PROJECT, "zone": ZONE}
 THERE = {"project": PROJECT, "region": REGION}
 
+QUOTA = {"kind": "quota", "region": REGION, "metric": "PREEMPTIBLE_CPUS", "limit": 3}
+SOLD_OUT = {"kind": "stock-out", "zone": ZONE, "code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"}
+#: What is refused how: a word for it, the fault, the exception and its text.
+INSERTS_REFUSED: tuple[tuple[str, dict[str, Any], type[Exception], str], ...] = (
+    ("sold out", SOLD_OUT | {"when": "request"}, exceptions.ServiceUnavailable, "enough resources"),
+    ("beyond a quota", QUOTA | {"when": "request"}, exceptions.Forbidden, "Quota 'PREEMPTIBLE_CPUS'"),
+    (
+        "of a fresh API",
+        {"kind": "fresh-api", "service": "compute", "seconds": 60},
+        exceptions.BadRequest,
+        "few minutes",
+    ),
+)
+GETS_REFUSED: tuple[tuple[str, dict[str, Any], type[Exception], str], ...] = (
+    (
+        "of a disabled API",
+        {"kind": "disabled-api", "service": "compute"},
+        exceptions.Forbidden,
+        "Enable it",
+    ),
+    (
+        "without the permission",
+        {"kind": "permission-denied", "permission": "compute.instances.get"},
+        exceptions.Forbidden,
+        "compute.instances.get",
+    ),
+    (
+        "beyond the rate",
+        {"kind": "rate-limit", "service": "compute", "calls": "read", "perMinute": 0},
+        exceptions.Forbidden,
+        "per minute",
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Clients:
@@ -55,6 +89,7 @@ def run(script: Script) -> None:
     _changes(script, found)
     _bad_days(script, found)
     _lists(script, found)
+    _faults(script, found)
     _end(script, found)
 
 
@@ -223,15 +258,14 @@ def _bad_days(script: Script, found: Clients) -> None:
         asked = compute_v1.ListZoneOperationsRequest(filter="operationType=compute.instances.preempted", **AT)
         operations = list(found.make(compute_v1.ZoneOperationsClient).list(request=asked))
         same([(each.user, each.target_link.rpartition("/")[2]) for each in operations], [("system", NAME)])
-    script.cloud.control("POST", "/stock-outs", {"zone": ZONE})
-    with script.call("instances.start in a sold-out zone"):
-        failed = found.done(instances.start_unary(instance=NAME, **AT))
-        same([error.code for error in failed.error.errors], ["ZONE_RESOURCE_POOL_EXHAUSTED"])
-        same(failed.http_error_status_code, 503)
-    with script.call("instances.insert in a sold-out zone"):
-        failed = found.done(instances.insert_unary(instance_resource=_instance("conform-3"), **AT))
-        same([error.code for error in failed.error.errors], ["ZONE_RESOURCE_POOL_EXHAUSTED"])
-    script.cloud.control("DELETE", "/stock-outs", {"zone": ZONE})
+    with script.cloud.fault(kind="stock-out", zone=ZONE):
+        with script.call("instances.start in a sold-out zone"):
+            failed = found.done(instances.start_unary(instance=NAME, **AT))
+            same([error.code for error in failed.error.errors], ["ZONE_RESOURCE_POOL_EXHAUSTED"])
+            same(failed.http_error_status_code, 503)
+        with script.call("instances.insert in a sold-out zone"):
+            failed = found.done(instances.insert_unary(instance_resource=_instance("conform-3"), **AT))
+            same([error.code for error in failed.error.errors], ["ZONE_RESOURCE_POOL_EXHAUSTED"])
     with script.refused("instances.get of none", exceptions.NotFound):
         instances.get(instance="nobody", **AT)
     with script.refused("instances.insert of an unknown type", exceptions.BadRequest, exceptions.NotFound):
@@ -268,6 +302,29 @@ def _lists(script: Script, found: Clients) -> None:
         same("insert" in {each.operation_type for each in operations.list(**AT)}, True)
     with script.refused("zoneOperations.get of none", exceptions.NotFound):
         found.make(compute_v1.ZoneOperationsClient).get(operation="operation-0", **AT)
+
+
+def _faults(script: Script, found: Clients) -> None:
+    """What the local cloud does on purpose has to look to the client as Google's own trouble does."""
+    instances = found.make(compute_v1.InstancesClient)
+
+    def insert() -> Any:
+        return instances.insert_unary(instance_resource=_instance("conform-5"), **AT)
+
+    for name, fault, refusal, saying in INSERTS_REFUSED:
+        with script.cloud.fault(**fault), script.refused(f"instances.insert, {name}", refusal, saying=saying):
+            insert()
+    for name, fault, refusal, saying in GETS_REFUSED:
+        with script.cloud.fault(**fault), script.refused(f"instances.get, {name}", refusal, saying=saying):
+            instances.get(instance=NAME, **AT)
+    with script.cloud.fault(**QUOTA), script.call("instances.insert whose operation exceeds a quota"):
+        failed = found.done(insert())
+        same([error.code for error in failed.error.errors], ["QUOTA_EXCEEDED"])
+    silent = {"kind": "silent-zone", "zone": ZONE}
+    with script.cloud.fault(**silent), script.call("instances.aggregatedList, incomplete"):
+        page = next(instances.aggregated_list(project=PROJECT).pages)
+        same([link.rpartition("/")[2] for link in page.unreachables], [ZONE])
+        same(page.items[f"zones/{ZONE}"].warning.code, "UNREACHABLE")
 
 
 def _end(script: Script, found: Clients) -> None:

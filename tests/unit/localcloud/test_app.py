@@ -1,16 +1,25 @@
 """The gate around every call: journal, faults, and errors in the form of the API that is called."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from localcloud.app import create_app
+from localcloud.app import build_context, create_app
+from localcloud.clock import ManualClock
 from localcloud.context import Context
-from localcloud.faults import CallFault
+from localcloud.faults import parse
+from localcloud.settings import Settings
 
 ZONE = "/compute/v1/projects/p/zones/us-central1-a"
 FIREWALLS = "/compute/v1/projects/p/global/firewalls"
+
+
+def add(context: Context, **document: Any) -> None:
+    context.faults.add(parse(document), context.clock.now())
 
 
 @pytest.fixture
@@ -27,7 +36,7 @@ def test_calls_are_written_to_the_journal_but_control_is_not(client: TestClient,
 
 
 def test_a_fault_before_the_effect(client: TestClient, context: Context) -> None:
-    context.faults.add(CallFault(path="/firewalls", code=403, reason="rateLimitExceeded"))
+    add(context, path="/firewalls", code=403, reason="rateLimitExceeded")
     body = {"name": "fw", "allowed": [{"IPProtocol": "tcp"}]}
     failed = client.post(FIREWALLS, json=body)
     assert (failed.status_code, failed.json()["error"]["errors"][0]["reason"]) == (403, "rateLimitExceeded")
@@ -36,14 +45,68 @@ def test_a_fault_before_the_effect(client: TestClient, context: Context) -> None
 
 
 def test_a_lost_answer_has_had_its_effect(client: TestClient, context: Context) -> None:
-    context.faults.add(CallFault(path="/firewalls", when="after"))
+    add(context, path="/firewalls", when="after")
     body = {"name": "fw", "allowed": [{"IPProtocol": "tcp"}]}
     assert client.post(FIREWALLS, json=body).status_code == 503
     assert client.get(f"{FIREWALLS}/fw").status_code == 200
 
+    insert, entries = "compute.firewalls.create", context.journal.entries
+    counted = [entries(permission=insert, effective=each) for each in (False, True)]
+    assert [[entry.status for entry in found] for found in counted] == [[503], [503]], "it took effect"
+
+
+def test_a_late_answer_has_had_its_effect_long_before(client: TestClient, context: Context) -> None:
+    add(context, path="/firewalls", method="POST", when="after", code=0, latency=0.2)
+    answer = client.post(FIREWALLS, json={"name": "fw", "allowed": [{"IPProtocol": "tcp"}]})
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() >= 0.2
+    stamp = datetime.fromisoformat(client.get(f"{FIREWALLS}/fw").json()["creationTimestamp"])
+    assert (context.clock.now() - stamp).total_seconds() >= 0.2
+
+
+def test_an_api_that_is_disabled_says_how_to_enable_it(client: TestClient, context: Context) -> None:
+    add(context, kind="disabled-api", service="compute")
+    error = client.get(ZONE).json()["error"]
+    assert (error["code"], error["errors"][0]["reason"]) == (403, "accessNotConfigured")
+    assert error["details"][0]["reason"] == "SERVICE_DISABLED"
+    assert error["details"][0]["metadata"] == {"service": "compute.googleapis.com"}
+    assert client.get("/storage/v1/b", params={"project": "p"}).status_code == 200
+
+
+def test_a_fresh_api_reads_but_changes_nothing(client: TestClient, context: Context) -> None:
+    add(context, kind="fresh-api", service="compute", seconds=3600)
+    assert client.get(ZONE).status_code == 200
+    refused = client.post(FIREWALLS, json={"name": "fw", "allowed": [{"IPProtocol": "tcp"}]})
+    assert refused.status_code == 400
+    assert "few minutes" in refused.json()["error"]["message"]
+
+
+def test_a_permission_that_is_missing_is_named(client: TestClient, context: Context) -> None:
+    add(context, kind="permission-denied", permission="compute.firewalls.*")
+    error = client.post(FIREWALLS, json={"name": "fw"}).json()["error"]
+    assert (error["code"], error["errors"][0]["reason"]) == (403, "forbidden")
+    assert error["details"][0]["metadata"] == {"permission": "compute.firewalls.create"}
+    assert client.get(ZONE).status_code == 200
+    assert context.journal.entries(permission="compute.firewalls.*", effective=True) == []
+
+
+def test_reads_and_writes_are_counted_by_the_minute(tmp_path: Path, clock: ManualClock) -> None:
+    context = build_context(Settings(tmp_path / "home"), clock)
+    add(context, kind="rate-limit", service="compute", calls="read", perMinute=2)
+    with TestClient(create_app(context)) as client:
+        refused = [client.get(ZONE).json().get("error") for _ in range(4)]
+        assert [error and error["errors"][0]["reason"] for error in refused] == [
+            *(None, None),
+            *("rateLimitExceeded", "rateLimitExceeded"),
+        ]
+        body = {"name": "fw", "allowed": [{"IPProtocol": "tcp"}]}
+        assert client.post(FIREWALLS, json=body).status_code == 200, "writes are counted apart"
+        clock.advance(60)
+        assert client.get(ZONE).status_code == 200
+
 
 def test_latency_alone_fails_nothing(client: TestClient, context: Context) -> None:
-    context.faults.add(CallFault(path="/zones", code=0, latency=0.05))
+    add(context, path="/zones", code=0, latency=0.05)
     answer = client.get(ZONE)
     assert answer.status_code == 200
     assert answer.elapsed.total_seconds() >= 0.05

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from localcloud.app import create_app
 from localcloud.cli import app
 from localcloud.context import Context, Resource
+from localcloud.journal import Entry
 
 
 @pytest.fixture
@@ -56,15 +57,39 @@ def test_an_error_is_said_and_the_exit_is_not_zero(run: Any) -> None:
 
 
 def test_stock_outs_begin_and_end(run: Any, context: Context) -> None:
+    def sold_out() -> bool:
+        return context.faults.stock_out("us-central1-a", "e2-small", spot=True, when="operation") is not None
+
     assert run("stock-out", "us-central1-a", "e2-small").exit_code == 0
-    assert context.faults.is_sold_out("us-central1-a", "e2-small")
+    assert sold_out()
+    assert run("stock-out", "us-central1-a", "--over").exit_code == 1, "there was no such one"
     assert run("stock-out", "us-central1-a", "e2-small", "--over").exit_code == 0
-    assert not context.faults.is_sold_out("us-central1-a", "e2-small")
+    assert not sold_out()
 
 
-def test_the_journal_is_printed(run: Any, context: Context) -> None:
-    context.journal.record("t", "GET", "/x", 200, "me")
-    assert run("journal").output == "t  200  GET  /x  me\n"
+def test_faults_are_added_listed_and_removed(run: Any, context: Context) -> None:
+    made = run("fault", "add", "quota", "region=us-central1", "limit=4").output.strip()
+    [row] = json.loads(run("fault", "ls", "-o", "json").output)
+    assert (row["id"], row["kind"], row["limit"]) == (made, "quota", 4)
+    assert '"region": "us-central1"' in run("fault", "ls").output
+    assert run("fault", "rm", made).exit_code == 0
+    assert run("fault", "rm", made).exit_code == 1
+    run("fault", "add", "silent-zone", "zone=z")
+    assert run("fault", "rm").exit_code == 0
+    assert context.faults.all() == []
+    refused = run("fault", "add", "earthquake")
+    assert refused.exit_code == 1
+    assert "stock-out" in refused.output
+
+
+def test_the_journal_is_printed_and_asked(run: Any, context: Context) -> None:
+    insert = "compute.instances.create"
+    context.journal.record(Entry(0, "t", "GET", "/x", 200, "me"))
+    context.journal.record(Entry(0, "t", "POST", "/y", 503, "me", insert, took_effect=True))
+    context.journal.record(Entry(0, "t", "POST", "/y", 503, "me", insert))
+    assert run("journal").output.splitlines()[0] == "t  200  GET   /x  me"
+    assert run("journal", "--permission", insert, "--count").output == "2\n"
+    assert run("journal", "--permission", "compute.*", "--effective", "--count").output == "1\n"
 
 
 def test_without_a_server_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

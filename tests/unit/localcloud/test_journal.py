@@ -1,12 +1,12 @@
 from pathlib import Path
 
-from localcloud.journal import Journal
+from localcloud.journal import Entry, Journal
 
 
 def test_entries_come_oldest_first_and_survive(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.db")
     for n in range(5):
-        journal.record(f"t{n}", "GET", f"/{n}", 200, "agent")
+        journal.record(Entry(0, f"t{n}", "GET", f"/{n}", 200, "agent", "compute.zones.get", took_effect=True))
     journal.close()
     journal = Journal(tmp_path / "j.db")
     assert [entry.path for entry in journal.entries(limit=2)] == ["/3", "/4"]
@@ -18,4 +18,6 @@ def test_entries_come_oldest_first_and_survive(tmp_path: Path) -> None:
         "path": "/0",
         "status": 200,
         "agent": "agent",
+        "permission": "compute.zones.get",
+        "took_effect": True,
     }

@@ -87,9 +87,7 @@ class Addresses:
 
     def aggregated(self, call: Call) -> Json:
         documents = self._store.list(ADDRESS, f"projects/{call.params['project']}/")
-        return aggregated(
-            self._context.settings.base_url, call, "compute#address", "addresses", documents, REGION_SCOPES
-        )
+        return aggregated(self._context, call, "compute#address", "addresses", documents, REGION_SCOPES)
 
     def delete(self, call: Call) -> Json:
         return self._operations.once(call, lambda: self._delete(_key(call)))

@@ -80,6 +80,7 @@ class Catalog:
     """The endpoints of what is simply there."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._settings = context.settings
 
     def zone(self, call: Call) -> Json:
@@ -116,9 +117,7 @@ class Catalog:
             for zone in sorted(ZONES)
             for name in sorted(MACHINES)
         ]
-        return aggregated(
-            self._settings.base_url, call, "compute#machineType", "machineTypes", documents, ZONE_SCOPES
-        )
+        return aggregated(self._context, call, "compute#machineType", "machineTypes", documents, ZONE_SCOPES)
 
     def image_from_family(self, call: Call) -> Json:
         """Any family has exactly one image: whichever image is named, the same VM boots."""

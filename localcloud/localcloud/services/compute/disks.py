@@ -89,7 +89,7 @@ class Disks:
     def aggregated(self, call: Call) -> Json:
         documents = self._store.list(DISK, f"projects/{call.params['project']}/")
         return aggregated(
-            self._context.settings.base_url,
+            self._context,
             call,
             "compute#disk",
             "disks",

@@ -9,8 +9,10 @@ from datetime import timedelta
 from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, already_exists, condition_not_met, conflict, not_found
+from localcloud.faults import RefusedField
 from localcloud.operations import Tasks
 from localcloud.services.compute import creation, paths
+from localcloud.services.compute.capacity import Capacity
 from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone, region_of
 from localcloud.services.compute.guest import enabled
 from localcloud.services.compute.lifecycle import ALIVE, Parts
@@ -32,6 +34,7 @@ class Instances:
         self._tasks = tasks
         self._parts = parts
         self._records = parts.records
+        self._capacity = Capacity(context, parts.records)
         context.registry.listers.append(self._lines)
         context.registry.logs.append(self._log)
         context.registry.verbs["preempt"] = self._preempt_by_name
@@ -52,7 +55,7 @@ class Instances:
         records = self._records.all(f"projects/{call.params['project']}/")
         documents = [(key, record.body) for key, record in records]
         return aggregated(
-            self._context.settings.base_url,
+            self._context,
             call,
             "compute#instance",
             "instances",
@@ -94,9 +97,10 @@ class Instances:
         key = f"projects/{project}/zones/{zone}/instances/{paths.check_name(body.get('name'))}"
         if self._records.get(key) is not None:
             raise already_exists(key)
-        creation.check_refused(body, self._context.faults.refused_fields())
+        creation.check_refused(body, [fault.field for fault in self._context.faults.of(RefusedField)])
         asked = creation.read(self._context.settings, key, body, rfc3339(self._context.clock.now()))
         record = Record(body=asked.body, vm=self._vm_name(key, zone))
+        self._capacity.check(key, record)
         disk = self._parts.disks.attach(key, asked.disk)
         record.body["disks"] = [creation.kept_disk(self._context.settings, disk, asked.disk)]
         if asked.nat_ip:
@@ -137,6 +141,7 @@ class Instances:
             return self._operation_only(key, record, "start", "operation-refuse")
         if record.status != "TERMINATED":
             return self._operation_only(key, record, "start", "operation-finish")
+        self._capacity.check(key, record)
         record.preempted = False
         if not record.ip:
             record.ip = self._parts.addresses.allocate()
@@ -166,6 +171,8 @@ class Instances:
         record = self._records.require(key)
         if record.status != before:
             return self._operation_only(key, record, verb, "operation-refuse")
+        if verb == "resume":
+            self._capacity.check(key, record)
         self._set_status(key, record, then)
         return self._work(key, record, verb)
 

@@ -18,6 +18,7 @@ from localcloud.context import Context
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
 from localcloud.services.compute.addresses import Addresses
+from localcloud.services.compute.capacity import Capacity
 from localcloud.services.compute.catalog import MACHINES
 from localcloud.services.compute.creation import show_address
 from localcloud.services.compute.disks import Disks
@@ -31,10 +32,6 @@ log = logging.getLogger(__name__)
 
 _NOTICE_LOOK = 0.1
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING")
-_SOLD_OUT = (
-    "The zone '{}' does not have enough resources available to fulfill the request. "
-    "Try a different zone, or try again later."
-)
 
 
 class _Overtaken(Exception):
@@ -62,6 +59,7 @@ class Lifecycle:
         self._operations = operations
         self._tasks = tasks
         self._parts = parts
+        self._capacity = Capacity(context, parts.records)
         for verb, handler in {
             "instance-insert": self._insert,
             "instance-start": self._start,
@@ -98,9 +96,9 @@ class Lifecycle:
         try:
             self._tasks.sleep(self._durations.provisioning)
             record = self._move(key, ("PROVISIONING", "STAGING"), "STAGING")
-            if self._is_sold_out(args, record):
+            if self._is_refused(args, record):
                 return False
-            self._tasks.sleep(self._durations.staging)
+            self._tasks.sleep(self._durations.staging + self._context.faults.boot_delay(paths.last(key)))
             problem = self._power_on(self.spec(record))
             if problem:
                 self._operations.fail(args["operation"], "INTERNAL_ERROR", problem, 500)
@@ -112,14 +110,12 @@ class Lifecycle:
         self._operations.done(args["operation"])
         return True
 
-    def _is_sold_out(self, args: Json, record: Record) -> bool:
+    def _is_refused(self, args: Json, record: Record) -> bool:
         """Whether there is no room for it; then the operation has failed."""
-        zone = paths.last(record.body["zone"])
-        sold_out = self._context.faults.is_sold_out(zone, paths.last(record.body["machineType"]))
-        if sold_out:
-            message = _SOLD_OUT.format(f"projects/{paths.project_of(args['key'])}/zones/{zone}")
-            self._operations.fail(args["operation"], "ZONE_RESOURCE_POOL_EXHAUSTED", message, 503)
-        return sold_out
+        found = self._capacity.refusal(args["key"], record, "operation")
+        if found is not None:
+            self._operations.fail(args["operation"], found.code, found.message, found.http)
+        return found is not None
 
     def _power_on(self, spec: VmSpec) -> str:
         """What went wrong, or nothing: whatever a backend raises becomes the operation's error."""
@@ -194,7 +190,7 @@ class Lifecycle:
     def _resume(self, args: Json) -> None:
         self._operations.begin(args["operation"])
         self._tasks.sleep(self._durations.provisioning)
-        if not self._is_sold_out(args, self._parts.records.require(args["key"])):
+        if not self._is_refused(args, self._parts.records.require(args["key"])):
             self._turn(args, "PROVISIONING", "RUNNING", self._vms.resume)
             return
         with suppress(_Overtaken):
@@ -304,7 +300,7 @@ class Lifecycle:
 
 
 class Watcher:
-    """Looks whether the VMs that should run still do: a guest may power itself off at any time."""
+    """Looks whether the VMs that should run still do: a guest may power itself off or crash at any time."""
 
     def __init__(self, context: Context, tasks: Tasks, records: Records) -> None:
         self._context = context
@@ -328,5 +324,14 @@ class Watcher:
         for key, record in self._records.all():
             if record.status != "RUNNING" or self._tasks.busy(key):
                 continue
+            if self._crashes(key, record):
+                self._context.vms.stop(record.vm, 0)
             if self._context.vms.state(record.vm) is not VmState.RUNNING:
                 self._tasks.add(key, "instance-guest-off", {"operation": "", "key": key})
+
+    def _crashes(self, key: str, record: Record) -> bool:
+        after = self._context.faults.crash_after(paths.last(key))
+        if after is None:
+            return False
+        up = self._context.clock.now() - parse_rfc3339(record.body["lastStartTimestamp"])
+        return up.total_seconds() >= after

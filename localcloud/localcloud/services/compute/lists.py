@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from localcloud.context import Context
+from localcloud.faults import SilentZone
 from localcloud.services.compute import paths
 from localcloud.services.compute.filters import Page, grouped, page
 from localcloud.store import Json
@@ -19,12 +21,31 @@ def listing(base_url: str, call: Call, kind: str, documents: Documents) -> Json:
 
 
 def aggregated(
-    base_url: str, call: Call, kind: str, noun: str, documents: Documents, scopes: Sequence[str]
+    context: Context, call: Call, kind: str, noun: str, documents: Documents, scopes: Sequence[str]
 ) -> Json:
-    """The answer over these scopes (`zones/z`, `regions/r`, `global`); in each the items are its `noun`."""
-    chosen = page(documents, call.query)
+    """The answer over these scopes (`zones/z`, `regions/r`, `global`); in each the items are its `noun`.
+
+    A silent zone is named and its resources are missing.
+    """
+    silent = {f"zones/{fault.zone}" for fault in context.faults.of(SilentZone)} & set(scopes)
+    chosen = page([each for each in documents if paths.scope_of(each[0]) not in silent], call.query)
     items = grouped(chosen.items, scopes, noun, paths.scope_of)
-    return _answer(base_url, call, f"{kind}AggregatedList", chosen, items)
+    items |= {scope: {"warning": _unreachable(scope)} for scope in silent}
+    answer = _answer(context.settings.base_url, call, f"{kind}AggregatedList", chosen, items)
+    if silent:
+        project = f"projects/{call.params['project']}"
+        answer["unreachables"] = [
+            paths.url(context.settings, f"{project}/{scope}") for scope in sorted(silent)
+        ]
+    return answer
+
+
+def _unreachable(scope: str) -> Json:
+    return {
+        "code": "UNREACHABLE",
+        "message": f"The scope '{scope}' could not be reached.",
+        "data": [{"key": "scope", "value": scope}],
+    }
 
 
 def _answer(base_url: str, call: Call, kind: str, chosen: Page, items: Json | list[Json]) -> Json:

@@ -26,6 +26,4 @@ class OperationLists:
     def aggregated(self, call: Call) -> Json:
         documents = self._context.store.list(OPERATION, f"projects/{call.params['project']}/")
         scopes = (*REGION_SCOPES, *ZONE_SCOPES)
-        return aggregated(
-            self._context.settings.base_url, call, "compute#operation", "operations", documents, scopes
-        )
+        return aggregated(self._context, call, "compute#operation", "operations", documents, scopes)

@@ -1,0 +1,177 @@
+"""Around every call: faults asked for are made, and what was answered is written to the journal.
+
+Of the faults these are the ones of calls: failing and late answers, APIs that are off or fresh, permissions,
+rates. Those of machines are made where machines are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from localcloud.clock import rfc3339
+from localcloud.context import Context
+from localcloud.errors import ApiError, render
+from localcloud.faults import CallFault, DisabledApi, Faults, PermissionDenied, RateLimit
+from localcloud.journal import Entry
+from localcloud.permissions import Asked, asked
+
+CONTROL = "/_localcloud/"
+
+
+class Gate:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self._app = app
+        self._context = context
+        self._rates = Rates(context.faults)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL):
+            await self._app(scope, receive, send)
+            return
+        told, served = _Status(500), _Status(0)
+        try:
+            await self._answer(scope, receive, told.of(send), served)
+        finally:
+            await asyncio.to_thread(self._record, scope, told, served)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, served: _Status) -> None:
+        refusal = await asyncio.to_thread(self._refusal, scope)
+        if refusal is not None:
+            await render(scope["path"], refusal)(scope, receive, send)
+            return
+        fault = await asyncio.to_thread(self._context.faults.take, scope["method"], scope["path"])
+        if fault is None:
+            await self._app(scope, receive, served.of(send))
+            return
+        await self._faulty(fault, scope, receive, send, served)
+
+    async def _faulty(
+        self, fault: CallFault, scope: Scope, receive: Receive, send: Send, served: _Status
+    ) -> None:
+        if fault.when == "before":
+            await asyncio.sleep(fault.latency)
+            if fault.code == 0:
+                await self._app(scope, receive, served.of(send))
+                return
+        else:
+            messages: list[Message] = []
+            await self._app(scope, receive, served.of(_keep(messages)))
+            await asyncio.sleep(fault.latency)
+            if fault.code == 0:
+                for message in messages:
+                    await send(message)
+                return
+        error = ApiError(fault.code, fault.reason, "A fault asked for with localcloud's control API.")
+        await render(scope["path"], error)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        call = _asked(scope)
+        now = self._context.clock.now()
+        return (
+            None
+            if call is None
+            else refusal(self._context.faults, call, now) or self._rates.refusal(call, now)
+        )
+
+    def _record(self, scope: Scope, told: _Status, served: _Status) -> None:
+        call, query = _asked(scope), scope["query_string"].decode("latin-1")
+        entry = Entry(
+            id=0,
+            time=rfc3339(self._context.clock.now()),
+            method=scope["method"],
+            path=scope["path"] + (f"?{query}" if query else ""),
+            status=told.code,
+            agent=dict(scope["headers"]).get(b"user-agent", b"").decode("latin-1"),
+            permission="" if call is None else call.permission,
+            took_effect=200 <= served.code < 300,
+        )
+        self._context.journal.record(entry)
+
+
+class _Status:
+    """The status of an answer that goes by."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def of(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.code = message["status"]
+            await send(message)
+
+        return watched
+
+
+def _asked(scope: Scope) -> Asked | None:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return asked(scope["method"], raw.decode("latin-1").split("?")[0])
+
+
+def _keep(messages: list[Message]) -> Send:
+    async def keep(message: Message) -> None:
+        messages.append(message)
+
+    return keep
+
+
+def refusal(faults: Faults, call: Asked, now: datetime) -> ApiError | None:
+    """Why an API does not take this call, if a fault says so."""
+    host = f"{call.service}.googleapis.com"
+    for _ in faults.of(DisabledApi, lambda each: each.service == call.service):
+        message = (
+            f"{host} has not been used in this project before or it is disabled. Enable it and retry. If you "
+            "enabled it recently, wait a few minutes for the action to propagate to our systems."
+        )
+        return ApiError(403, "accessNotConfigured", message).because("SERVICE_DISABLED", service=host)
+    if not call.reads and faults.fresh(call.service, now):
+        message = (
+            f"{host} was enabled recently; it may take a few minutes before all necessary permissions are "
+            "propagated to the service agent."
+        )
+        return ApiError(400, "failedPrecondition", message, "FAILED_PRECONDITION")
+    for _ in faults.of(PermissionDenied, lambda each: fnmatchcase(call.permission, each.permission)):
+        message = f"Required '{call.permission}' permission for this call"
+        return ApiError(403, "forbidden", message).because(
+            "IAM_PERMISSION_DENIED", permission=call.permission
+        )
+    return None
+
+
+class Rates:
+    """Counts calls of the present minute, as far as a fault limits them."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._lock = threading.Lock()
+        self._minute = -1
+        self._seen: Counter[str] = Counter()
+
+    def refusal(self, call: Asked, now: datetime) -> ApiError | None:
+        """The call counts, and is one too many."""
+        group = "read" if call.reads else "write"
+        limits = list(
+            self._faults.of(RateLimit, lambda each: (each.service, each.calls) == (call.service, group))
+        )
+        if not limits:
+            return None
+        minute, key = int(now.timestamp() // 60), f"{call.service} {group}"
+        with self._lock:
+            if minute != self._minute:
+                self._minute = minute
+                self._seen.clear()
+            self._seen[key] += 1
+            over = self._seen[key] > min(each.per_minute for each in limits)
+        message = (
+            f"Quota exceeded for quota metric '{group.capitalize()} requests' and limit "
+            f"'{group.capitalize()} requests per minute' of service '{call.service}.googleapis.com'."
+        )
+        return ApiError(403, "rateLimitExceeded", message).because("RATE_LIMIT_EXCEEDED") if over else None
