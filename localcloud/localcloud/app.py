@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from localcloud import control, metadata
+from localcloud import control, metadata, page
 from localcloud.clock import Clock, SystemClock
 from localcloud.context import Context
 from localcloud.errors import ApiError, render
@@ -35,6 +35,7 @@ _PARTS = (
     pubsub.routes,
     scheduler.routes,
     functions.routes,
+    page.routes,
     metadata.routes,
     control.routes,
 )

@@ -27,12 +27,27 @@ class Background(Protocol):
 
 @dataclass(frozen=True)
 class Resource:
-    """One line of `localcloud ls`: something that a user made and would have to clean up."""
+    """One line of `localcloud ls`: something that a user made and would have to clean up.
+
+    `hourly` is what Google would charge an hour in US dollars for its being there; None: not known.
+    """
 
     kind: str
     name: str
     location: str
     state: str
+    hourly: float | None = 0.0
+    preemptible: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: when (RFC 3339), what, to which resource, and how it ended."""
+
+    time: str
+    what: str
+    target: str
+    outcome: str
 
 
 @dataclass
@@ -40,12 +55,14 @@ class Registry:
     """Services announce here what `app`, `control` and `cli` show or drive; those know no service by name.
 
     `listers` give the lines of `ls`; `logs` return a named resource's log, or None if it is not theirs;
-    `verbs` are control verbs (`tick`, `preempt`) that take a resource's name and return what to answer.
+    `events` give what happened; `verbs` are control verbs (`tick`, `preempt`) that take a resource's name and
+    return what to answer.
     """
 
     background: list[Background] = field(default_factory=list)
     listers: list[Callable[[], Iterable[Resource]]] = field(default_factory=list)
     logs: list[Callable[[str], str | None]] = field(default_factory=list)
+    events: list[Callable[[], Iterable[Event]]] = field(default_factory=list)
     verbs: dict[str, Callable[[str], Json]] = field(default_factory=dict)
 
 

@@ -35,11 +35,15 @@ _KEPT_NAMES = ("attributes", "guest-attributes")
 def routes(context: Context) -> list[BaseRoute]:
     server = MetadataServer(context)
     return [
-        Route("/", server.root, methods=["GET"]),
         Route("/computeMetadata/v1", server.root, methods=["GET"]),
         Route(_PREFIX + "{path:path}", server.read, methods=["GET"]),
         Route(_PREFIX + "{path:path}", server.write, methods=["PUT", "DELETE"]),
     ]
+
+
+def recognised() -> Response:
+    """How guests recognise a metadata server."""
+    return PlainTextResponse("computeMetadata/\n", headers=_FLAVOR)
 
 
 class MetadataServer:
@@ -49,8 +53,7 @@ class MetadataServer:
         self._guest = GuestAttributes(context.store)
 
     async def root(self, _: Request) -> Response:
-        """How guests recognise a metadata server."""
-        return PlainTextResponse("computeMetadata/\n", headers=_FLAVOR)
+        return recognised()
 
     async def read(self, request: Request) -> Response:
         refused = _refused(request)

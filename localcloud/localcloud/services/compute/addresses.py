@@ -13,7 +13,7 @@ from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, already_exists, in_use, invalid_field, not_found
 from localcloud.operations import Tasks
-from localcloud.services.compute import paths
+from localcloud.services.compute import paths, prices
 from localcloud.services.compute.catalog import REGION_SCOPES, check_region
 from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import Operations
@@ -25,6 +25,8 @@ from localcloud.web import Call
 ADDRESS = "compute.address"
 _FIRST = 10
 _USED_UP = "No address is left in the local cloud's subnet {}; delete VMs or addresses, or use a larger one."
+
+_DOWN = ("TERMINATED", "SUSPENDED")
 
 
 class Addresses:
@@ -168,7 +170,15 @@ class Addresses:
 
     def _lines(self) -> Iterator[Resource]:
         for key, address in self._store.list(ADDRESS):
-            yield Resource("address", address["name"], paths.last(paths.scope_of(key)), address["status"])
+            # one that is used is charged with its instance
+            hourly = 0.0 if self._runs(address) else prices.ADDRESS_UNUSED
+            region = paths.last(paths.scope_of(key))
+            yield Resource("address", address["name"], region, address["status"], hourly=hourly)
+
+    def _runs(self, address: Json) -> bool:
+        """Whether the instance that has it, if any, is up."""
+        users = (self._store.get(INSTANCE, paths.key_of(user)) for user in address.get("users", ()))
+        return any(user is not None and user["body"]["status"] not in _DOWN for user in users)
 
 
 def _key(call: Call) -> str:

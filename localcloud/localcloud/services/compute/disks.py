@@ -13,7 +13,7 @@ from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
 from localcloud.errors import already_exists, in_use, not_found
 from localcloud.operations import Tasks
-from localcloud.services.compute import paths
+from localcloud.services.compute import paths, prices
 from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone
 from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import Operations
@@ -124,7 +124,8 @@ class Disks:
     def _lines(self) -> Iterator[Resource]:
         for key, disk in self._store.list(DISK):
             state = "IN_USE" if disk.get("users") else disk["status"]
-            yield Resource("disk", disk["name"], paths.last(paths.scope_of(key)), state)
+            hourly = int(disk["sizeGb"]) * prices.DISK_GIB
+            yield Resource("disk", disk["name"], paths.last(paths.scope_of(key)), state, hourly=hourly)
 
 
 def _key(call: Call) -> str:

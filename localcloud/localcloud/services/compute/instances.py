@@ -11,7 +11,7 @@ from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, already_exists, condition_not_met, conflict, not_found
 from localcloud.faults import RefusedField
 from localcloud.operations import Tasks
-from localcloud.services.compute import creation, paths
+from localcloud.services.compute import creation, paths, prices
 from localcloud.services.compute.capacity import Capacity
 from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone, region_of
 from localcloud.services.compute.guest import enabled
@@ -290,13 +290,27 @@ class Instances:
     def _lines(self) -> Iterator[Resource]:
         for _, record in self._records.all():
             zone = paths.last(record.body["zone"])
-            yield Resource("instance", record.body["name"], zone, record.status)
+            runs = record.status in (*ALIVE, "STOPPING", "SUSPENDING")
+            yield Resource(
+                "instance",
+                record.body["name"],
+                zone,
+                record.status,
+                hourly=_hourly(record) if runs else 0.0,
+                preemptible=record.is_spot and record.status in ALIVE and not record.preempted,
+            )
 
     def _log(self, name: str) -> str | None:
         for key, record in self._records.all():
             if paths.last(key) == name:
                 return self._context.vms.serial_output(record.vm)
         return None
+
+
+def _hourly(record: Record) -> float | None:
+    """Of a running instance, with its address."""
+    machine = prices.machine(paths.last(record.body["machineType"]), spot=record.is_spot)
+    return None if machine is None else machine + prices.address_in_use(spot=record.is_spot)
 
 
 def _key(call: Call) -> str:

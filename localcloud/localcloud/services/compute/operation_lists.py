@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from localcloud.context import Context
+from collections.abc import Iterator
+
+from localcloud.context import Context, Event
+from localcloud.services.compute import paths
 from localcloud.services.compute.catalog import REGION_SCOPES, ZONE_SCOPES, check_region, check_zone
 from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import OPERATION
@@ -13,6 +16,14 @@ from localcloud.web import Call
 class OperationLists:
     def __init__(self, context: Context) -> None:
         self._context = context
+        context.registry.events.append(self._events)
+
+    def _events(self) -> Iterator[Event]:
+        for _, operation in self._context.store.list(OPERATION):
+            errors = operation.get("error", {}).get("errors", ())
+            outcome = ", ".join(error["code"] for error in errors) or operation["status"]
+            target = paths.last(operation["targetLink"])
+            yield Event(operation["insertTime"], operation["operationType"], target, outcome)
 
     def list(self, call: Call) -> Json:
         project, scope = call.params["project"], "global"
