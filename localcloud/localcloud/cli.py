@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
+from collections.abc import Iterable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,9 +55,10 @@ def serve(
     network: Annotated[str, typer.Option(help="Docker network of the VMs.")] = Settings.network,
     subnet: Annotated[str, typer.Option(help="Where addresses come from.")] = Settings.subnet,
     vm_image: Annotated[str, typer.Option(help="Docker image that every VM boots.")] = Settings.vm_image,
-    notice: Annotated[
-        float, typer.Option("--preemption-notice", help="Longest notice of a preemption, in seconds.")
-    ] = Durations.notice,
+    duration: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=SECONDS that something takes, such as provisioning=8; repeatable."),
+    ] = None,
 ) -> None:
     """Run the local cloud until it is told to stop."""
     import uvicorn
@@ -72,7 +76,7 @@ def serve(
         network=network,
         subnet=subnet,
         vm_image=vm_image,
-        durations=Durations(notice=notice),
+        durations=_durations(duration or ()),
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Long polls never end by themselves: a stop does not wait for them.
@@ -84,6 +88,17 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
+
+
+def _durations(given: Iterable[str]) -> Durations:
+    seconds = asdict(Durations())
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in seconds or not re.fullmatch(r"\d+(\.\d+)?", value):
+            known = ", ".join(seconds)
+            raise typer.BadParameter(f"{text!r} is not NAME=SECONDS with one of {known}")
+        seconds[name] = float(value)
+    return Durations(**seconds)
 
 
 @app.command("ls")

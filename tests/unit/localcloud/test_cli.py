@@ -100,3 +100,10 @@ def test_without_a_server_the_variable_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_listen_must_name_a_port() -> None:
     assert CliRunner().invoke(app, ["serve", "--listen", "nowhere"]).exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["provisioning", "provisioning=soon", "provisioning=-1", "patience=3"])
+def test_a_duration_that_means_nothing_is_refused_with_those_that_do(text: str) -> None:
+    failed = CliRunner().invoke(app, ["serve", "--duration", text])
+    assert failed.exit_code == 2
+    assert "stop_spot" in failed.output
