@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dev import checks, cluster, demo, engine, environment, images, locks, stack
-from dev.bench import rollout, serving, vm
+from dev.bench import localcloud, rollout, serving, vm
 from dev.conformance import run as conformance
 from dev.errors import DevError
 from dev.paths import MAIN, locked
@@ -120,6 +120,15 @@ def bench_vm(
     """Measure how fast a VM boots, beside a bare `docker run` of the same image."""
     with told():
         raise typer.Exit(0 if vm.run(rounds) else 1)
+
+
+@app.command("bench-localcloud")
+def bench_localcloud(
+    instances: Annotated[int, typer.Option(min=1, max=5000, help="How many live a short life.")] = 1000,
+) -> None:
+    """Measure how fast the local cloud is, with simulated VMs."""
+    with told():
+        raise typer.Exit(0 if localcloud.run(instances) else 1)
 
 
 @app.command("conformance")

@@ -79,6 +79,14 @@ class Store:
             gone = self._db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key))
             return gone.rowcount > 0
 
+    def column(self, kind: str, field: str) -> list[tuple[str, str]]:
+        """One text of each document by its key, without reading the rest: `field` as in `body.status`."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT key, json_extract(body, ?) FROM documents WHERE kind = ?", (f"$.{field}", kind)
+            ).fetchall()
+        return [(key, text or "") for key, text in rows]
+
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
         """Documents whose key starts with `prefix`, ordered by key."""
         with self._lock:

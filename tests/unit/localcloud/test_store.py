@@ -73,3 +73,11 @@ def test_a_restart_forgets_nothing_and_writes_are_noticed(tmp_path: Path) -> Non
     assert first.revision > before
     first.close()
     assert Store(tmp_path / "s.db").get("vm", "a") == {"ä": ["x"]}
+
+
+def test_one_field_of_all_documents_of_a_kind(store: Store) -> None:
+    store.insert("vm", "a", {"ip": "1", "body": {"status": "RUNNING"}})
+    store.insert("vm", "b", {"ip": ""})
+    store.insert("disk", "c", {"ip": "2"})
+    assert store.column("vm", "ip") == [("a", "1"), ("b", "")]
+    assert store.column("vm", "body.status") == [("a", "RUNNING"), ("b", "")]

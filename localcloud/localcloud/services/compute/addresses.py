@@ -159,8 +159,8 @@ class Addresses:
         return (str(network[index]) for index in range(_FIRST, network.num_addresses - 1))
 
     def _taken(self) -> Iterator[str]:
-        yield from (address["address"] for _, address in self._store.list(ADDRESS))
-        yield from (record["ip"] for _, record in self._store.list(INSTANCE) if record["ip"])
+        yield from (address for _, address in self._store.column(ADDRESS, "address"))
+        yield from (ip for _, ip in self._store.column(INSTANCE, "ip") if ip)
 
     def _require(self, key: str) -> Json:
         address = self._store.get(ADDRESS, key)

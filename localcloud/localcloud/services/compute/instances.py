@@ -115,7 +115,7 @@ class Instances:
     def _vm_name(self, key: str, zone: str) -> str:
         """The instance's name, unless another project or zone has one of that name already."""
         name = paths.last(key)
-        taken = {record.vm for _, record in self._records.all()}
+        taken = self._records.vms()
         candidates = [name, f"{name}-{zone}", f"{name}-{zone}-{paths.project_of(key)}"]
         return next(candidate for candidate in candidates if candidate not in taken)
 

@@ -321,8 +321,8 @@ class Watcher:
             self.look()
 
     def look(self) -> None:
-        for key, record in self._records.all():
-            if record.status != "RUNNING" or self._tasks.busy(key):
+        for key, record in self._records.running():
+            if self._tasks.busy(key):
                 continue
             if self._crashes(key, record):
                 self._context.vms.stop(record.vm, 0)

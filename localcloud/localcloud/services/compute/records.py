@@ -57,6 +57,17 @@ class Records:
     def delete(self, key: str) -> None:
         self._store.delete(INSTANCE, key)
 
+    def vms(self) -> set[str]:
+        """The names of all VMs."""
+        return {vm for _, vm in self._store.column(INSTANCE, "vm")}
+
+    def running(self) -> Iterator[tuple[str, Record]]:
+        """Those that should run now."""
+        for key, status in self._store.column(INSTANCE, "body.status"):
+            record = self.get(key) if status == "RUNNING" else None
+            if record is not None and record.status == "RUNNING":
+                yield key, record
+
     def all(self, prefix: str = "") -> Iterator[tuple[str, Record]]:
         for key, found in self._store.list(INSTANCE, prefix):
             yield key, Record(**found)
