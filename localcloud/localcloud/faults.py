@@ -119,6 +119,36 @@ class RateLimit(Fault):
     per_minute: int = Field(ge=0)
 
 
+class SchedulerBound(Fault):
+    """The project may have Scheduler jobs in one location only, that of its App Engine app."""
+
+    kind: Literal["scheduler-bound"]
+    location: Text
+
+
+class NoScheduler(Fault):
+    """A region has no Cloud Scheduler."""
+
+    kind: Literal["no-scheduler"]
+    location: Text
+
+
+class Duplicates(Fault):
+    """Pub/Sub delivers each message more often to subscriptions whose names match."""
+
+    kind: Literal["duplicates"]
+    subscription: Text = "*"
+    copies: int = Field(default=1, ge=1, le=10)
+
+
+class Disorder(Fault):
+    """Pub/Sub holds every second message back for a while, so that later ones overtake it."""
+
+    kind: Literal["disorder"]
+    subscription: Text = "*"
+    seconds: float = Field(gt=0)
+
+
 class SilentZone(Fault):
     """A zone does not answer when all zones are listed."""
 
@@ -157,6 +187,10 @@ AnyFault = Annotated[
     | FreshApi
     | PermissionDenied
     | RateLimit
+    | SchedulerBound
+    | NoScheduler
+    | Duplicates
+    | Disorder
     | SilentZone
     | RefusedField
     | SlowBoot
@@ -243,6 +277,16 @@ class Faults:
             each.since is not None and now < each.since + timedelta(seconds=each.seconds)
             for each in self.of(FreshApi, lambda each: each.service == service)
         )
+
+    def copies(self, subscription: str) -> int:
+        """How often a message is delivered in addition."""
+        found = self.of(Duplicates, lambda each: fnmatchcase(subscription, each.subscription))
+        return sum(each.copies for each in found)
+
+    def held_back(self, subscription: str) -> float:
+        """Seconds that every second message waits."""
+        found = self.of(Disorder, lambda each: fnmatchcase(subscription, each.subscription))
+        return sum(each.seconds for each in found)
 
     def boot_delay(self, instance: str) -> float:
         """Seconds that this instance's boot takes longer."""

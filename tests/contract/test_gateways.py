@@ -335,6 +335,37 @@ def test_job(gateways: Gateways) -> None:
     assert gateways.scheduler.job(SHARED.keep_alive) is None
 
 
+@pytest.mark.parametrize(
+    ("fault", "kind", "remedy"),
+    [
+        (
+            {"kind": "scheduler-bound", "location": "europe-west1"},
+            errors.InvalidSpec,
+            "set BUDGET_SCHEDULER_LOCATION=europe-west1",
+        ),
+        (
+            {"kind": "no-scheduler", "location": REGION},
+            errors.PermissionDenied,
+            f"{REGION} has no Cloud Scheduler: set BUDGET_SCHEDULER_LOCATION",
+        ),
+    ],
+)
+def test_where_there_can_be_no_job_the_setting_is_named(
+    cloud: Any, gateways: Gateways, fault: dict[str, str], kind: type[errors.BudgetError], remedy: str
+) -> None:
+    job = ("0 0 1 1 *", "Etc/UTC", SHARED.keep_alive, b"{}", SHARED.mark)
+    asks: tuple[Callable[[], object], ...] = (
+        lambda: gateways.scheduler.job(SHARED.keep_alive),
+        lambda: gateways.scheduler.create_job(SHARED.keep_alive, *job),
+        lambda: gateways.scheduler.delete_job(SHARED.keep_alive),
+    )
+    with cloud.fault(**fault):
+        for ask in asks:
+            with pytest.raises(kind) as caught:
+                ask()
+            assert remedy in caught.value.message
+
+
 def test_a_schedule_that_is_none(gateways: Gateways) -> None:
     with pytest.raises(errors.InvalidSpec):
         gateways.scheduler.create_job(SHARED.keep_alive, "never", "Etc/UTC", "topic", b"{}", SHARED.mark)

@@ -109,6 +109,36 @@ def test_pull(
         subscriber.get_subscription(request={"subscription": SUBSCRIPTION})
 
 
+def test_duplicates_and_disorder_come_on_request(
+    publisher: PublisherClient, subscriber: SubscriberClient, cloud: Any
+) -> None:
+    publisher.create_topic(request={"name": TOPIC})
+    subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})
+
+    def received() -> list[bytes]:
+        asked = {"subscription": SUBSCRIPTION, "max_messages": 10}
+        found = subscriber.pull(request=asked).received_messages
+        ids = [each.ack_id for each in found]
+        if ids:
+            subscriber.acknowledge(request={"subscription": SUBSCRIPTION, "ack_ids": ids})
+        return [each.message.data for each in found]
+
+    with cloud.fault(kind="duplicates", subscription="read*", copies=2):
+        publisher.publish(TOPIC, b"again").result(timeout=10)
+    assert received() == [b"again"] * 3
+    with cloud.fault(kind="disorder", subscription="reader", seconds=0.5):
+        for data in (b"one", b"two", b"three"):
+            publisher.publish(TOPIC, data).result(timeout=10)
+    first = received()
+    assert len(first) in (1, 2)
+    while len(first) < 3:
+        first += received()
+    assert first != [b"one", b"two", b"three"]
+    assert sorted(first) == [b"one", b"three", b"two"]
+    publisher.publish(TOPIC, b"as usual").result(timeout=10)
+    assert received() == [b"as usual"]
+
+
 def test_a_subscription_needs_its_topic(subscriber: SubscriberClient) -> None:
     with pytest.raises(exceptions.NotFound):
         subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC})

@@ -27,7 +27,7 @@ def gateways(
         compute=ComputeGateway(connection),
         storage=StorageGateway(connection, settings.bucket),
         pubsub=PubSubGateway(connection),
-        scheduler=SchedulerGateway(connection, settings.region),
+        scheduler=SchedulerGateway(connection, settings.scheduler_location or settings.region),
         functions=FunctionsGateway(connection, settings.region),
     )
     return Cloud(

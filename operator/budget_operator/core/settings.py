@@ -30,6 +30,7 @@ _PROJECT = re.compile(r"[a-z][-.:a-z0-9]{1,61}[a-z0-9]")
 _BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 _ZONE = re.compile(api.ZONE.strip("^$"))
 _INSTALLATION = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LOCATION = re.compile(r"([a-z]+-[a-z]+[0-9]+)?")
 _RUNTIME = re.compile(r"python3[0-9]{1,2}")
 
 
@@ -58,6 +59,7 @@ class Settings:
     function_service_account: str = ""
     trigger_service_account: str = ""
     build_service_account: str = ""
+    scheduler_location: str = ""  # empty: the region
     tls_mode: TlsMode = "Internal"
     acme_email: str = ""
     acme_directory: str = ""
@@ -68,7 +70,7 @@ class Settings:
 
     @property
     def region(self) -> str:
-        """Region of the bucket, the function and the Scheduler job."""
+        """Region of the bucket and the function."""
         return names.region_of(self.zones[0])
 
     @classmethod
@@ -99,6 +101,9 @@ class Settings:
             function_service_account=read.get("BUDGET_FUNCTION_SERVICE_ACCOUNT", "", _text),
             trigger_service_account=read.get("BUDGET_TRIGGER_SERVICE_ACCOUNT", "", _text),
             build_service_account=read.get("BUDGET_BUILD_SERVICE_ACCOUNT", "", _text),
+            scheduler_location=read.get(
+                "BUDGET_SCHEDULER_LOCATION", "", _matching(_LOCATION, "like us-central1")
+            ),
             tls_mode=read.get("BUDGET_TLS_MODE", "Internal", _tls_mode),
             acme_email=read.get("BUDGET_ACME_EMAIL", "", _email),
             acme_directory=read.get("BUDGET_ACME_DIRECTORY", "", _acme_directory),

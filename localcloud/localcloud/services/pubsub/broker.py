@@ -106,10 +106,18 @@ class Broker:
             sent = [self._stamped(message, now) for message in messages]
             for reader in readers:
                 for message in sent:
-                    body = {"message": message, "due": now.isoformat(), "attempts": 0}
-                    self._store.insert(_BACKLOG, f"{reader}/{int(message['messageId']):020d}", body)
+                    self._enqueue(reader, message, now)
         self._announce()
         return [message["messageId"] for message in sent]
+
+    def _enqueue(self, reader: str, message: Json, now: datetime) -> None:
+        number, name = int(message["messageId"]), reader.rpartition("/")[2]
+        due = now + timedelta(seconds=self._context.faults.held_back(name) if number % 2 else 0)
+        body = {"message": message, "due": due.isoformat(), "attempts": 0}
+        key = f"{reader}/{number:020d}"
+        self._store.insert(_BACKLOG, key, body)
+        for copy in range(self._context.faults.copies(name)):
+            self._store.insert(_BACKLOG, f"{key}-{copy}", body)
 
     def _stamped(self, message: PubsubMessage, now: datetime) -> Json:
         if not message.data and not message.attributes:

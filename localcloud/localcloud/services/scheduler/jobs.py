@@ -8,6 +8,7 @@ from datetime import datetime
 from localcloud.clock import rfc3339
 from localcloud.context import Context
 from localcloud.errors import ApiError, failed_precondition, invalid
+from localcloud.faults import NoScheduler, SchedulerBound
 from localcloud.services.pubsub.broker import Broker
 from localcloud.services.pubsub.models import PubsubMessage
 from localcloud.services.scheduler.cron import BadScheduleError, BadTimeZoneError, next_tick
@@ -30,6 +31,7 @@ class Jobs:
         self._broker = broker
 
     def create(self, parent: str, body: Json) -> Json:
+        self._check_location(parent)
         given = parse(Job, body, "job")
         name = given.name or f"{parent}/jobs/job-{self._store.revision}"
         if not name.startswith(f"{parent}/jobs/") or not _ID.fullmatch(name.removeprefix(f"{parent}/jobs/")):
@@ -42,6 +44,7 @@ class Jobs:
         return job
 
     def get(self, name: str) -> Json:
+        self._check_location(name)
         found = self._store.get(JOB, name)
         if found is None:
             raise ApiError(404, "notFound", f"Job not found: {name}")
@@ -57,6 +60,7 @@ class Jobs:
         return job
 
     def delete(self, name: str) -> None:
+        self._check_location(name)
         if not self._store.delete(JOB, name):
             raise ApiError(404, "notFound", f"Job not found: {name}")
 
@@ -65,6 +69,21 @@ class Jobs:
 
     def resume(self, name: str) -> Json:
         return self._turn(name, "PAUSED", "ENABLED")
+
+    def _check_location(self, name: str) -> None:
+        """Raises:
+        ApiError: jobs cannot be there, in Google's words.
+        """
+        location, place = name.split("/")[3], "/".join(name.split("/")[:4])
+        for _ in self._context.faults.of(NoScheduler, lambda each: each.location == location):
+            message = (
+                'The principal (user or service account) lacks IAM permission "cloudscheduler.jobs.create" '
+                f'for the resource "{place}" (or the resource may not exist).'
+            )
+            raise ApiError(403, "forbidden", message)
+        for bound in self._context.faults.of(SchedulerBound, lambda each: each.location != location):
+            app = "the App Engine app that is associated with this project is located in"
+            raise invalid(f"Location must equal {bound.location} because {app} {bound.location}")
 
     def _turn(self, name: str, before: str, after: str) -> Json:
         with self._store.transaction():

@@ -40,6 +40,7 @@ def test_everything_can_be_set(good: dict[str, str]) -> None:
             "BUDGET_CREDENTIALS": "anonymous",
             "BUDGET_VM_SERVICE_ACCOUNT": "vm@p",
             "BUDGET_HEALTH_PORT": "9000",
+            "BUDGET_SCHEDULER_LOCATION": "europe-west1",
             "BUDGET_LOGS_COMMAND": "logs {name}",
             "POD_NAMESPACE": "ops",
         }
@@ -49,6 +50,7 @@ def test_everything_can_be_set(good: dict[str, str]) -> None:
     assert (settings.installation, settings.vm_service_account) == ("team", "vm@p")
     assert (settings.health_port, settings.system_namespace) == (9000, "ops")
     assert settings.logs_command == "logs {name}"
+    assert (settings.scheduler_location, settings.region) == ("europe-west1", "us-central1")
 
 
 def test_every_missing_variable_is_named() -> None:
@@ -65,6 +67,7 @@ def test_every_missing_variable_is_named() -> None:
         ("BUDGET_ZONES", "us-central1-a,us-east1-b"),
         ("BUDGET_ZONES", ","),
         ("BUDGET_BUCKET", "UPPER"),
+        ("BUDGET_SCHEDULER_LOCATION", "Europe"),
         ("BUDGET_INSTALLATION", "Not Good"),
         ("BUDGET_API_ENDPOINT", "10.0.0.1:8085"),
         ("BUDGET_CREDENTIALS", "key.json"),
