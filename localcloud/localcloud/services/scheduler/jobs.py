@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from localcloud.clock import rfc3339
+from localcloud.clock import parse_rfc3339, rfc3339
 from localcloud.context import Context
 from localcloud.errors import ApiError, failed_precondition, invalid
 from localcloud.faults import NoScheduler, SchedulerBound
 from localcloud.services.pubsub.broker import Broker
 from localcloud.services.pubsub.models import PubsubMessage
+from localcloud.services.scheduler import retries
 from localcloud.services.scheduler.cron import BadScheduleError, BadTimeZoneError, next_tick
 from localcloud.services.scheduler.models import Job
 from localcloud.services.wire import merge, parse
 from localcloud.store import AlreadyExists, Json
 
 JOB = "scheduler.job"
+RETRY = "scheduler.retry"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,500}")
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
 _GRPC = {"INVALID_ARGUMENT": 3, "NOT_FOUND": 5, "FAILED_PRECONDITION": 9}
@@ -63,6 +65,7 @@ class Jobs:
         self._check_location(name)
         if not self._store.delete(JOB, name):
             raise ApiError(404, "notFound", f"Job not found: {name}")
+        self._store.delete(RETRY, name)
 
     def pause(self, name: str) -> Json:
         return self._turn(name, "ENABLED", "PAUSED")
@@ -125,9 +128,28 @@ class Jobs:
     def tick(self, name: str) -> Json:
         """Run a job that is due, and set its next tick in the future: missed ticks are not made up for."""
         with self._store.transaction():
-            job = self.run(name)
+            self._store.delete(RETRY, name)
+            job = self._run_and_note(name)
             job = job | {"scheduleTime": rfc3339(self.next_tick(job, self._context.clock.now()))}
             self._store.put(JOB, name, job)
+        return job
+
+    def retry(self, name: str) -> None:
+        """Run a job once more whose last run failed."""
+        with self._store.transaction():
+            self._run_and_note(name)
+
+    def _run_and_note(self, name: str) -> Json:
+        job, now = self.run(name), self._context.clock.now()
+        failed = self._store.get(RETRY, name) or {"failures": 0, "first": rfc3339(now)}
+        self._store.delete(RETRY, name)
+        if job["status"]:
+            failures = failed["failures"] + 1
+            since_first = (now - parse_rfc3339(failed["first"])).total_seconds()
+            wait = retries.pause(parse(Job, job, "job").retry_config, failures, since_first)
+            if wait is not None:
+                due = rfc3339(now + timedelta(seconds=wait))
+                self._store.put(RETRY, name, failed | {"failures": failures, "due": due})
         return job
 
 

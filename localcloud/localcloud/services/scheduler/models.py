@@ -19,7 +19,7 @@ class PubsubTarget(Message):
 
 
 class RetryConfig(Message):
-    """Kept: publishing to a topic of this process does not fail for a while, it succeeds or has no topic."""
+    """What is tried again before the next tick, by `retries`."""
 
     retry_count: Annotated[int, Field(ge=0, le=5)] | None = None
     max_retry_duration: Duration | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
+
 from localcloud.clock import parse_rfc3339
 from localcloud.context import Context
 from localcloud.services.loop import Loop
-from localcloud.services.scheduler.jobs import JOB, Jobs
+from localcloud.services.scheduler.jobs import JOB, RETRY, Jobs
 
 
 class Ticker:
@@ -33,13 +36,24 @@ class Ticker:
                 due = parse_rfc3339(job["scheduleTime"])
                 if job["state"] == "ENABLED" and due <= self._context.clock.now():
                     self._jobs.tick(name)
+            for name, due in self._retries():
+                if due <= self._context.clock.now():
+                    self._jobs.retry(name)
             return self._until_next()
+
+    def _retries(self) -> Iterator[tuple[str, datetime]]:
+        """Of jobs that are not paused."""
+        for name, failed in self._context.store.list(RETRY):
+            job = self._context.store.get(JOB, name)
+            if job is not None and job["state"] == "ENABLED":
+                yield name, parse_rfc3339(failed["due"])
 
     def _until_next(self) -> float | None:
         now = self._context.clock.now()
-        waits = [
-            (parse_rfc3339(job["scheduleTime"]) - now).total_seconds()
+        ticks = [
+            parse_rfc3339(job["scheduleTime"])
             for _, job in self._context.store.list(JOB)
             if job["state"] == "ENABLED"
         ]
-        return min(waits, default=None)
+        dues = [*ticks, *(due for _, due in self._retries())]
+        return min(((due - now).total_seconds() for due in dues), default=None)

@@ -91,3 +91,31 @@ def test_a_missing_topic_stands_in_the_status_and_does_not_stop_the_ticker(world
     world.clock.advance(60)
     world.ticker.step()
     assert world.jobs.get(JOB)["status"] == {}
+
+
+def test_a_run_that_failed_is_tried_again_as_its_retry_policy_says(world: World) -> None:
+    policy = {"retryCount": 2, "minBackoffDuration": "4s", "maxDoublings": 1}
+    world.jobs.change(JOB, {"schedule": "0 11 * * *", "retryConfig": policy}, "schedule,retryConfig")
+    world.broker.delete_topic(TOPIC)
+    world.clock.advance(3570)
+    assert world.ticker.step() == 4.0
+    world.clock.advance(4)
+    assert world.ticker.step() == 8.0
+    world.clock.advance(8)
+    assert world.ticker.step() == 24 * 3600 - 12, "no more of them before the next tick"
+    assert world.jobs.get(JOB)["status"]["code"] == 5
+
+
+def test_a_retry_that_succeeds_is_the_last_and_a_paused_job_makes_none(world: World) -> None:
+    policy = {"retryCount": 5, "minBackoffDuration": "10s"}
+    world.jobs.change(JOB, {"schedule": "0 11 * * *", "retryConfig": policy}, "schedule,retryConfig")
+    world.broker.delete_topic(TOPIC)
+    world.clock.advance(3570)
+    world.ticker.step()
+    world.jobs.pause(JOB)
+    world.clock.advance(10)
+    assert world.ticker.step() is None
+    world.jobs.resume(JOB)
+    world.broker.create_topic(TOPIC, {})
+    assert world.ticker.step() == 24 * 3600 - 10
+    assert world.jobs.get(JOB)["status"] == {}
