@@ -1,7 +1,7 @@
 """When a job that failed is tried again before its next tick. Pure.
 
-RetryConfig's reference: the pause doubles `maxDoublings` times, then grows by the last step, and is never longer
-than `maxBackoffDuration`. Without `retryCount` nothing is tried again.
+RetryConfig's reference: the pause doubles `maxDoublings` times, then grows by the last step, and is never
+longer than `maxBackoffDuration`. Without `retryCount` nothing is tried again.
 """
 
 from __future__ import annotations
