@@ -127,6 +127,21 @@ def test_checksums_are_verified(bucket: storage.Bucket) -> None:
     assert not bucket.blob("a").exists()
 
 
+def test_a_content_type_comes_back_as_it_went(bucket: storage.Bucket, cloud: Any) -> None:
+    for kind in ("text/plain", "text/html; charset=latin-1", "application/json"):
+        bucket.blob("a").upload_from_string("x", content_type=kind)
+        media = httpx.get(f"{cloud.url}/storage/v1/b/bucket-one/o/a?alt=media")
+        assert media.headers["content-type"] == kind
+
+
+def test_two_content_types_for_one_upload_are_refused(bucket: storage.Bucket) -> None:
+    blob = bucket.blob("a")
+    blob.content_type = "a/b"
+    with pytest.raises(exceptions.BadRequest, match="does not match Content-Type specified in metadata"):
+        blob.upload_from_string("x", content_type="text/plain")
+    blob.upload_from_string("x", content_type="a/b")
+
+
 def test_resumable_uploads(bucket: storage.Bucket, cloud: Any) -> None:
     content = bytes(range(256)) * 2400
     blob = bucket.blob(NAME, chunk_size=262_144)

@@ -147,13 +147,12 @@ def _media(objects: Objects, record: Json, call: Call) -> Response:
     headers = _headers(record, objects)
     if span is not None:
         headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{size}"
-    return Response(
-        objects.content(record, span), 200 if span is None else 206, headers, record["contentType"]
-    )
+    return Response(objects.content(record, span), 200 if span is None else 206, headers)
 
 
 def _headers(record: Json, objects: Objects) -> dict[str, str]:
     headers = {
+        "Content-Type": record["contentType"],  # as it is: no charset is added to a text
         "x-goog-hash": f"crc32c={record['crc32c']},md5={record['md5Hash']}",
         "x-goog-generation": record["generation"],
         "x-goog-metageneration": record["metageneration"],

@@ -40,6 +40,7 @@ class Uploads:
             return self._begin_resumable(bucket, call)
         if kind == "multipart":
             metadata, content, content_type = _two_parts(call)
+            _check_types(content_type, metadata.get("contentType"))
         elif kind == "media":
             metadata, content = {}, call.body
             content_type = call.headers.get("content-type", "")
@@ -111,6 +112,15 @@ class Uploads:
         if found is None:
             raise ApiError(404, "notFound", f"No such upload: '{upload}'")
         return upload, found
+
+
+def _check_types(sent: str, named: object) -> None:
+    """The content type may be given twice, but not differently."""
+    if sent and named and sent != named:
+        raise invalid(
+            f"Content-Type specified in the upload ({sent}) does not match Content-Type specified in metadata"
+            f" ({named}). If it was a manual override, please make sure both the content types match."
+        )
 
 
 def _two_parts(call: Call) -> tuple[Json, bytes, str]:
