@@ -42,12 +42,16 @@ def test_a_boot_takes_longer(cloud: Any, spot_body: Any, status: Any, wait_until
 
 
 def test_a_vm_crashes_after_each_start(cloud: Any, spot_body: Any, status: Any, wait_until: Any) -> None:
+    def crashes() -> int:
+        operations = cloud.compute("GET", f"zones/{ZONE}/operations").json()["items"]
+        return sum(each["operationType"] == "compute.instances.guestTerminate" for each in operations)
+
     with cloud.fault(kind="crashing-vm", instance="vm1"):
         cloud.compute("POST", INSTANCES, spot_body())
-        wait_until(lambda: status() == "TERMINATED", "the crash")
+        wait_until(lambda: crashes() == 1, "the crash")
+        assert status() == "TERMINATED"
         cloud.compute("POST", f"{INSTANCES}/vm1/start")
-        wait_until(lambda: status() == "RUNNING", "the start")
-        wait_until(lambda: status() == "TERMINATED", "the next crash")
+        wait_until(lambda: crashes() == 2, "the next crash")
     cloud.compute("POST", f"{INSTANCES}/vm1/start")
     wait_until(lambda: status() == "RUNNING", "the start")
 

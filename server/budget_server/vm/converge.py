@@ -70,6 +70,8 @@ class Converger:
         )
         self._record = revisions.load(settings.revisions).after_boot()
         self._taken: str | None = None
+        #: Came during an attempt, and changed nothing about it.
+        self._alike: str | None = None
         self._active: Generation | None = None
         self._draining: dict[Generation, threading.Thread] = {}
         #: For which revision the one before was stopped.
@@ -167,15 +169,15 @@ class Converger:
         return self._intent.stopping.is_set() or not self._still_wanted(self._intent.text)
 
     def _still_wanted(self, text: str | None) -> bool:
-        """Whether this entry wants served what the last one taken did; then it is taken, too."""
-        if text == self._taken:
+        """Whether this entry wants served what was wanted before; after the attempt it is taken as any."""
+        if text in (self._taken, self._alike):
             return True
         try:
             same = text is not None and parse_config(text).served == self._record.accepted
         except ArtifactInvalid:
             return False
         if same:
-            self._taken = text
+            self._alike = text
         return same
 
     def _pause(self, seconds: float) -> None:

@@ -284,6 +284,31 @@ def test_another_certificate_does_not_disturb_a_load(world: Any, vm: Any, until:
     assert loads.read_text() == "x"
 
 
+def test_an_intent_that_comes_while_a_boot_loads_is_taken_afterwards(
+    world: Any, vm: Any, until: Callable[..., Any]
+) -> None:
+    gate, loads = vm.disk.parent / "gate", vm.disk.parent / "loads"
+    loads.touch()
+    loads.chmod(0o666)
+    code = f"import pathlib, time\nopen({str(loads)!r}, 'a').write('x')\n"
+    code += f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)\n"
+    gate.touch()
+    target = publish(world, 0, "a", before=code)
+    vm.boot()
+    world.await_state(active=target)
+    vm.shut_down()
+    gate.unlink()
+    world.states.clear()
+    config = world.attributes.pop("budget-config")
+    vm.boot()
+    until(lambda: loads.read_text() == "xx")
+    world.set_attribute("budget-config", config)
+    time.sleep(4)  # longer than process 1 waits to ask for an entry that was not there
+    gate.touch()
+    world.await_state(active=target, target=target)
+    assert loads.read_text() == "xx", "what was loading is what was wanted"
+
+
 def test_the_spec_before_again_is_nothing_to_the_callers(
     world: Any, vm: Any, until: Callable[..., Any]
 ) -> None:
