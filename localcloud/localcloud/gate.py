@@ -36,17 +36,17 @@ class Gate:
         if scope["type"] != "http" or scope["path"].startswith(CONTROL):
             await self._app(scope, receive, send)
             return
-        told, served = _Status(500), _Status(0)
+        told, served, call = _Status(500), _Status(0), _asked(scope)
         try:
-            await self._answer(scope, receive, told.of(send), served)
+            refused = None if call is None else await asyncio.to_thread(self._refusal, call)
+            if refused is None:
+                await self._answer(scope, receive, told.of(send), served)
+            else:
+                await render(scope["path"], refused)(scope, receive, told.of(send))
         finally:
-            await asyncio.to_thread(self._record, scope, told, served)
+            await asyncio.to_thread(self._record, scope, call, told, served)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, served: _Status) -> None:
-        refusal = await asyncio.to_thread(self._refusal, scope)
-        if refusal is not None:
-            await render(scope["path"], refusal)(scope, receive, send)
-            return
         fault = await asyncio.to_thread(self._context.faults.take, scope["method"], scope["path"])
         if fault is None:
             await self._app(scope, receive, served.of(send))
@@ -72,17 +72,12 @@ class Gate:
         error = ApiError(fault.code, fault.reason, "A fault asked for with localcloud's control API.")
         await render(scope["path"], error)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
-        call = _asked(scope)
+    def _refusal(self, call: Asked) -> ApiError | None:
         now = self._context.clock.now()
-        return (
-            None
-            if call is None
-            else refusal(self._context.faults, call, now) or self._rates.refusal(call, now)
-        )
+        return refusal(self._context.faults, call, now) or self._rates.refusal(call, now)
 
-    def _record(self, scope: Scope, told: _Status, served: _Status) -> None:
-        call, query = _asked(scope), scope["query_string"].decode("latin-1")
+    def _record(self, scope: Scope, call: Asked | None, told: _Status, served: _Status) -> None:
+        query = scope["query_string"].decode("latin-1")
         entry = Entry(
             id=0,
             time=rfc3339(self._context.clock.now()),

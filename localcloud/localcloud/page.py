@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from localcloud import metadata
 from localcloud.context import Context, Event, Resource
-from localcloud.errors import ApiError
+from localcloud.errors import ApiError, invalid
 from localcloud.faults import AnyFault, parse
 from localcloud.services.compute import prices
 
@@ -65,7 +65,9 @@ class Page:
         if action == "preempt":
             context.registry.verbs["preempt"](form.get("name", ""))
         elif action == "stock-out":
-            fault = parse({"kind": "stock-out", "zone": form.get("zone") or "?"})
+            if not form.get("zone"):
+                raise invalid("The button names no zone.")
+            fault = parse({"kind": "stock-out", "zone": form["zone"]})
             context.faults.add(fault, context.clock.now())
         elif action == "remove":
             context.faults.remove(form.get("id", ""))
