@@ -51,6 +51,7 @@ CHECKS = (
     Check("imports", (("lint-imports",),)),
     Check("unit", (("pytest", "tests/unit"),)),
     Check("contract", (("pytest", "tests/contract"),)),
+    Check("simulation", (("pytest", "tests/simulation"),)),
     Check("cluster", (("pytest", "tests/cluster"),)),
     Check("e2e", (("pytest", "tests/e2e"),)),
 )

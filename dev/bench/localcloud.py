@@ -1,7 +1,8 @@
 """How fast the local cloud is: `make bench-localcloud`, with simulated VMs and its durations turned down.
 
 The cloud runs on one core; the client is the real one (google-cloud-compute, over HTTP). The baseline of the
-same run is the cheapest call that this client can make to this server.
+same run is the cheapest call that this client can make to this server. A month is simulated in this process,
+on one core as well, with the operator and the function.
 """
 
 import json
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ from dev.paths import LOCAL, VENV_BIN, locked
 INSTANCES, SECONDS_GOAL = 1000, 60.0
 RESTING, REST_SECONDS, REST_GOAL = 50, 30.0, 0.01
 CALLERS, BASELINE_CALLS = 8, 400
+DEPLOYMENTS, DAYS, MONTH_GOAL = 100, 30, 60.0
+#: About two losses for each deployment, as waves and alone.
+WAVES, ALONE = 8, 6
+#: Of so many passes that find nothing to do one is made: about one a day.
+KEPT = 288_000
 RESULTS = LOCAL / "bench" / "localcloud.json"
 AT: dict[str, Any] = {"project": PROJECT, "zone": ZONE}
 _NOTHING = ("provisioning", "staging", "operation", "notice", "stop_spot")
@@ -86,12 +92,14 @@ def run(instances: int) -> bool:
             calls, seconds = _story(server, instances)
         with served() as server:
             resting = _resting(server)
+        month = _month()
     per_call = seconds / calls
     rows = [
         {"row": "one call of zones.get", "seconds": bare},
         {"row": f"{instances} instances made, preempted, restarted", "seconds": seconds, "calls": calls},
         {"row": "one call of these", "seconds": per_call, "ratio": per_call / bare},
         {"row": f"at rest with {RESTING} instances", "cores": resting},
+        {"row": f"a month of {DEPLOYMENTS} deployments", **asdict(month)},
     ]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
@@ -105,6 +113,11 @@ def run(instances: int) -> bool:
     print(
         f"{f'at rest with {RESTING} instances':<45}{resting * 100:8.2f} % of a core; "
         f"{verdict(resting, REST_GOAL, at_most=True)}"
+    )
+    print(
+        f"{f'a month of {DEPLOYMENTS} deployments':<45}{month.seconds:8.1f} s   {month.losses} VMs lost; "
+        f"{month.calls} calls, {month.passes} passes and {month.ticks} ticks made, {month.jumped_passes} and "
+        f"{month.jumped_ticks} jumped over; {verdict(month.seconds, MONTH_GOAL, at_most=True)}"
     )
     return True
 
@@ -159,6 +172,41 @@ def _timed(work: Callable[[int], object], numbers: Iterable[int]) -> float:
         for _ in pool.map(work, numbers):
             pass
     return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Month:
+    """What one took, and what was done and not done in it."""
+
+    seconds: float
+    losses: int
+    calls: int
+    passes: int
+    jumped_passes: int
+    ticks: int
+    jumped_ticks: int
+
+
+def _month() -> Month:
+    _simulate(1, 1, losses=0)  # imports take seconds of their own
+    return _simulate(DEPLOYMENTS, DAYS, losses=1)
+
+
+def _simulate(deployments: int, days: int, losses: int) -> Month:
+    from dev.simulation import month
+    from dev.simulation.world import world
+
+    names = [f"model-{number:03d}" for number in range(deployments)]
+    market = month.losses(names, days, WAVES * losses, ALONE * losses, seed=1)
+    started = time.perf_counter()
+    with on_core(0), world(kept=KEPT) as made:
+        taken = month.play(made, names, days, market)
+        seconds = time.perf_counter() - started
+        if problems := month.problems(made, names):
+            raise RuntimeError(f"not all is well after a month: {problems[:3]}")
+        calls = made.cloud.context.journal.entries(limit=1)[-1].id
+        passes, ticks = made.passes, made.ticks
+        return Month(seconds, taken, calls, passes.made, passes.jumped, ticks.sent, ticks.jumped)
 
 
 def _resting(server: Server) -> float:

@@ -25,37 +25,33 @@ from localcloud.gate import Gate
 from localcloud.journal import Journal
 from localcloud.names import Names, Resolver, host_resolver
 from localcloud.services import compute, functions, pubsub, scheduler, storage
+from localcloud.services.functions.runtime import Runtime
 from localcloud.settings import Settings
 from localcloud.store import Store
 from localcloud.vm import VmBackend
 
-_PARTS = (
-    compute.routes,
-    storage.routes,
-    pubsub.routes,
-    scheduler.routes,
-    functions.routes,
-    page.routes,
-    metadata.routes,
-    control.routes,
-)
-
 
 def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend | None = None) -> Context:
+    """The ground of a server, which also answers questions about names."""
+    context = ground(settings, clock or SystemClock(), vms)
+    resolver = Resolver((settings.host, settings.port), context.names, host_resolver())
+    context.registry.background.append(resolver)
+    return context
+
+
+def ground(settings: Settings, clock: Clock, vms: VmBackend | None = None) -> Context:
+    """What all services stand on; listens to nothing."""
     settings.home.mkdir(parents=True, exist_ok=True)
     store = Store(settings.home / "store.db")
-    context = Context(
+    return Context(
         settings=settings,
-        clock=clock or SystemClock(),
+        clock=clock,
         store=store,
         journal=Journal(settings.home / "journal.db"),
         faults=Faults(store),
         names=Names(store),
         vms=vms or _backend(settings, store),
     )
-    resolver = Resolver((settings.host, settings.port), context.names, host_resolver())
-    context.registry.background.append(resolver)
-    return context
 
 
 def _backend(settings: Settings, store: Store) -> VmBackend:
@@ -68,18 +64,29 @@ def _backend(settings: Settings, store: Store) -> VmBackend:
     return SimulatedBackend(store)
 
 
-def create_app(context: Context) -> Starlette:
+def create_app(context: Context, runtime: Runtime | None = None) -> Starlette:
+    """`runtime`: what runs functions, if not processes of this machine."""
     app = Starlette(
-        routes=_routes(context),
+        routes=_routes(context, runtime),
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
         lifespan=_lifespan(context),
     )
+    app.state.blocking = context.blocking
     app.add_middleware(Gate, context=context)
     return app
 
 
-def _routes(context: Context) -> list[BaseRoute]:
-    return [route for part in _PARTS for route in part(context)]
+def _routes(context: Context, runtime: Runtime | None) -> list[BaseRoute]:
+    return [
+        *compute.routes(context),
+        *storage.routes(context),
+        *pubsub.routes(context),
+        *scheduler.routes(context),
+        *functions.routes(context, runtime),
+        *page.routes(context),
+        *metadata.routes(context),
+        *control.routes(context),
+    ]
 
 
 def _lifespan(context: Context) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+
+class Thread(Protocol):
+    """Work that runs beside its maker's."""
+
+    def start(self) -> None: ...
+    def join(self, timeout: float | None = None) -> None: ...
 
 
 class Clock(Protocol):
@@ -20,6 +28,9 @@ class Clock(Protocol):
     def wait(self, seconds: float, wake: threading.Event) -> bool:
         """Block until `seconds` have passed (False) or `wake` is set (True)."""
 
+    def thread(self, work: Callable[[], object], name: str) -> Thread:
+        """A thread that lives in this time. All that wait on this clock, but for its owner, are made here."""
+
 
 class SystemClock:
     """The machine's own time."""
@@ -32,6 +43,9 @@ class SystemClock:
 
     def wait(self, seconds: float, wake: threading.Event) -> bool:
         return wake.wait(max(0.0, seconds))
+
+    def thread(self, work: Callable[[], object], name: str) -> Thread:
+        return threading.Thread(target=work, name=name, daemon=True)
 
 
 class ManualClock:
@@ -65,6 +79,9 @@ class ManualClock:
                 # `wake` cannot notify this condition, so it is looked at again shortly.
                 self._turned.wait(0.02)
         return wake.is_set()
+
+    def thread(self, work: Callable[[], object], name: str) -> Thread:
+        return threading.Thread(target=work, name=name, daemon=True)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import httpx
+
+from localcloud.blocking import Blocking, InThreads
 from localcloud.clock import Clock
 from localcloud.faults import Faults
 from localcloud.journal import Journal
 from localcloud.names import Names
 from localcloud.settings import Settings
 from localcloud.store import Json, Store
+from localcloud.ticks import Ticks
 from localcloud.vm import VmBackend
 
 
@@ -68,7 +72,7 @@ class Registry:
 
 @dataclass(frozen=True)
 class Context:
-    """The ground under all services."""
+    """The ground under all services. `pushes` is what Pub/Sub's deliveries go through, if not the network."""
 
     settings: Settings
     clock: Clock
@@ -77,4 +81,7 @@ class Context:
     faults: Faults
     names: Names
     vms: VmBackend
+    blocking: Blocking = field(default_factory=InThreads)
+    ticks: Ticks = field(default_factory=Ticks)
+    pushes: httpx.BaseTransport | None = None
     registry: Registry = field(default_factory=Registry)

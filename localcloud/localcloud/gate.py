@@ -6,7 +6,6 @@ rates. Those of machines are made where machines are.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import Counter
 from datetime import datetime
@@ -38,16 +37,16 @@ class Gate:
             return
         told, served, call = _Status(500), _Status(0), _asked(scope)
         try:
-            refused = None if call is None else await asyncio.to_thread(self._refusal, call)
+            refused = None if call is None else await self._context.blocking.run(self._refusal, call)
             if refused is None:
                 await self._answer(scope, receive, told.of(send), served)
             else:
                 await render(scope["path"], refused)(scope, receive, told.of(send))
         finally:
-            await asyncio.to_thread(self._record, scope, call, told, served)
+            await self._context.blocking.run(self._record, scope, call, told, served)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, served: _Status) -> None:
-        fault = await asyncio.to_thread(self._context.faults.take, scope["method"], scope["path"])
+        fault = await self._context.blocking.run(self._context.faults.take, scope["method"], scope["path"])
         if fault is None:
             await self._app(scope, receive, served.of(send))
             return
@@ -57,14 +56,14 @@ class Gate:
         self, fault: CallFault, scope: Scope, receive: Receive, send: Send, served: _Status
     ) -> None:
         if fault.when == "before":
-            await asyncio.sleep(fault.latency)
+            await self._context.blocking.sleep(fault.latency)
             if fault.code == 0:
                 await self._app(scope, receive, served.of(send))
                 return
         else:
             messages: list[Message] = []
             await self._app(scope, receive, served.of(_keep(messages)))
-            await asyncio.sleep(fault.latency)
+            await self._context.blocking.sleep(fault.latency)
             if fault.code == 0:
                 for message in messages:
                     await send(message)

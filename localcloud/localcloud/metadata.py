@@ -6,12 +6,10 @@ documents behind all this belong to `services/compute`.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -76,11 +74,11 @@ class MetadataServer:
         query = request.query_params
         before = query.get("last_etag") or _etag(value)
         timeout = float(query.get("timeout_sec") or _UNTIL_CHANGED)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        clock = self._context.clock
+        deadline = clock.monotonic() + timeout
         seen = self._context.store.revision
-        while value is not None and _etag(value) == before and loop.time() < deadline:
-            await asyncio.sleep(_LOOK)
+        while value is not None and _etag(value) == before and clock.monotonic() < deadline:
+            await self._context.blocking.sleep(_LOOK)
             if self._context.store.revision != seen:
                 seen = self._context.store.revision
                 value = await self._value(request, path)
@@ -95,7 +93,7 @@ class MetadataServer:
         if name == request.path_params["path"] or not key:
             return PlainTextResponse("only guest attributes can be written\n", 405, headers=_FLAVOR)
         body = await request.body()
-        return await run_in_threadpool(self._write, request, namespace, key, body)
+        return await self._context.blocking.run(self._write, request, namespace, key, body)
 
     def _write(self, request: Request, namespace: str, key: str, body: bytes) -> Response:
         instance, record = self._caller(request)
@@ -112,7 +110,7 @@ class MetadataServer:
         return Response(status_code=204, headers=_FLAVOR)
 
     async def _value(self, request: Request, path: str) -> Any:
-        return await run_in_threadpool(self._look_up, request, path)
+        return await self._context.blocking.run(self._look_up, request, path)
 
     def _look_up(self, request: Request, path: str) -> Any:
         """The subtree or leaf at `path`, or None."""

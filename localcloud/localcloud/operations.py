@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from localcloud.clock import Clock
+from localcloud.clock import Clock, Thread
 from localcloud.store import Json, Store
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Tasks:
         self._handlers: dict[str, Handler] = {}
         self._failed: Callable[[Json, Exception], None] = _only_logged
         self._lanes: dict[str, deque[str]] = {}
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads: dict[str, Thread] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._running = False
@@ -99,7 +99,7 @@ class Tasks:
                 self._spawn(lane)
 
     def _spawn(self, lane: str) -> None:
-        thread = threading.Thread(target=self._run, args=(lane,), name=f"{self._kind} {lane}", daemon=True)
+        thread = self._clock.thread(lambda: self._run(lane), f"{self._kind} {lane}")
         self._threads[lane] = thread
         thread.start()
 

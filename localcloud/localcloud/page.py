@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -47,7 +46,7 @@ class Page:
     async def show(self, request: Request) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
             return metadata.recognised()
-        return HTMLResponse(await run_in_threadpool(self._html))
+        return HTMLResponse(await self._context.blocking.run(self._html))
 
     async def act(self, request: Request) -> Response:
         """A button: does it and shows the page again. Only the page's own buttons count."""
@@ -55,7 +54,7 @@ class Page:
             return PlainTextResponse("Only this page's own buttons do that.\n", status_code=403)
         form = {name: str(value) for name, value in (await request.form()).items()}
         try:
-            await run_in_threadpool(self._do, request.path_params["action"], form)
+            await self._context.blocking.run(self._do, request.path_params["action"], form)
         except ApiError as error:
             return PlainTextResponse(f"{error.message}\n", status_code=error.code)
         return RedirectResponse("/", status_code=303)

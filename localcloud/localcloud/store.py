@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Store:
         self._lock = threading.RLock()
         self._depth = 0
         self._revision = 0
+        self.on_write: Callable[[str, str], object] = _nobody
+        """Told the kind and key of every change, in the middle of its transaction."""
         self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -57,7 +59,7 @@ class Store:
         """Add a document; raises AlreadyExists."""
         with self.transaction():
             try:
-                self._db.execute("INSERT INTO documents VALUES (?, ?, ?)", (kind, key, _dump(body)))
+                self._write("INSERT INTO documents VALUES (?, ?, ?)", kind, key, _dump(body))
             except sqlite3.IntegrityError as error:
                 raise AlreadyExists(kind, key) from error
 
@@ -71,13 +73,19 @@ class Store:
     def put(self, kind: str, key: str, body: Json) -> None:
         """Add or replace a document."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, _dump(body)))
+            self._write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", kind, key, _dump(body))
 
     def delete(self, kind: str, key: str) -> bool:
         """True if there was such a document."""
         with self.transaction():
-            gone = self._db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key))
-            return gone.rowcount > 0
+            return self._write("DELETE FROM documents WHERE kind = ? AND key = ?", kind, key) > 0
+
+    def _write(self, statement: str, kind: str, key: str, *body: str) -> int:
+        """How many documents it has changed."""
+        changed = self._db.execute(statement, (kind, key, *body)).rowcount
+        self._revision += changed
+        self.on_write(kind, key)
+        return changed
 
     def column(self, kind: str, field: str) -> list[tuple[str, str]]:
         """One text of each document by its key, without reading the rest: `field` as in `body.status`."""
@@ -111,13 +119,16 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
             self._depth -= 1
-            self._revision += 1
             if self._depth == 0:
                 self._db.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _nobody(_kind: str, _key: str) -> None:
+    """Does not want to know."""
 
 
 def _dump(body: Json) -> str:

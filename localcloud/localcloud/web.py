@@ -10,7 +10,6 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -64,10 +63,10 @@ async def read_call(request: Request) -> Call:
 
 
 def endpoint(handler: Handler) -> Endpoint:
-    """A Starlette endpoint that runs `handler` in a worker thread."""
+    """A Starlette endpoint that runs `handler` as the application's `blocking` says."""
 
     async def run(request: Request) -> Response:
-        answer = await run_in_threadpool(handler, await read_call(request))
+        answer = await request.app.state.blocking.run(handler, await read_call(request))
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     return run

@@ -28,8 +28,9 @@ from budget_operator.core.gateways import Cloud, Door, FunctionRequest
 from budget_operator.core.names import LABEL_SCHEDULE, METADATA_CONFIG, Owner, Shared
 from budget_operator.core.observed import InstanceStatus, Probe
 from budget_operator.reconcile import Reconciler
+from dev.simulation.apiserver import ApiServer, Journal
 from localcloud.services.compute.guest import GuestAttributes
-from tests.unit.budget_operator.fakes import PARTS, SETTINGS, Clock, FakeCloud, FakeKube, Journal
+from tests.unit.budget_operator.fakes import PARTS, SETTINGS, Clock, FakeCloud
 
 ZONES, REGION = ("us-central1-a", "us-central1-b"), "us-central1"
 OWNER = Owner("default", "default", "iris")
@@ -102,7 +103,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         journal = Journal()
-        self.kube = FakeKube(self.clock, journal)
+        self.kube = ApiServer(self.clock, journal)
         connection = Connection("p1", self.cloud.url, "anonymous")
         self.compute = ComputeGateway(connection)
         services = Gateways(

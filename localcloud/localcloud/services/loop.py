@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from localcloud.clock import Clock
+from localcloud.clock import Clock, Thread
 
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT = 60.0
@@ -25,11 +25,11 @@ class Loop:
         self._step = step
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread = self._clock.thread(self._run, self._name)
         self._thread.start()
 
     def stop(self) -> None:

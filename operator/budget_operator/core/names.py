@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 LABEL_INSTALLATION = "budgetml-installation"
 LABEL_DEPLOYMENT = "budgetml-deployment"
@@ -35,14 +36,14 @@ class Owner:
     namespace: str
     name: str
 
-    @property
+    @cached_property
     def cloud_name(self) -> str:
         """Name of the deployment's instance and address: `budget-<shortened name>-<hash of the triple>`."""
         short = re.sub(r"[^a-z0-9-]+", "-", self.name.lower())[:44].strip("-")
         return f"budget-{short}-{digest(self.installation, self.namespace, self.name, length=10)}"
 
-    @property
-    def labels(self) -> dict[str, str]:
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
         """Labels that every resource of this deployment carries."""
         return {
             LABEL_INSTALLATION: digest(self.installation),

@@ -10,18 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from budget_operator.core.api import FINALIZER
 from budget_operator.core.desired import WANTED_RUNNING, Parts
 from budget_operator.core.errors import (
     AlreadyExists,
     BudgetError,
     NotFound,
-    PreconditionFailed,
     ResourceNotReady,
 )
-from budget_operator.core.gateways import Cloud, Document, Door, FunctionRequest, InstanceRequest, Scan
+from budget_operator.core.gateways import Cloud, Door, FunctionRequest, InstanceRequest, Scan
 from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG, Owner, Shared, region_of
 from budget_operator.core.observed import (
     Address,
@@ -43,9 +41,9 @@ from budget_operator.core.observed import (
 )
 from budget_operator.core.settings import Settings
 from budget_operator.reconcile import Reconciler
+from dev.simulation.apiserver import ApiServer, Crash, Journal
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
-CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
 OPERATION_SECONDS = 4
 BOOT_SECONDS = 10
 ROLLOUT_SECONDS = 5
@@ -64,10 +62,6 @@ PARTS = Parts(
 )
 
 
-class Crash(BaseException):
-    """The process dies here."""
-
-
 @dataclass
 class Clock:
     """Time that only tests move. `off`: how far the operator's machine has set its clock ahead."""
@@ -83,192 +77,6 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
-
-
-Fault = Callable[[int, str], tuple[Literal["before", "after"], BaseException] | None]
-
-
-@dataclass
-class Journal:
-    """Every mutating call, in order; `fault` may make one fail before or after its effect."""
-
-    calls: list[str] = field(default_factory=list)
-    fault: Fault = lambda number, call: None
-    check: Callable[[], None] = lambda: None
-
-    def mutate(self, call: str, effect: Callable[[], Any]) -> Any:
-        self.calls.append(call)
-        fault = self.fault(len(self.calls) - 1, call)
-        if fault is not None and fault[0] == "before":
-            raise fault[1]
-        try:
-            result = effect()
-        except BudgetError:
-            if fault is None:
-                raise
-            result = None
-        self.check()
-        if fault is not None:
-            raise fault[1]
-        return result
-
-    def count(self, prefix: str) -> int:
-        return sum(call.startswith(prefix) for call in self.calls)
-
-
-@dataclass
-class FakeKube:
-    """The API server."""
-
-    clock: Clock
-    journal: Journal
-    objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
-    secret_owners: dict[tuple[str, str], str] = field(default_factory=dict)  # uids
-    config_maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
-    events: list[tuple[str, str, str]] = field(default_factory=list)
-    status_writes: int = 0
-    _versions: Any = field(default_factory=lambda: itertools.count(1))
-
-    def apply(
-        self, name: str, spec: dict[str, Any] | None = None, namespace: str = "default"
-    ) -> dict[str, Any]:
-        """Create the object or change its spec."""
-        spec = {"predictor": {"inline": CODE}} if spec is None else spec
-        found = self.objects.get((namespace, name))
-        if found is None:
-            metadata = {
-                "namespace": namespace,
-                "name": name,
-                "uid": f"uid-{next(self._versions)}",
-                "generation": 1,
-                "creationTimestamp": self.clock.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            }
-            found = self.objects[namespace, name] = {"metadata": metadata, "spec": spec}
-        elif found["spec"] != spec:
-            found["spec"] = spec
-            found["metadata"]["generation"] += 1
-        self._touch(found)
-        return found
-
-    def delete(self, name: str, namespace: str = "default") -> None:
-        """Ask for deletion; the object goes with its last finalizer."""
-        found = self.objects.get((namespace, name))
-        if found is not None:
-            found["metadata"]["deletionTimestamp"] = "now"
-            self._touch(found)
-            self._collect(namespace, name)
-
-    def status(self, name: str, namespace: str = "default") -> dict[str, Any]:
-        return dict(self.objects[namespace, name].get("status", {}))
-
-    def condition(self, name: str, kind: str) -> tuple[str, str, str]:
-        found = {item["type"]: item for item in self.status(name).get("conditions", ())}.get(kind)
-        return ("", "", "") if found is None else (found["status"], found["reason"], found["message"])
-
-    def _touch(self, found: dict[str, Any]) -> None:
-        found["metadata"]["resourceVersion"] = str(next(self._versions))
-
-    def _collect(self, namespace: str, name: str) -> None:
-        metadata = self.objects[namespace, name]["metadata"]
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
-            del self.objects[namespace, name]
-
-    def _live(self, document: Document) -> dict[str, Any]:
-        metadata = document["metadata"]
-        found = self.objects.get((metadata["namespace"], metadata["name"]))
-        if found is None:
-            raise NotFound("gone")
-        if found["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
-            raise PreconditionFailed("stale")
-        return found
-
-    def deployment(self, namespace: str, name: str) -> Document | None:
-        found = self.objects.get((namespace, name))
-        return None if found is None else json.loads(json.dumps(found))
-
-    def all_deployments(self) -> tuple[Document, ...]:
-        return tuple(json.loads(json.dumps(found)) for found in self.objects.values())
-
-    def add_finalizer(self, document: Document) -> Document:
-        def effect() -> Document:
-            found = self._live(document)
-            found["metadata"].setdefault("finalizers", []).append(FINALIZER)
-            self._touch(found)
-            copied: Document = json.loads(json.dumps(found))
-            return copied
-
-        added: Document = self.journal.mutate("add_finalizer", effect)
-        return added
-
-    def remove_finalizer(self, document: Document) -> None:
-        def effect() -> None:
-            found = self._live(document)
-            found["metadata"]["finalizers"].remove(FINALIZER)
-            self._touch(found)
-            self._collect(found["metadata"]["namespace"], found["metadata"]["name"])
-
-        self.journal.mutate("remove_finalizer", effect)
-
-    def patch_status(self, document: Document, patch: Document) -> Document:
-        def effect() -> Document:
-            found = self._live(document)
-            found["status"] = _merged(found.get("status", {}), patch)
-            self._touch(found)
-            self.status_writes += 1
-            copied: Document = json.loads(json.dumps(found))
-            return copied
-
-        patched: Document = self.journal.mutate("patch_status", effect)
-        return patched
-
-    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        return self.secrets.get((namespace, name))
-
-    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        return self.config_maps.get((namespace, name))
-
-    def ensure_secret(
-        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
-    ) -> Mapping[str, bytes]:
-        def effect() -> None:
-            self.secrets[namespace, name] = dict(data)
-            if owner is not None:
-                self.secret_owners[namespace, name] = owner["metadata"]["uid"]
-
-        if (namespace, name) not in self.secrets:
-            self.journal.mutate(f"ensure_secret {name}", effect)
-        uid = self.secret_owners.get((namespace, name))
-        if owner is not None and uid not in (None, owner["metadata"]["uid"]):
-            raise ResourceNotReady(f"Secret {name} belongs to a deployment that was deleted")
-        return self.secrets[namespace, name]
-
-    def collect_garbage(self) -> None:
-        """As Kubernetes does it: some time after an object its dependents go."""
-        live = {found["metadata"]["uid"] for found in self.objects.values()}
-        for key in [key for key, uid in self.secret_owners.items() if uid not in live]:
-            self.secrets.pop(key, None)
-            del self.secret_owners[key]
-
-    def delete_secret(self, namespace: str, name: str) -> None:
-        self.journal.mutate(f"delete_secret {name}", lambda: self.secrets.pop((namespace, name), None))
-
-    def event(
-        self, document: Document, kind: Literal["Normal", "Warning"], reason: str, message: str
-    ) -> None:
-        self.events.append((kind, reason, message))
-
-
-def _merged(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, Mapping):
-        return patch
-    result = dict(target) if isinstance(target, Mapping) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = _merged(result.get(key), value)
-    return json.loads(json.dumps(result))
 
 
 @dataclass
@@ -899,7 +707,7 @@ class World:
         self.settings = settings
         self.clock = Clock()
         self.journal = Journal(check=self.check)
-        self.kube = FakeKube(self.clock, self.journal)
+        self.kube = ApiServer(self.clock, self.journal)
         self.cloud = FakeCloud(self.clock, self.journal)
         self.shared = Shared(settings.installation)
         self.crashes = 0

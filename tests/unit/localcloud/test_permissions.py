@@ -48,7 +48,7 @@ def test_what_is_not_googles_has_none() -> None:
 
 def test_every_route_of_an_api_has_a_permission(context: Context) -> None:
     without = []
-    for each in _routes(context):
+    for each in _routes(context, None):
         assert isinstance(each, Route)
         if each.path == "/" or each.path.startswith(OTHERS) or AROUND.fullmatch(each.path):
             continue

@@ -307,7 +307,7 @@ class Watcher:
         self._tasks = tasks
         self._records = records
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="compute watcher", daemon=True)
+        self._thread = context.clock.thread(self._run, "compute watcher")
 
     def start(self) -> None:
         self._thread.start()

@@ -5,7 +5,6 @@ What an operation does to a resource is the business of `lifecycle`, `addresses`
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import uuid
 from collections.abc import Callable
@@ -128,11 +127,11 @@ class Operations:
     async def wait(self, request: Request) -> Response:
         """A long poll: answers when the operation is done, or after two minutes as it is."""
         key = _key(request.url.path).removesuffix("/wait")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LONGEST_WAIT
+        clock = self._context.clock
+        deadline = clock.monotonic() + _LONGEST_WAIT
         operation = self.require(key)
-        while operation["status"] != "DONE" and loop.time() < deadline:
-            await asyncio.sleep(_LOOK)
+        while operation["status"] != "DONE" and clock.monotonic() < deadline:
+            await self._context.blocking.sleep(_LOOK)
             operation = self.require(key)
         return JSONResponse(operation)
 

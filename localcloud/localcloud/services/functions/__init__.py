@@ -1,7 +1,6 @@
 """Cloud Functions, v2: `/v2/projects/*/locations/*/functions` and `…/operations`, and what they make.
 
-Here are the routes, and `/functions/…`, where functions are called. Python only; a function really runs, as a
-process of this machine.
+Here are the routes, and `/functions/…`, where functions are called. Python only; a function really runs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from localcloud.services.functions.build import tail
 from localcloud.services.functions.deployments import FUNCTION, RUNTIMES, Deployments
 from localcloud.services.functions.events import MODE, BadPushError, from_push
 from localcloud.services.functions.operations import OPERATION
-from localcloud.services.functions.processes import Processes, Serving, StartError
+from localcloud.services.functions.processes import Processes
+from localcloud.services.functions.runtime import Runtime, Serving, StartError
 from localcloud.services.functions.sources import Sources
 from localcloud.services.pubsub import broker_of
 from localcloud.services.wire import paged
@@ -33,13 +33,14 @@ _FUNCTION = _PARENT + "/functions/{function}"
 _LOG_LINES = 1000
 
 
-def routes(context: Context) -> list[BaseRoute]:
-    processes = Processes(context.settings.home / "log")
+def routes(context: Context, runtime: Runtime | None = None) -> list[BaseRoute]:
+    """`runtime`: what runs functions, if not processes of this machine."""
+    runtime = runtime or Processes(context.settings.home)
     sources = Sources(context)
-    deployments = Deployments(context, broker_of(context), processes, sources)
-    context.registry.background += [processes, deployments.tasks]
+    deployments = Deployments(context, broker_of(context), runtime, sources)
+    context.registry.background += [runtime, deployments.tasks]
     context.registry.listers.append(lambda: _resources(context))
-    context.registry.logs.append(lambda name: _log_of(context, processes, name))
+    context.registry.logs.append(lambda name: _log_of(context, runtime, name))
     return [
         *_source_routes(sources),
         *_function_routes(context, deployments),
@@ -47,7 +48,7 @@ def routes(context: Context) -> list[BaseRoute]:
         *surroundings.routes(),
         Route(
             "/functions/{project}/{location}/{function}",
-            endpoint(lambda call: _invoke(deployments, processes, call)),
+            endpoint(lambda call: _invoke(deployments, runtime, call)),
             methods=["GET", "POST", "PUT", "DELETE", "PATCH"],
         ),
     ]
@@ -58,9 +59,9 @@ def _resources(context: Context) -> Iterator[Resource]:
         yield Resource("function", key.rsplit("/", 1)[1], key.split("/")[3], function["state"])
 
 
-def _log_of(context: Context, processes: Processes, name: str) -> str | None:
+def _log_of(context: Context, runtime: Runtime, name: str) -> str | None:
     known = any(name in (key, key.rsplit("/", 1)[1]) for key, _ in context.store.list(FUNCTION))
-    return tail(processes.log(name.rsplit("/", 1)[-1]), _LOG_LINES) if known else None
+    return tail(runtime.log(name.rsplit("/", 1)[-1]), _LOG_LINES) if known else None
 
 
 def _parent(call: Call) -> str:
@@ -129,7 +130,7 @@ def _runtime(name: str) -> Json:
     return {"name": name, "displayName": shown, "stage": "GA", "environment": "GEN_2"}
 
 
-def _invoke(deployments: Deployments, processes: Processes, call: Call) -> Response:
+def _invoke(deployments: Deployments, runtime: Runtime, call: Call) -> Response:
     """Hand a request to the function; a push of its trigger becomes an event first."""
     name = _name(call)
     serving = deployments.serving(name)
@@ -140,7 +141,7 @@ def _invoke(deployments: Deployments, processes: Processes, call: Call) -> Respo
         except BadPushError as error:
             raise invalid(str(error)) from error
         headers, body = event.headers, event.body
-    answer = _answer(processes, serving, call.method, headers, body)
+    answer = _answer(runtime, serving, call.method, headers, body)
     if mode is not None and answer.status_code >= 300 and not _retried(deployments.get(name)):
         _log.warning("%s answered %s; its trigger does not retry", name, answer.status_code)
         return Response(status_code=204)
@@ -148,11 +149,11 @@ def _invoke(deployments: Deployments, processes: Processes, call: Call) -> Respo
 
 
 def _answer(
-    processes: Processes, serving: Serving, method: str, headers: Mapping[str, str], body: bytes
+    runtime: Runtime, serving: Serving, method: str, headers: Mapping[str, str], body: bytes
 ) -> Response:
     """What the function says. A 503 means that it was never reached; its own failures are 500 and 504."""
     try:
-        answer = processes.call(serving, method, headers, body)
+        answer = runtime.call(serving, method, headers, body)
     except (StartError, httpx.ConnectError) as error:
         _log.warning("%s could not be reached: %s", serving.function, error)
         raise ApiError(503, "backendError", f"The function could not be reached: {error}") from error

@@ -15,28 +15,17 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from uv import find_uv_bin
+
+from localcloud.services.functions.runtime import BuildError, Built
 
 _FRAMEWORK = "functions-framework"
 _BUILD_SECONDS = 900
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 _KEPT_PREFIXES = ("UV_", "PIP_", "SSL_", "REQUESTS_", "CURL_", "LC_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-
-
-class BuildError(Exception):
-    """The source cannot be built; the message is for whoever wrote it."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """What a process needs: the folder with main.py, and the interpreter of its environment."""
-
-    source: Path
-    python: Path
 
 
 def base_environment(parent: Mapping[str, str]) -> dict[str, str]:

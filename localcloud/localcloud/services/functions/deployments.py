@@ -15,11 +15,10 @@ from localcloud.clock import rfc3339
 from localcloud.context import Context
 from localcloud.errors import ApiError, conflict, invalid
 from localcloud.operations import Tasks
-from localcloud.services.functions.build import Builder, BuildError
 from localcloud.services.functions.events import push_endpoint, trigger_names
 from localcloud.services.functions.models import PUBLISHED, Function
 from localcloud.services.functions.operations import Operations
-from localcloud.services.functions.processes import Processes, Serving, StartError
+from localcloud.services.functions.runtime import BuildError, Runtime, Serving, StartError
 from localcloud.services.functions.sources import Sources
 from localcloud.services.pubsub.broker import Broker
 from localcloud.services.wire import merge, parse, resource_exists, resource_missing
@@ -35,13 +34,12 @@ _INTERNAL, _INVALID = 13, 3
 class Deployments:
     """The functions of all projects and locations."""
 
-    def __init__(self, context: Context, broker: Broker, processes: Processes, sources: Sources) -> None:
+    def __init__(self, context: Context, broker: Broker, runtime: Runtime, sources: Sources) -> None:
         self._context = context
         self._store = context.store
         self._broker = broker
-        self._processes = processes
+        self._runtime = runtime
         self._sources = sources
-        self._builder = Builder(context.settings.home / "functions")
         self.operations = Operations(context)
         self.tasks = Tasks("functions", context.store, context.clock)
         self.tasks.on("deploy", lambda args: self._deploy(args["function"], args["operation"]))
@@ -141,7 +139,7 @@ class Deployments:
         source = build["source"]["storageSource"]
         archive, generation = self._sources.read(source)
         log = self._context.settings.home / "log" / f"build-{name.rsplit('/', 1)[1]}.log"
-        built = self._builder.build(archive, build["runtime"], build.get("environmentVariables") or {}, log)
+        built = self._runtime.build(archive, build["runtime"], build.get("environmentVariables") or {}, log)
         self.operations.stage(operation, "BUILD", "COMPLETE")
         self.operations.stage(operation, "SERVICE", "IN_PROGRESS")
         serving = Serving(
@@ -154,7 +152,7 @@ class Deployments:
             timeout=service["timeoutSeconds"],
             variables=service.get("environmentVariables") or {},
         )
-        self._processes.ensure(serving)
+        self._runtime.ensure(serving)
         self._store.put(_SERVING, name, asdict(serving))
         self.operations.stage(operation, "SERVICE", "COMPLETE")
         return function | {
@@ -197,7 +195,7 @@ class Deployments:
 
     def _delete(self, name: str, operation: str) -> None:
         self._unsubscribe(trigger_names(name)[1])
-        self._processes.end(name)
+        self._runtime.end(name)
         with self._store.transaction():
             self._store.delete(_SERVING, name)
             self._store.delete(FUNCTION, name)

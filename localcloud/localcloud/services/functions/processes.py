@@ -14,70 +14,46 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from localcloud.operations import Interrupted
 from localcloud.services.functions import leash
-from localcloud.services.functions.build import base_environment, tail
-from localcloud.store import Json
+from localcloud.services.functions.build import Builder, base_environment, tail
+from localcloud.services.functions.runtime import Built, Serving, StartError
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _CUT = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding"})
 
 
-class StartError(Exception):
-    """The process ended or did not listen in time; the message holds the end of its log."""
+def environment(serving: Serving, port: int, parent: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the process: a clean base, the user's, and those Cloud Run sets."""
+    return {
+        **base_environment(parent),
+        "PYTHONUNBUFFERED": "1",
+        **serving.variables,
+        "K_SERVICE": serving.short,
+        "K_REVISION": serving.revision,
+        "K_CONFIGURATION": serving.short,
+        "CLOUD_RUN_TIMEOUT_SECONDS": str(serving.timeout),
+        "PORT": str(port),
+        "FUNCTION_TARGET": serving.entry_point,
+        "FUNCTION_SIGNATURE_TYPE": serving.signature,
+    }
 
 
-@dataclass(frozen=True)
-class Serving:
-    """One revision that can run."""
-
-    function: str
-    revision: str
-    source: str
-    python: str
-    entry_point: str
-    signature: str
-    timeout: int
-    variables: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, record: Json) -> Serving:
-        return cls(**record)
-
-    @property
-    def short(self) -> str:
-        return self.function.rsplit("/", 1)[1]
-
-    def environment(self, port: int, parent: Mapping[str, str]) -> dict[str, str]:
-        """The variables of the process: a clean base, the user's, and those Cloud Run sets."""
-        return {
-            **base_environment(parent),
-            "PYTHONUNBUFFERED": "1",
-            **self.variables,
-            "K_SERVICE": self.short,
-            "K_REVISION": self.revision,
-            "K_CONFIGURATION": self.short,
-            "CLOUD_RUN_TIMEOUT_SECONDS": str(self.timeout),
-            "PORT": str(port),
-            "FUNCTION_TARGET": self.entry_point,
-            "FUNCTION_SIGNATURE_TYPE": self.signature,
-        }
-
-    def command(self, port: int) -> list[str]:
-        framework = [self.python, "-m", "functions_framework", f"--target={self.entry_point}"]
-        options = [
-            "--source=main.py",
-            f"--signature-type={self.signature}",
-            "--host=127.0.0.1",
-            f"--port={port}",
-        ]
-        return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *framework, *options]
+def command(serving: Serving, port: int) -> list[str]:
+    framework = [serving.python, "-m", "functions_framework", f"--target={serving.entry_point}"]
+    options = [
+        "--source=main.py",
+        f"--signature-type={serving.signature}",
+        "--host=127.0.0.1",
+        f"--port={port}",
+    ]
+    return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *framework, *options]
 
 
 @dataclass(frozen=True)
@@ -107,10 +83,11 @@ class Running:
 
 
 class Processes:
-    """At most one process for each function."""
+    """`Runtime`: at most one process for each function. All is kept below one folder."""
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
+    def __init__(self, home: Path) -> None:
+        self._builder = Builder(home / "functions")
+        self._logs = home / "log"
         self._logs.mkdir(parents=True, exist_ok=True)
         self._running: dict[str, Running] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -119,8 +96,10 @@ class Processes:
         self._starter = ThreadPoolExecutor(1, "function-starter")
         self._http = httpx.Client(trust_env=False, follow_redirects=False)
 
+    def build(self, archive: bytes, runtime: str, variables: Mapping[str, str], log: Path) -> Built:
+        return self._builder.build(archive, runtime, variables, log)
+
     def log(self, short: str) -> Path:
-        """Where a function's own output goes."""
         return self._logs / f"function-{short}.log"
 
     def start(self) -> None:
@@ -178,9 +157,9 @@ class Processes:
     def _spawn(self, serving: Serving, port: int) -> subprocess.Popen[bytes]:
         with self.log(serving.short).open("ab") as output:
             return subprocess.Popen(
-                serving.command(port),
+                command(serving, port),
                 cwd=serving.source,
-                env=serving.environment(port, os.environ),
+                env=environment(serving, port, os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

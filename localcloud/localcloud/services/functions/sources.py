@@ -6,7 +6,7 @@ import uuid
 
 from localcloud.context import Context
 from localcloud.errors import ApiError, not_found
-from localcloud.services.functions.build import BuildError
+from localcloud.services.functions.runtime import BuildError
 from localcloud.services.storage.buckets import Buckets
 from localcloud.services.storage.objects import Objects, Place
 from localcloud.store import Json

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import httpx
 
+from localcloud.clock import Thread
 from localcloud.context import Context
 from localcloud.services.loop import Loop
 from localcloud.services.pubsub.broker import Broker, Waiting
@@ -52,10 +53,15 @@ class Deliverer:
         self.broker = broker
         self._context = context
         self._loop = Loop("pubsub-deliverer", context.clock, self._step)
-        self._flying: dict[str, threading.Thread] = {}
+        self._flying: dict[str, Thread] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._http = httpx.Client(trust_env=False, follow_redirects=False, headers={"user-agent": USER_AGENT})
+        self._http = httpx.Client(
+            transport=context.pushes,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"user-agent": USER_AGENT},
+        )
         broker.listeners.append(self._loop.poke)
 
     def start(self) -> None:
@@ -97,7 +103,7 @@ class Deliverer:
 
     def _launch(self, push: Push) -> bool:
         """False if too many deliveries are under way."""
-        thread = threading.Thread(target=self._deliver, args=(push,), name="pubsub-push", daemon=True)
+        thread = self._context.clock.thread(lambda: self._deliver(push), "pubsub-push")
         with self._lock:
             if len(self._flying) >= _AT_ONCE:
                 return False

@@ -1,4 +1,4 @@
-"""Fires jobs at their own times. What firing means is in `jobs`."""
+"""Fires jobs at their own times. What firing means is in `jobs`, which ticks count is in `ticks`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from localcloud.clock import parse_rfc3339
 from localcloud.context import Context
 from localcloud.services.loop import Loop
 from localcloud.services.scheduler.jobs import JOB, RETRY, Jobs
+from localcloud.store import Json
 
 
 class Ticker:
@@ -18,6 +19,8 @@ class Ticker:
         self._context = context
         self._jobs = jobs
         self._loop = Loop("scheduler-ticker", context.clock, self.step)
+        # By job: the time that stands in it, and the later one that jumps have led to.
+        self._jumped: dict[str, tuple[str, datetime]] = {}
 
     def start(self) -> None:
         self._loop.start()
@@ -32,14 +35,31 @@ class Ticker:
     def step(self) -> float | None:
         """Fire what is due; returns the seconds until the next job is."""
         with self._context.store.transaction():
-            for name, job in self._context.store.list(JOB):
-                due = parse_rfc3339(job["scheduleTime"])
-                if job["state"] == "ENABLED" and due <= self._context.clock.now():
-                    self._jobs.tick(name)
+            for name, job in self._enabled():
+                if self._due(name, job) <= self._context.clock.now():
+                    self._fire(name, job)
             for name, due in self._retries():
                 if due <= self._context.clock.now():
                     self._jobs.retry(name)
             return self._until_next()
+
+    def _enabled(self) -> Iterator[tuple[str, Json]]:
+        for name, job in self._context.store.list(JOB):
+            if job["state"] == "ENABLED":
+                yield name, job
+
+    def _due(self, name: str, job: Json) -> datetime:
+        stands, jumped_to = self._jumped.get(name, ("", None))
+        if jumped_to is not None and stands == job["scheduleTime"]:
+            return jumped_to
+        return parse_rfc3339(job["scheduleTime"])
+
+    def _fire(self, name: str, job: Json) -> None:
+        if self._context.ticks.is_sent():
+            self._jobs.tick(name)
+        else:
+            next_tick = self._jobs.next_tick(job, self._context.clock.now())
+            self._jumped[name] = job["scheduleTime"], next_tick
 
     def _retries(self) -> Iterator[tuple[str, datetime]]:
         """Of jobs that are not paused."""
@@ -50,10 +70,6 @@ class Ticker:
 
     def _until_next(self) -> float | None:
         now = self._context.clock.now()
-        ticks = [
-            parse_rfc3339(job["scheduleTime"])
-            for _, job in self._context.store.list(JOB)
-            if job["state"] == "ENABLED"
-        ]
-        dues = [*ticks, *(due for _, due in self._retries())]
+        dues = [self._due(name, job) for name, job in self._enabled()]
+        dues += [due for _, due in self._retries()]
         return min(((due - now).total_seconds() for due in dues), default=None)

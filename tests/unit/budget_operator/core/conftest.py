@@ -24,7 +24,8 @@ from budget_operator.core.observed import (
     Topic,
 )
 from budget_operator.core.steps import Observation, Situation
-from tests.unit.budget_operator.fakes import CODE, PARTS, SETTINGS
+from dev.simulation.apiserver import CODE
+from tests.unit.budget_operator.fakes import PARTS, SETTINGS
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OWNER = Owner(SETTINGS.installation, "default", "iris")

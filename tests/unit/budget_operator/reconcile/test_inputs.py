@@ -7,7 +7,8 @@ import pytest
 from budget_operator.core.api import parse_spec
 from budget_operator.core.errors import InvalidSpec, ReferenceMissing
 from budget_operator.reconcile import inputs
-from tests.unit.budget_operator.fakes import CODE, World
+from dev.simulation.apiserver import CODE
+from tests.unit.budget_operator.fakes import World
 
 LOGIN = {"username": b"u", "password": b"p", "token": b"t"}
 

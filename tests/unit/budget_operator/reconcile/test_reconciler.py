@@ -16,7 +16,8 @@ from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
 from budget_operator.core.observed import Bucket, CertificateReport, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
-from tests.unit.budget_operator.fakes import CODE, SETTINGS, Crash, World
+from dev.simulation.apiserver import CODE, Crash
+from tests.unit.budget_operator.fakes import SETTINGS, World
 
 CONDITIONS = (
     "Ready",

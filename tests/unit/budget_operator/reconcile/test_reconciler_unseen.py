@@ -8,7 +8,8 @@ import pytest
 
 from budget_operator.core import errors
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
-from tests.unit.budget_operator.fakes import CODE, World
+from dev.simulation.apiserver import CODE
+from tests.unit.budget_operator.fakes import World
 
 CREATES = ("create_", "insert_", "reserve_", "upload")
 

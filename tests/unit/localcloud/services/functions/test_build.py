@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.services.functions.build import Builder, BuildError, base_environment, environment_key, tail
+from localcloud.services.functions.build import Builder, base_environment, environment_key, tail
+from localcloud.services.functions.runtime import BuildError
 
 
 def archive(**files: str) -> bytes:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from localcloud.services.functions import leash
-from localcloud.services.functions.processes import Processes, Serving, StartError
+from localcloud.services.functions.processes import Processes, environment
+from localcloud.services.functions.runtime import Serving, StartError
 
 NAME = "projects/p/locations/l/functions/fn"
 # Stands in for functions-framework: answers with its own variables, or ends at once.
@@ -61,7 +62,7 @@ def serving(tmp_path: Path) -> Callable[..., Serving]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    made = Processes(tmp_path / "log")
+    made = Processes(tmp_path)
     yield made
     made.stop()
 
@@ -72,7 +73,7 @@ def ask(processes: Processes, serving: Serving) -> list[str]:
 
 def test_the_environment_is_clean(serving: Callable[..., Serving]) -> None:
     parent = {"PATH": "/bin", "SECRET": "x", "PORT": "1"}
-    made = serving("r1", K_SERVICE="mine", COLOUR="blue").environment(8001, parent)
+    made = environment(serving("r1", K_SERVICE="mine", COLOUR="blue"), 8001, parent)
     assert made["COLOUR"] == "blue"
     assert (made["K_SERVICE"], made["K_REVISION"], made["PORT"]) == ("fn", "r1", "8001")
     assert "SECRET" not in made

@@ -28,6 +28,7 @@ class World:
         self.clock = ManualClock(datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC))
         context = build_context(Settings(home), self.clock)
         self.store = context.store
+        self.ticks = context.ticks
         self.broker = Broker(context)
         self.jobs = Jobs(context, self.broker)
         self.ticker = Ticker(context, self.jobs)
@@ -119,3 +120,32 @@ def test_a_retry_that_succeeds_is_the_last_and_a_paused_job_makes_none(world: Wo
     world.broker.create_topic(TOPIC, {})
     assert world.ticker.step() == 24 * 3600 - 10
     assert world.jobs.get(JOB)["status"] == {}
+
+
+def test_ticks_that_nothing_waits_for_are_jumped_and_counted(world: World) -> None:
+    world.ticks.idle, world.ticks.kept = lambda: True, 3
+    for _ in range(7):
+        world.ticker.step()
+        world.clock.advance(60)
+    assert (world.ticks.sent, world.ticks.jumped, world.fired()) == (2, 4, 2)
+
+
+def test_a_tick_that_something_waits_for_is_sent_at_its_time_after_jumps(world: World) -> None:
+    world.ticks.idle = lambda: True
+    for _ in range(5):
+        world.clock.advance(60)
+        world.ticker.step()
+    world.ticks.idle = lambda: False
+    assert world.ticker.step() == 30.0
+    assert world.fired() == 0
+    world.clock.advance(30)
+    assert (world.ticker.step(), world.fired()) == (60.0, 1)
+
+
+def test_a_job_that_is_changed_forgets_its_jumps(world: World) -> None:
+    world.ticks.idle = lambda: True
+    world.clock.advance(30)
+    world.ticker.step()
+    world.jobs.change(JOB, {"schedule": "*/30 * * * *"}, "schedule")
+    world.ticks.idle = lambda: False
+    assert world.ticker.step() == 29 * 60.0

@@ -1,0 +1,180 @@
+"""A world to simulate: one project, one installation, any number of deployments, and the time.
+
+Whoever simulates turns the time with `run`, and in between does what users, Google and bad luck do.
+"""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from budget_operator.cloud.wiring import gateways
+from budget_operator.core.names import Owner
+from budget_operator.core.settings import Settings
+from budget_operator.reconcile import Reconciler
+from dev.simulation.apiserver import ApiServer, Journal
+from dev.simulation.function import InProcess
+from dev.simulation.guests import SimulatedProber, tell
+from dev.simulation.passes import IDLE_SECONDS, Key, Passes
+from dev.simulation.sessions import Carrier, carried, mounted
+from localcloud.jumping import JumpingClock
+from localcloud.mounted import Mounted
+from localcloud.services.compute.records import INSTANCE
+from localcloud.settings import Durations
+from localcloud.settings import Settings as CloudSettings
+
+PROJECT = "simulated"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ZONES = ("us-central1-a", "us-central1-b")
+#: Seconds, as at Google. Nobody has to watch simulated VMs: they do not die by themselves.
+GOOGLES = Durations(
+    provisioning=4, staging=6, operation=2, notice=30, stop_spot=30, stop_standard=90, watch=3600
+)
+NAMESPACE = "default"
+
+
+@dataclass
+class World:
+    """`kept`: of so many passes, and of a thousand ticks, that nothing is due for, one is really made."""
+
+    folder: Path
+    kept: int = 1000
+    zones: tuple[str, ...] = ZONES
+    durations: Durations = GOOGLES
+    clock: JumpingClock = field(default_factory=lambda: JumpingClock(START))
+    _touched: set[str] = field(default_factory=set)
+    _idle: tuple[int, bool] = (-1, False)
+
+    def __post_init__(self) -> None:
+        place = CloudSettings(
+            self.folder / "cloud",
+            host="cloud.simulated",
+            port=80,
+            subnet="10.0.0.0/16",
+            durations=self.durations,
+        )
+        self.function = InProcess(self.folder / "function", self.clock)
+        self.cloud = Mounted(place, self.clock, self.function)
+        self.store = self.cloud.context.store
+        self.ticks = self.cloud.context.ticks
+        self.ticks.idle, self.ticks.kept = self._nothing_waits, min(self.kept, 1000)
+        self._changed = threading.Event()
+        self.store.on_write = self._note
+        self.journal = Journal()
+        self.kube = ApiServer(self.clock.now, self.journal)
+        self.settings = Settings(
+            project=PROJECT,
+            zones=self.zones,
+            bucket="simulated-budgetml",
+            image="registry/server:1",
+            api_endpoint=place.base_url,
+            credentials="anonymous",
+            tls_mode="Off",
+            logs_command="logs {name} {project} {zone}",
+        )
+        self.passes = Passes(self.kept)
+        self.operator: Reconciler | None = self.new_operator()
+
+    def new_operator(self) -> Reconciler:
+        """A process that has just started and remembers nothing."""
+        now = self.clock.now
+        cloud = replace(gateways(self.settings, now, now), prober=SimulatedProber(self.cloud))
+        return Reconciler(self.settings, self.kube, cloud, clock=now, wall=now, jitter=lambda: 0.5)
+
+    # -- what users and Google do
+
+    def apply(self, name: str, spec: dict[str, Any] | None = None) -> None:
+        self.kube.apply(name, spec, NAMESPACE)
+        self.passes.add((NAMESPACE, name), self.clock.monotonic())
+
+    def delete(self, name: str) -> None:
+        self.kube.delete(name, NAMESPACE)
+        self.passes.add((NAMESPACE, name), self.clock.monotonic())
+
+    def preempt(self, name: str) -> None:
+        """Raises ApiError where there is no running Spot VM."""
+        self.cloud.context.registry.verbs["preempt"](vm(name))
+
+    # -- what happens by itself
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, with all passes that are due."""
+        until = self.clock.monotonic() + seconds
+        while True:
+            self._notice_changes()
+            now = self.clock.monotonic()
+            if self.operator is not None and (due := self.passes.due(now)):
+                for key in due:
+                    self.make_pass(self.operator, key)
+            elif now < until:
+                self._wait(now, until)
+            else:
+                return
+
+    def make_pass(self, operator: Reconciler, key: Key) -> None:
+        """One pass over one deployment, now."""
+        self._notice_changes()
+        before = len(self.journal.calls), self.store.revision
+        passed = operator.reconcile(*key)
+        if passed.after is None:
+            self.passes.remove(key)
+            return
+        same = before == (len(self.journal.calls), self.store.revision)
+        quiet = same and passed.ok and passed.after >= IDLE_SECONDS
+        self.passes.done(key, self.clock.monotonic() + passed.after, quiet=quiet)
+
+    def _wait(self, now: float, until: float) -> None:
+        """Until something is due or has changed."""
+        if self.operator is not None:
+            until = min(until, self.passes.next(), now + self.passes.until_kept())
+        self._changed.clear()
+        self.clock.wait(until - now, self._changed)
+        if self.operator is not None:
+            self.passes.jump(self.clock.monotonic() - now, self.clock.monotonic())
+
+    def _note(self, kind: str, key: str) -> None:
+        if kind == INSTANCE:
+            self._touched.add(key)
+            self._changed.set()
+
+    def _notice_changes(self) -> None:
+        """What happened to a VM is noticed by the next pass over its deployment."""
+        touched, self._touched = self._touched, set()
+        if touched:
+            tell(self.cloud, touched)
+            names = {key.rpartition("/")[2] for key in touched}
+            affected = {key for key in self.passes.keys if vm(key[1]) in names}
+            self.passes.wake(affected, self.clock.monotonic())
+
+    def _nothing_waits(self) -> bool:
+        """Whether every VM runs, so that a tick has nothing to start."""
+        if self._idle[0] != self.store.revision:
+            running = all(status == "RUNNING" for _, status in self.store.column(INSTANCE, "body.status"))
+            self._idle = self.store.revision, running
+        return self._idle[1]
+
+
+@cache
+def vm(name: str) -> str:
+    """The deployment's VM."""
+    return Owner("default", NAMESPACE, name).cloud_name
+
+
+@contextmanager
+def world(carrier: Carrier = carried, **settings: Any) -> Iterator[World]:
+    """A new one, with the sessions of this process mounted on its cloud; nothing of it is left afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="simulation-"))
+    try:
+        made = World(folder, **settings)
+        with mounted(made.cloud, carrier):
+            made.cloud.start()
+            yield made
+            made.cloud.stop()
+    finally:
+        shutil.rmtree(folder)
