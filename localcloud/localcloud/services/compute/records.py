@@ -40,6 +40,7 @@ class Records:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        store.index(INSTANCE, "ip")
 
     def get(self, key: str) -> Record | None:
         found = self._store.get(INSTANCE, key)
@@ -73,4 +74,5 @@ class Records:
             yield key, Record(**found)
 
     def with_address(self, ip: str) -> tuple[str, Record] | None:
-        return next(((key, record) for key, record in self.all() if record.ip == ip), None)
+        found = self._store.find(INSTANCE, "ip", ip)
+        return next(((key, Record(**body)) for key, body in found), None)
