@@ -36,6 +36,7 @@ class Cloud:
     durations: Durations = FAST
     clock: Clock = field(default_factory=SystemClock)
     recorder: Recorder = field(default_factory=Recorder)
+    guests: bool = False
     context: Context = field(init=False)
     _server: uvicorn.Server = field(init=False)
     _thread: threading.Thread = field(init=False)
@@ -51,7 +52,13 @@ class Cloud:
         return vms
 
     def start(self) -> None:
-        settings = Settings(self.home, port=self.port, subnet="127.0.77.0/24", durations=self.durations)
+        settings = Settings(
+            self.home,
+            port=self.port,
+            backend="simulated-guests" if self.guests else "simulated",
+            subnet="127.0.77.0/24",
+            durations=self.durations,
+        )
         self.context = build_context(settings, self.clock)
         config = uvicorn.Config(
             self.recorder.around(create_app(self.context)),

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from localcloud import control, metadata, page
+from localcloud import control, guests, metadata, page
 from localcloud.clock import Clock, SystemClock
 from localcloud.context import Context
 from localcloud.errors import ApiError, render
@@ -36,6 +36,8 @@ def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend
     context = ground(settings, clock or SystemClock(), vms)
     resolver = Resolver((settings.host, settings.port), context.names, host_resolver())
     context.registry.background.append(resolver)
+    if settings.guests:
+        guests.install(context)
     return context
 
 

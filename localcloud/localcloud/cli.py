@@ -45,15 +45,29 @@ class Record(StrEnum):
 class Backend(StrEnum):
     DOCKER = "docker"
     SIMULATED = "simulated"
+    SIMULATED_GUESTS = "simulated-guests"
+
+    @property
+    def subnet(self) -> str:
+        """Where addresses come from if nothing else is said."""
+        return "127.77.0.0/16" if self is Backend.SIMULATED_GUESTS else Settings.subnet
 
 
 @app.command()
 def serve(
     home: Annotated[Path, typer.Option(help="Where all state is kept.")] = Path(".local/localcloud"),
     listen: Annotated[str, typer.Option(help="IP:PORT, reachable by clients and VMs.")] = "127.0.0.1:8085",
-    backend: Annotated[Backend, typer.Option(help="What VMs are.")] = Backend.DOCKER,
+    backend: Annotated[
+        Backend, typer.Option(help="What VMs are; simulated-guests answer on ports 80 and 443.")
+    ] = Backend.DOCKER,
     network: Annotated[str, typer.Option(help="Docker network of the VMs.")] = Settings.network,
-    subnet: Annotated[str, typer.Option(help="Where addresses come from.")] = Settings.subnet,
+    subnet: Annotated[
+        str,
+        typer.Option(
+            help="Where addresses come from.",
+            show_default=f"{Backend.DOCKER.subnet}; {Backend.SIMULATED_GUESTS.subnet} for simulated-guests",
+        ),
+    ] = "",
     vm_image: Annotated[str, typer.Option(help="Docker image that every VM boots.")] = Settings.vm_image,
     duration: Annotated[
         list[str] | None,
@@ -68,16 +82,19 @@ def serve(
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise typer.BadParameter(f"{listen!r} is not IP:PORT", param_hint="--listen")
-    settings = Settings(
-        home=home.resolve(),
-        host=host,
-        port=int(port),
-        backend=backend.value,
-        network=network,
-        subnet=subnet,
-        vm_image=vm_image,
-        durations=_durations(duration or ()),
-    )
+    try:
+        settings = Settings(
+            home=home.resolve(),
+            host=host,
+            port=int(port),
+            backend=backend.value,
+            network=network,
+            subnet=subnet or backend.subnet,
+            vm_image=vm_image,
+            durations=_durations(duration or ()),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--subnet") from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Long polls never end by themselves: a stop does not wait for them.
     uvicorn.run(

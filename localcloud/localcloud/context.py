@@ -60,7 +60,7 @@ class Registry:
 
     `listers` give the lines of `ls`; `logs` return a named resource's log, or None if it is not theirs;
     `events` give what happened; `verbs` are control verbs (`tick`, `preempt`) that take a resource's name and
-    return what to answer.
+    return what to answer; `tellers` return the guest attributes of an instance that has nobody to write them.
     """
 
     background: list[Background] = field(default_factory=list)
@@ -68,6 +68,7 @@ class Registry:
     logs: list[Callable[[str], str | None]] = field(default_factory=list)
     events: list[Callable[[], Iterable[Event]]] = field(default_factory=list)
     verbs: dict[str, Callable[[str], Json]] = field(default_factory=dict)
+    tellers: list[Callable[[str], dict[str, str]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,15 @@ class CrashingVm(Fault):
     seconds: float = Field(default=0, ge=0)
 
 
+class BrokenModel(Fault):
+    """Guests of simulated instances whose names match do not serve, and say why."""
+
+    kind: Literal["broken-model"]
+    instance: Text = "*"
+    reason: str = Field(default="LoadFailed", pattern="^[A-Za-z0-9]{1,64}$")
+    message: Text = "A fault asked for with localcloud's control API."
+
+
 AnyFault = Annotated[
     CallFault
     | StockOut
@@ -194,7 +203,8 @@ AnyFault = Annotated[
     | SilentZone
     | RefusedField
     | SlowBoot
-    | CrashingVm,
+    | CrashingVm
+    | BrokenModel,
     Field(discriminator="kind"),
 ]
 _ADAPTER: TypeAdapter[AnyFault] = TypeAdapter(AnyFault)
@@ -298,6 +308,10 @@ class Faults:
         """Seconds after which this instance loses its power; None: it does not."""
         found = self.of(CrashingVm, lambda each: fnmatchcase(instance, each.instance))
         return min((each.seconds for each in found), default=None)
+
+    def broken_model(self, instance: str) -> BrokenModel | None:
+        """Why this instance's model does not serve; None: it does."""
+        return next(self.of(BrokenModel, lambda each: fnmatchcase(instance, each.instance)), None)
 
 
 def _meets(fault: CallFault, method: str, path: str) -> bool:

@@ -48,7 +48,7 @@ class MetadataServer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._records = Records(context.store)
-        self._guest = GuestAttributes(context.store)
+        self._guest = GuestAttributes(context.store, context.registry.tellers)
 
     async def root(self, _: Request) -> Response:
         return recognised()

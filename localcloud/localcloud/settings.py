@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Literal
+
+_LOOPBACK = IPv4Network("127.0.0.0/8")
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,33 @@ class Durations:
 
 @dataclass(frozen=True)
 class Settings:
-    """`home` holds all state; `host`:`port` is where everybody (clients and VMs) reaches the server."""
+    """`home` holds all state; `host`:`port` is where everybody (clients and VMs) reaches the server.
+
+    `simulated-guests` are simulated VMs that answer at their addresses, on `guest_ports` (HTTP and TLS).
+
+    Raises:
+        ValueError: such VMs would have addresses that are not this machine's own.
+    """
 
     home: Path
     host: str = "127.0.0.1"
     port: int = 8085
-    backend: Literal["docker", "simulated"] = "simulated"
+    backend: Literal["docker", "simulated", "simulated-guests"] = "simulated"
     network: str = "localcloud"
     subnet: str = "10.202.50.0/24"
     vm_image: str = "budgetml/vm:local"
     durations: Durations = field(default_factory=Durations)
+    guest_ports: tuple[int, int] = (80, 443)
+
+    def __post_init__(self) -> None:
+        subnet = ip_network(self.subnet)
+        if self.guests and not (isinstance(subnet, IPv4Network) and subnet.subnet_of(_LOOPBACK)):
+            raise ValueError(f"simulated guests answer on loopback only: {subnet} is not inside {_LOOPBACK}")
+
+    @property
+    def guests(self) -> bool:
+        """Whether simulated VMs answer."""
+        return self.backend == "simulated-guests"
 
     @property
     def address(self) -> str:

@@ -97,18 +97,16 @@ class Store:
 
     def index(self, kind: str, field: str) -> None:
         """Let `find` look these documents up by a field, now and after a restart."""
+        place = f"documents (json_extract(body, '$.{field}')) WHERE kind = '{kind}'"
         with self._lock:
-            self._db.execute(
-                f"CREATE INDEX IF NOT EXISTS '{kind} by {field}' ON documents (json_extract(body, '$.{field}'))"
-                f" WHERE kind = '{kind}'"
-            )
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS '{kind} by {field}' ON {place}")
 
     def find(self, kind: str, field: str, text: str) -> list[tuple[str, Json]]:
         """Documents with this text in a field; without an `index` all of the kind are read for it."""
-        # SQLite takes an index on an expression only where the query spells it the same way, so no parameters.
-        query = f"SELECT key, body FROM documents WHERE kind = '{kind}' AND json_extract(body, '$.{field}') = ?"  # noqa: S608
+        # No parameters: SQLite uses such an index only where the query spells the expression as it does.
+        where = f"kind = '{kind}' AND json_extract(body, '$.{field}') = ?"
         with self._lock:
-            rows = self._db.execute(query, (text,)).fetchall()
+            rows = self._db.execute(f"SELECT key, body FROM documents WHERE {where}", (text,)).fetchall()  # noqa: S608
         return [(key, _load(body)) for key, body in rows]
 
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:

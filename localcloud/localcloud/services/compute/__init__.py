@@ -33,7 +33,7 @@ def routes(context: Context) -> list[BaseRoute]:
     records = Records(context.store)
     addresses = Addresses(context, operations, tasks)
     disks = Disks(context, operations, tasks)
-    parts = Parts(records, addresses, disks, GuestAttributes(context.store))
+    parts = Parts(records, addresses, disks, GuestAttributes(context.store, context.registry.tellers))
     Lifecycle(context, operations, tasks, parts)
     context.registry.background.extend([tasks, Watcher(context, tasks, records)])
     return [

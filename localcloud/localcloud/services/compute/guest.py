@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 from localcloud.errors import ApiError, invalid, not_found
 from localcloud.store import Json, Store
@@ -13,17 +14,21 @@ _TOTAL_BYTES = 250 * 1024
 
 
 class GuestAttributes:
-    """Keyed `<instance path>#<namespace>/<key>`; kept until the instance is deleted."""
+    """Keyed `<instance path>#<namespace>/<key>`; kept until the instance is deleted.
 
-    def __init__(self, store: Store) -> None:
+    `tellers` speak for guests that cannot write; what was written is believed rather than them.
+    """
+
+    def __init__(self, store: Store, tellers: Sequence[Callable[[str], dict[str, str]]] = ()) -> None:
         self._store = store
+        self._tellers = tellers
 
     def put(self, instance: str, namespace: str, key: str, value: str) -> None:
         for name in (namespace, key):
             if not _NAME.fullmatch(name):
                 raise invalid(f"'{name}' is not a guest attribute's namespace or key")
         with self._store.transaction():
-            others = self.all(instance)
+            others = self._written(instance)
             others.pop(f"{namespace}/{key}", None)
             size = sum(len(name) + len(text.encode()) for name, text in others.items())
             if size + len(key) + len(value.encode()) > _TOTAL_BYTES:
@@ -35,6 +40,10 @@ class GuestAttributes:
 
     def all(self, instance: str) -> dict[str, str]:
         """Values by `namespace/key`."""
+        told = {name: value for teller in self._tellers for name, value in teller(instance).items()}
+        return told | self._written(instance)
+
+    def _written(self, instance: str) -> dict[str, str]:
         prefix = f"{instance}#"
         return {key.removeprefix(prefix): body["value"] for key, body in self._store.list(GUEST, prefix)}
 
