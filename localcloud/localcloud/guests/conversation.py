@@ -174,7 +174,8 @@ class Conversation:
         return self._said(answer(guest, asked, self._encrypted))
 
     def _said(self, answered: Answer) -> bytes:
-        body = b"" if answered.content is None else json.dumps(answered.content).encode()
+        redirects = answered.status == HTTPStatus.PERMANENT_REDIRECT
+        body = b"" if redirects else json.dumps(answered.content).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answered.headers}
         if self.over:
             headers["Connection"] = "close"

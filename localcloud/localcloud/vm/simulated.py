@@ -1,4 +1,5 @@
-"""VMs without a process: they start and stop at once. For tests of everything but the guest.
+"""VMs without a process: they start and stop at once. For tests of everything but the guest; what that
+would answer is in `guests`.
 
 What runs is kept in the store: like real machines, simulated ones do not notice that localcloud restarts.
 """

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from localcloud.app import create_app
 from localcloud.cli import app
 from localcloud.context import Context, Resource
 from localcloud.journal import Entry
+from localcloud.settings import Settings
 
 
 @pytest.fixture
@@ -107,3 +109,25 @@ def test_a_duration_that_means_nothing_is_refused_with_those_that_do(text: str) 
     failed = CliRunner().invoke(app, ["serve", "--duration", text])
     assert failed.exit_code == 2
     assert "stop_spot" in failed.output
+
+
+@pytest.mark.parametrize("subnet", ["10.202.50.0/24", "127.0.0.0/7", "::1/128", "everywhere"])
+def test_guests_must_be_on_loopback(subnet: str) -> None:
+    failed = CliRunner().invoke(app, ["serve", "--backend=simulated-guests", f"--subnet={subnet}"])
+    assert failed.exit_code == 2
+    assert "--subnet" in failed.output
+
+
+@pytest.mark.parametrize(
+    ("backend", "subnet"), [("docker", "10.202.50.0/24"), ("simulated-guests", "127.77.0.0/16")]
+)
+def test_each_backend_has_its_own_subnet(
+    backend: str, subnet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Settings] = []
+    monkeypatch.setattr("localcloud.app.build_context", built.append)
+    monkeypatch.setattr("localcloud.app.create_app", lambda _: None)
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    done = CliRunner().invoke(app, ["serve", f"--backend={backend}", f"--home={tmp_path}"])
+    assert done.exit_code == 0, done.output
+    assert [(settings.subnet, settings.guests) for settings in built] == [(subnet, backend != "docker")]

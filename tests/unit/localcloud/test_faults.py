@@ -69,6 +69,10 @@ def test_machines_are_named_by_patterns(known: Faults) -> None:
     add(known, kind="crashing-vm", instance="budget-a", seconds=9)
     assert (known.boot_delay("budget-a"), known.boot_delay("other")) == (6, 1)
     assert (known.crash_after("budget-a"), known.crash_after("budget-b")) == (9, None)
+    add(known, kind="broken-model", instance="budget-a", reason="OutOfMemory")
+    broken = known.broken_model("budget-a")
+    assert broken is not None
+    assert (broken.reason, known.broken_model("budget-b")) == ("OutOfMemory", None)
 
 
 def test_all_are_listed_and_cleared(known: Faults) -> None:

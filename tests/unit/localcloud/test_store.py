@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -81,3 +82,17 @@ def test_one_field_of_all_documents_of_a_kind(store: Store) -> None:
     store.insert("disk", "c", {"ip": "2"})
     assert store.column("vm", "ip") == [("a", "1"), ("b", "")]
     assert store.column("vm", "body.status") == [("a", "RUNNING"), ("b", "")]
+
+
+def test_documents_are_found_by_an_indexed_field(store: Store, tmp_path: Path) -> None:
+    for _ in range(2):
+        store.index("vm", "ip")
+    store.put("vm", "a", {"ip": "10.0.0.1"})
+    store.put("vm", "b", {"ip": "10.0.0.2"})
+    store.put("other", "c", {"ip": "10.0.0.1"})
+    assert store.find("vm", "ip", "10.0.0.1") == [("a", {"ip": "10.0.0.1"})]
+    store.put("vm", "a", {"ip": ""})
+    assert store.find("vm", "ip", "10.0.0.1") == []
+    query = "SELECT body FROM documents WHERE kind = 'vm' AND json_extract(body, '$.ip') = '10.0.0.1'"
+    plan = sqlite3.connect(tmp_path / "store.db").execute(f"EXPLAIN QUERY PLAN {query}")
+    assert "USING INDEX vm by ip" in plan.fetchone()[3]

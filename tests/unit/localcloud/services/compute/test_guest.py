@@ -37,3 +37,9 @@ def test_limits(store: Store) -> None:
 def test_they_must_be_enabled() -> None:
     assert enabled({"enable-guest-attributes": "true"})
     assert not enabled({})
+
+
+def test_what_a_guest_wrote_is_believed_rather_than_what_is_told_for_it(store: Store) -> None:
+    guest = GuestAttributes(store, [lambda instance: {"n/told": instance, "n/both": "told"}])
+    guest.put(VM, "n", "both", "written")
+    assert guest.all(VM) == {"n/told": VM, "n/both": "written"}
