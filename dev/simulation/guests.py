@@ -1,44 +1,36 @@
-"""Stands for the guests of simulated VMs: what they tell, and what they answer."""
+"""The way to simulated guests without a network: for the operator's prober."""
 
 import json
-from collections.abc import Iterable
 
-from budget_operator.core.gateways import Door
-from budget_operator.core.observed import Probe
+import httpx
+
+from localcloud.guests.conversation import Asked, answer
+from localcloud.guests.residents import Residents
 from localcloud.mounted import Mounted
-from localcloud.services.compute.guest import GuestAttributes
-from localcloud.services.compute.records import Record, Records
+
+#: The simulation's deployments are served without TLS, so nobody has to know an authority.
+NO_AUTHORITY = ""
 
 
-def _configuration(record: Record) -> dict[str, str]:
-    found: dict[str, str] = json.loads(record.metadata().get("budget-config", "{}"))
-    return found
+def install(cloud: Mounted) -> httpx.BaseTransport:
+    """Have every running VM tell about itself, and answer what comes through the transport."""
+    residents = Residents(cloud.context, NO_AUTHORITY)
+    cloud.context.registry.tellers.append(residents.attributes)
+    return Streets(residents)
 
 
-def tell(cloud: Mounted, instances: Iterable[str]) -> None:
-    """Those of them that run have told what they serve."""
-    guests, records = GuestAttributes(cloud.context.store), Records(cloud.context.store)
-    for key in instances:
-        record = records.get(key)
-        if record is None or record.status != "RUNNING":
-            continue
-        revision = _configuration(record).get("revision", "")
-        told = json.dumps({"phase": "serving", "target": revision, "active": revision, "boot": {"load": 1.0}})
-        if guests.all(key).get("budgetml/state") != told:
-            guests.put(key, "budgetml", "state", told)
+class Streets(httpx.BaseTransport):
+    """Leads to whoever lives at the address; where nobody does, nothing answers."""
 
+    def __init__(self, residents: Residents) -> None:
+        self._residents = residents
 
-class SimulatedProber:
-    """`core.gateways.Prober`: asks the VM that has the address."""
-
-    def __init__(self, cloud: Mounted) -> None:
-        self._cloud = cloud
-
-    def ready(self, door: Door) -> Probe:
-        found = Records(self._cloud.context.store).with_address(door.ip)
-        if found is None or found[1].status != "RUNNING":
-            return Probe(False, "GET /healthz/ready: no answer within 3 s")
-        return Probe(True, "status 200", revision=_configuration(found[1]).get("revision"))
-
-    def predict(self, door: Door, token: str, payload: object) -> Probe:
-        return self.ready(door)
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        guest = self._residents.at(request.url.host)
+        if guest is None:
+            raise httpx.ConnectTimeout("nobody lives there", request=request)
+        target = request.url.raw_path.decode("ascii")
+        asked = Asked(request.method, target, request.headers["host"], request.read())
+        said = answer(guest, asked, encrypted=request.url.scheme == "https")
+        body = httpx.ByteStream(json.dumps(said.content).encode())
+        return httpx.Response(said.status, headers=dict(said.headers), stream=body)

@@ -14,13 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from budget_operator.cloud.probe import HttpProber
 from budget_operator.cloud.wiring import gateways
 from budget_operator.core.names import Owner
 from budget_operator.core.settings import Settings
 from budget_operator.reconcile import Reconciler
+from dev.simulation import guests
 from dev.simulation.apiserver import ApiServer, Journal
 from dev.simulation.function import InProcess
-from dev.simulation.guests import SimulatedProber, tell
 from dev.simulation.passes import IDLE_SECONDS, Key, Passes
 from dev.simulation.sessions import Carrier, carried, mounted
 from localcloud.jumping import JumpingClock
@@ -61,6 +62,7 @@ class World:
         )
         self.function = InProcess(self.folder / "function", self.clock)
         self.cloud = Mounted(place, self.clock, self.function)
+        self._streets = guests.install(self.cloud)
         self.store = self.cloud.context.store
         self.ticks = self.cloud.context.ticks
         self.ticks.idle, self.ticks.kept = self._nothing_waits, min(self.kept, 1000)
@@ -84,7 +86,7 @@ class World:
     def new_operator(self) -> Reconciler:
         """A process that has just started and remembers nothing."""
         now = self.clock.now
-        cloud = replace(gateways(self.settings, now, now), prober=SimulatedProber(self.cloud))
+        cloud = replace(gateways(self.settings, now, now), prober=HttpProber(self._streets))
         return Reconciler(self.settings, self.kube, cloud, clock=now, wall=now, jitter=lambda: 0.5)
 
     # -- what users and Google do
@@ -147,7 +149,6 @@ class World:
         """What happened to a VM is noticed by the next pass over its deployment."""
         touched, self._touched = self._touched, set()
         if touched:
-            tell(self.cloud, touched)
             names = {key.rpartition("/")[2] for key in touched}
             affected = {key for key in self.passes.keys if vm(key[1]) in names}
             self.passes.wake(affected, self.clock.monotonic())

@@ -26,18 +26,46 @@ _HEADERS = {"Accept-Encoding": "identity"}
 
 
 class HttpProber:
-    """`core.gateways.Prober` over httpx."""
+    """`core.gateways.Prober` over httpx; through `transport`, or else the network."""
+
+    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self._transport = transport
 
     def ready(self, door: Door) -> Probe:
         """Whether the front door, its certificate and the model's workers answer."""
-        probe, body = _ask(_request(door, "GET", "/healthz/ready"), door, _READY_SECONDS)
+        probe, body = self._ask(_request(door, "GET", "/healthz/ready"), door, _READY_SECONDS)
         return replace(probe, revision=_revision(body))
 
     def predict(self, door: Door, token: str, payload: object) -> Probe:
         """A prediction with the user's own example."""
         request = _request(door, "POST", "/predict_dict", {"payload": payload})
         request.headers["Authorization"] = f"Bearer {token}"
-        return _ask(request, door, _PREDICT_SECONDS)[0]
+        return self._ask(request, door, _PREDICT_SECONDS)[0]
+
+    def _ask(self, request: httpx.Request, door: Door, seconds: float) -> tuple[Probe, bytes]:
+        what = f"{request.method} {request.url.path}"
+        try:
+            context = _context(door.ca, public=door.public)
+        except ssl.SSLError:
+            return Probe(False, "the certificate authority reported by the VM is not readable"), b""
+        timeout = httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
+        try:
+            # trust_env off: neither a proxy nor a .netrc of the operator's pod is for this request.
+            with httpx.Client(
+                verify=context, timeout=timeout, trust_env=False, transport=self._transport
+            ) as client:
+                response = client.send(request, stream=True)
+                body = _body(response, time.monotonic() + seconds)
+                response.close()
+        except httpx.TimeoutException as error:
+            limit = _CONNECT_SECONDS if isinstance(error, httpx.ConnectTimeout) else seconds
+            return Probe(False, f"{what}: no answer within {limit:.0f} s"), b""
+        except httpx.HTTPError as error:
+            return Probe(False, f"{what}: {_cause(error)}"), b""
+        message = f"{what}: status {response.status_code}"
+        if not response.is_success:
+            message += f": {clean(body.decode(errors='replace'))[:_QUOTED]}"
+        return Probe(response.is_success, message, certificate_ok=request.url.scheme == "https"), body
 
 
 def _request(door: Door, method: str, path: str, content: object = None) -> httpx.Request:
@@ -50,30 +78,6 @@ def _request(door: Door, method: str, path: str, content: object = None) -> http
         headers={**_HEADERS, "Host": public.netloc.decode("ascii")},
         extensions={"sni_hostname": public.host},
     )
-
-
-def _ask(request: httpx.Request, door: Door, seconds: float) -> tuple[Probe, bytes]:
-    what = f"{request.method} {request.url.path}"
-    try:
-        context = _context(door.ca, public=door.public)
-    except ssl.SSLError:
-        return Probe(False, "the certificate authority reported by the VM is not readable"), b""
-    timeout = httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
-    try:
-        # trust_env off: neither a proxy nor a .netrc of the operator's pod is for this request.
-        with httpx.Client(verify=context, timeout=timeout, trust_env=False) as client:
-            response = client.send(request, stream=True)
-            body = _body(response, time.monotonic() + seconds)
-            response.close()
-    except httpx.TimeoutException as error:
-        limit = _CONNECT_SECONDS if isinstance(error, httpx.ConnectTimeout) else seconds
-        return Probe(False, f"{what}: no answer within {limit:.0f} s"), b""
-    except httpx.HTTPError as error:
-        return Probe(False, f"{what}: {_cause(error)}"), b""
-    message = f"{what}: status {response.status_code}"
-    if not response.is_success:
-        message += f": {clean(body.decode(errors='replace'))[:_QUOTED]}"
-    return Probe(response.is_success, message, certificate_ok=request.url.scheme == "https"), body
 
 
 @lru_cache(maxsize=256)
