@@ -114,15 +114,18 @@ def _take(current: Json, new: Json, steps: Sequence[str]) -> Json:
     return result
 
 
-def paged(name: str, entries: Sequence[tuple[str, Json]], query: Mapping[str, str]) -> Json:
-    """One page of a list answer, by `pageSize` and `pageToken`; entries are sorted by key."""
+def paged(name: str, entries: Sequence[tuple[str, Json | str]], query: Mapping[str, str]) -> Json:
+    """One page of a list answer, by `pageSize` and `pageToken`; entries are sorted by key.
+
+    An empty page has no list at all, as Google's JSON leaves out what is empty.
+    """
     after = _read_token(query.get("pageToken", ""))
     size = query.get("pageSize", "0")
     if not size.isdigit():
         raise invalid(f"Invalid value at 'page_size': {size!r}")
     left = [(key, body) for key, body in entries if key > after]
     taken = left[: int(size) or len(left)]
-    answer: dict[str, Any] = {name: [body for _, body in taken]}
+    answer: dict[str, Any] = {name: [body for _, body in taken]} if taken else {}
     if len(taken) < len(left):
         answer["nextPageToken"] = base64.urlsafe_b64encode(taken[-1][0].encode()).decode()
     return answer

@@ -20,6 +20,7 @@ from localcloud.services.pubsub.models import (
     PublishRequest,
     PullRequest,
     UpdateSubscriptionRequest,
+    UpdateTopicRequest,
 )
 from localcloud.services.wire import paged, parse
 from localcloud.store import Json
@@ -62,8 +63,8 @@ def _topic_routes(context: Context, broker: Broker) -> list[BaseRoute]:
         return {"messageIds": broker.publish(_topic(call), request.messages)}
 
     def change(call: Call) -> Json:
-        body = call.json()
-        return broker.update_topic(_topic(call), body.get("topic") or {}, body.get("updateMask", ""))
+        request = parse(UpdateTopicRequest, call.json(), "request")
+        return broker.update_topic(_topic(call), request.topic, request.update_mask)
 
     def delete(call: Call) -> Json:
         broker.delete_topic(_topic(call))
@@ -74,11 +75,8 @@ def _topic_routes(context: Context, broker: Broker) -> list[BaseRoute]:
         return paged("topics", found, call.query)
 
     def readers(call: Call) -> Json:
-        found = paged(
-            "entries", [(name, {"name": name}) for name in broker.subscriptions_of(_topic(call))], call.query
-        )
-        names = [entry["name"] for entry in found.pop("entries")]
-        return {"subscriptions": names} | found
+        names = broker.subscriptions_of(_topic(call))
+        return paged("subscriptions", [(name, name) for name in names], call.query)
 
     return [
         route("POST", _TOPIC + ":publish", publish),

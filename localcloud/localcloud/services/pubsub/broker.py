@@ -14,16 +14,17 @@ from datetime import datetime, timedelta
 
 from localcloud.clock import parse_rfc3339, rfc3339
 from localcloud.context import Context
-from localcloud.errors import invalid
+from localcloud.errors import failed_precondition, invalid
+from localcloud.services.pubsub.leases import Lease
 from localcloud.services.pubsub.models import (
     PubsubMessage,
-    PushConfig,
     Subscription,
     Topic,
+    check_retries,
     duration,
     subscription_of,
 )
-from localcloud.services.wire import merge, parse, resource_exists, resource_missing
+from localcloud.services.wire import Message, merge, parse, resource_exists, resource_missing
 from localcloud.store import AlreadyExists, Json
 
 TOPIC = "pubsub.topic"
@@ -31,7 +32,8 @@ SUBSCRIPTION = "pubsub.subscription"
 _BACKLOG = "pubsub.backlog"
 _COUNTER = "pubsub.counter"
 _DELETED_TOPIC = "_deleted-topic_"
-_ID = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_NAME = re.compile(r"projects/[^/]+/(?:topics|subscriptions)/(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_IMMUTABLE = frozenset({"name", "topic"})
 _LARGEST_MESSAGE = 10_000_000
 
 
@@ -47,6 +49,11 @@ class Waiting:
     @property
     def sequence(self) -> str:
         return self.key.rsplit("/", 1)[1]
+
+    @property
+    def place(self) -> tuple[datetime, str]:
+        """What has been due for longest is delivered first."""
+        return self.due, self.key
 
 
 class Broker:
@@ -71,23 +78,24 @@ class Broker:
         return topic
 
     def topic(self, name: str) -> Json:
-        found = self._store.get(TOPIC, name)
+        found = self._store.get(TOPIC, _checked(name))
         if found is None:
             raise resource_missing(name)
         return found
 
     def update_topic(self, name: str, body: Json, mask: str) -> Json:
         with self._store.transaction():
-            new = parse(Topic, body, "topic").wire()
-            topic = merge(Topic, self.topic(name), new, mask) | {"name": name}
+            before = self.topic(name)
+            _check_mask(Topic, mask)
+            topic = merge(Topic, before, parse(Topic, body, "topic").wire(), mask)
             self._store.put(TOPIC, name, topic)
         return topic
 
     def delete_topic(self, name: str) -> None:
         """The subscriptions stay and keep what they have."""
         with self._store.transaction():
-            if not self._store.delete(TOPIC, name):
-                raise resource_missing(name)
+            self.topic(name)
+            self._store.delete(TOPIC, name)
             for key, body in self._store.list(SUBSCRIPTION):
                 if body["topic"] == name:
                     self._store.put(SUBSCRIPTION, key, body | {"topic": _DELETED_TOPIC})
@@ -98,11 +106,11 @@ class Broker:
 
     def publish(self, topic: str, messages: list[PubsubMessage]) -> list[str]:
         """Accept messages for every subscription that the topic has now; returns their ids."""
-        if not messages:
-            raise invalid("The value for messages is too small. You passed 0 in the request.")
         now = self._context.clock.now()
         with self._store.transaction():
             readers = self.subscriptions_of(topic)
+            if not messages:
+                raise invalid("The value for messages is too small. You passed 0 in the request.")
             sent = [self._stamped(message, now) for message in messages]
             for reader in readers:
                 for message in sent:
@@ -131,40 +139,37 @@ class Broker:
     # Subscriptions
 
     def create_subscription(self, name: str, body: Json) -> Json:
-        given = subscription_of(body)
-        subscription = given.model_copy(update={"name": _checked(name)}).wire()
-        _check_push(given.push_config)
+        topic = _checked(parse(Subscription, body, "subscription").topic)
+        made = subscription_of(body | {"name": _checked(name)})
         with self._store.transaction():
-            self.topic(given.topic)
-            try:
-                self._store.insert(SUBSCRIPTION, name, subscription)
-            except AlreadyExists as error:
-                raise resource_exists(name) from error
-        return show(subscription)
+            if self._store.get(SUBSCRIPTION, name) is not None:
+                raise resource_exists(name)
+            self.topic(topic)
+            check_retries(made.retry_policy)
+            self._store.insert(SUBSCRIPTION, name, made.wire())
+        return show(made.wire())
 
     def subscription(self, name: str) -> Json:
-        found = self._store.get(SUBSCRIPTION, name)
+        found = self._store.get(SUBSCRIPTION, _checked(name))
         if found is None:
             raise resource_missing(name)
         return found
 
     def update_subscription(self, name: str, body: Json, mask: str) -> Json:
-        if not mask:
-            raise invalid("The update_mask in the UpdateSubscriptionRequest must be set")
-        new = parse(Subscription, body, "subscription")
-        _check_push(new.push_config)
+        new = parse(Subscription, body, "subscription").wire()
         with self._store.transaction():
             before = self.subscription(name)
-            after = merge(Subscription, before, new.wire(), mask)
-            fixed = {"name": name, "topic": before["topic"]}
-            self._store.put(SUBSCRIPTION, name, subscription_of(after | fixed).wire())
+            _check_mask(Subscription, mask)
+            after = subscription_of(merge(Subscription, before, new, mask))
+            check_retries(after.retry_policy)
+            self._store.put(SUBSCRIPTION, name, after.wire())
         self._announce()
-        return show(self.subscription(name))
+        return show(after.wire())
 
     def delete_subscription(self, name: str) -> None:
         with self._store.transaction():
-            if not self._store.delete(SUBSCRIPTION, name):
-                raise resource_missing(name)
+            self.subscription(name)
+            self._store.delete(SUBSCRIPTION, name)
             for key, _ in self._store.list(_BACKLOG, f"{name}/"):
                 self._store.delete(_BACKLOG, key)
 
@@ -175,12 +180,22 @@ class Broker:
         now = self._context.clock.now()
         with self._store.transaction():
             subscription = self.subscription(name)
+            if most < 1:
+                raise invalid(f"The value for max_messages is too small. You passed {most} in the request.")
             if (subscription.get("pushConfig") or {}).get("pushEndpoint"):
-                raise invalid("A subscription with a push endpoint cannot be pulled")
-            due = [waiting for waiting in self.backlog(name, subscription) if waiting.due <= now][:most]
-            for waiting in due:
-                self.postpone(waiting, now + timedelta(seconds=subscription["ackDeadlineSeconds"]))
-        return [{"ackId": waiting.sequence, "message": waiting.message} for waiting in due]
+                raise failed_precondition("This method is not supported for this subscription type.")
+            due = [waiting for waiting in self.backlog(name, subscription) if waiting.due <= now]
+            until = now + timedelta(seconds=subscription["ackDeadlineSeconds"])
+            return [
+                {"ackId": self._lease(name, waiting, until), "message": waiting.message}
+                for waiting in sorted(due, key=lambda waiting: waiting.place)[:most]
+            ]
+
+    def _lease(self, name: str, waiting: Waiting, until: datetime) -> str:
+        """Hand the message out; the id that settles it holds for this delivery only."""
+        lease = Lease(name, waiting.sequence, waiting.attempts + 1)
+        self.postpone(waiting, until, lease.number)
+        return lease.ack_id
 
     def backlog(self, name: str, subscription: Json) -> list[Waiting]:
         """What waits, oldest first. What is older than the subscription keeps it is dropped here."""
@@ -194,33 +209,43 @@ class Broker:
             kept.append(Waiting(key, body["message"], datetime.fromisoformat(body["due"]), body["attempts"]))
         return kept
 
-    def postpone(self, waiting: Waiting, due: datetime) -> None:
+    def postpone(self, waiting: Waiting, due: datetime, lease: int = 0) -> None:
         """Note one more attempt, and when the next one may be made. Nothing if it was settled meanwhile."""
         with self._store.transaction():
             if self._store.get(_BACKLOG, waiting.key) is not None:
                 body = {"message": waiting.message, "due": due.isoformat(), "attempts": waiting.attempts + 1}
-                self._store.put(_BACKLOG, waiting.key, body)
+                self._store.put(_BACKLOG, waiting.key, body | {"lease": lease})
 
     def settle(self, waiting: Waiting) -> None:
         """The message was delivered."""
         self._store.delete(_BACKLOG, waiting.key)
 
     def acknowledge(self, name: str, ack_ids: list[str]) -> None:
-        """Unknown and repeated ids are fine: acknowledgements may come late or twice."""
-        self.subscription(name)
-        for ack_id in ack_ids:
-            self._store.delete(_BACKLOG, f"{name}/{ack_id}")
+        """Ids of messages that are settled or were given back are fine: acknowledgements may come late."""
+        with self._store.transaction():
+            for key, _ in self._leased(name, ack_ids):
+                self._store.delete(_BACKLOG, key)
 
     def modify_deadline(self, name: str, ack_ids: list[str], seconds: int) -> None:
-        self.subscription(name)
+        """Zero gives the messages back."""
         due = (self._context.clock.now() + timedelta(seconds=seconds)).isoformat()
         with self._store.transaction():
-            for ack_id in ack_ids:
-                key = f"{name}/{ack_id}"
-                body = self._store.get(_BACKLOG, key)
-                if body is not None:
-                    self._store.put(_BACKLOG, key, body | {"due": due})
+            leased = self._leased(name, ack_ids)
+            if not 0 <= seconds <= 600:
+                raise invalid(f"The value for ack_deadline_seconds is out of bounds. You passed {seconds}.")
+            for key, body in leased:
+                change = {"due": due} if seconds else {"due": due, "lease": 0}
+                self._store.put(_BACKLOG, key, body | change)
         self._announce()
+
+    def _leased(self, name: str, ack_ids: list[str]) -> list[tuple[str, Json]]:
+        """What these ids still hold. One that this subscription cannot have given out spoils the request."""
+        self.subscription(name)
+        if not ack_ids:
+            raise invalid("You have not specified an ack ID in the request.")
+        leases = [Lease.read(name, ack_id) for ack_id in ack_ids]
+        found = [(lease, self._store.get(_BACKLOG, lease.key)) for lease in leases]
+        return [(lease.key, body) for lease, body in found if body and body.get("lease") == lease.number]
 
     def push_subscriptions(self) -> list[tuple[str, Json]]:
         return [
@@ -240,15 +265,18 @@ def show(subscription: Json) -> Json:
 
 
 def _checked(name: str) -> str:
-    short = name.rsplit("/", 1)[1]
-    if not _ID.fullmatch(short):
+    if not _NAME.fullmatch(name):
         raise invalid(
             f"Invalid resource name given (name={name}): 3 to 255 characters that begin with a letter."
         )
     return name
 
 
-def _check_push(push: PushConfig | None) -> None:
-    endpoint = push.push_endpoint if push else None
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise invalid(f"Invalid push endpoint given (endpoint={endpoint}): it must be a URL.")
+def _check_mask(model: type[Message], mask: str) -> None:
+    """A mask has to be there, and to leave alone what only the service or nobody may change."""
+    kind = model.__name__
+    if not mask:
+        raise invalid(f"The update_mask in the Update{kind}Request must be set")
+    for path in mask.split(","):
+        if path.strip() in _IMMUTABLE | model.output_only:
+            raise invalid(f"Invalid update_mask: the {path.strip()} field in the {kind} is not mutable.")

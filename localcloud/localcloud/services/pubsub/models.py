@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, ClassVar
+import re
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from localcloud.errors import invalid
 from localcloud.services.wire import Message, parse
 from localcloud.store import Json
+
+T = TypeVar("T")
+DAY = 86_400.0
+_DURATION = re.compile(r"(-?\d{1,12})(?:\.(\d{1,9}))?s")
 
 
 def _base64(value: str) -> str:
@@ -21,25 +27,30 @@ def _base64(value: str) -> str:
         raise ValueError("not base64") from error
 
 
-def _seconds(value: object) -> float:
-    """`3600s` and `0.5s`."""
-    if isinstance(value, str) and value.endswith("s"):
-        return float(value[:-1])
-    raise ValueError(f"{value!r} is not a duration such as '10s'")
-
-
 def duration(text: str) -> float:
     """Seconds of a duration that was validated before."""
-    return _seconds(text)
+    return float(text.removesuffix("s"))
 
 
-def _duration(value: object) -> object:
-    _seconds(value)
-    return value
+def _duration(value: object) -> str:
+    """`3600s` and `0.500s`: as Google writes them, with 0, 3, 6 or 9 digits."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"{value!r} is not a duration such as '10s'")
+    digits = (found[2] or "").rstrip("0")
+    padded = digits.ljust(-(-len(digits) // 3) * 3, "0")
+    return f"{found[1]}.{padded}s" if digits else f"{found[1]}s"
+
+
+def _filled(value: T | None) -> T | None:
+    """Google's JSON does not tell an empty text or map from none."""
+    return value or None
 
 
 Bytes = Annotated[str, AfterValidator(_base64)]
 Duration = Annotated[str, BeforeValidator(_duration)]
+Text = Annotated[str | None, AfterValidator(_filled)]
+Texts = Annotated[dict[str, str] | None, AfterValidator(_filled)]
 
 
 class Topic(Message):
@@ -51,16 +62,16 @@ class Topic(Message):
     )
 
     name: str | None = None
-    labels: dict[str, str] | None = None
+    labels: Texts = None
     message_storage_policy: Json | None = None
-    kms_key_name: str | None = None
+    kms_key_name: Text = None
 
 
 class OidcToken(Message):
     """Kept, never sent: the local cloud has no accounts to vouch for."""
 
-    service_account_email: str | None = None
-    audience: str | None = None
+    service_account_email: Text = None
+    audience: Text = None
 
 
 class PushConfig(Message):
@@ -68,8 +79,8 @@ class PushConfig(Message):
 
     not_offered: ClassVar[frozenset[str]] = frozenset({"noWrapper"})
 
-    push_endpoint: str | None = None
-    attributes: dict[str, str] | None = None
+    push_endpoint: Text = None
+    attributes: Texts = None
     oidc_token: OidcToken | None = None
     pubsub_wrapper: Json | None = None
 
@@ -77,12 +88,12 @@ class PushConfig(Message):
 class RetryPolicy(Message):
     """How long to wait before a message is delivered again; grows from the minimum to the maximum."""
 
-    minimum_backoff: Duration | None = None
-    maximum_backoff: Duration | None = None
+    minimum_backoff: Duration = "10s"
+    maximum_backoff: Duration = "600s"
 
 
 class ExpirationPolicy(Message):
-    """Kept; an unused subscription does not expire here."""
+    """Kept; an unused subscription does not expire here. Without a time it never does."""
 
     ttl: Duration | None = None
 
@@ -102,9 +113,9 @@ class Subscription(Message):
 
     name: str | None = None
     topic: str = ""
-    labels: dict[str, str] | None = None
+    labels: Texts = None
     push_config: PushConfig | None = None
-    ack_deadline_seconds: Annotated[int, Field(ge=0, le=600)] | None = None
+    ack_deadline_seconds: int | None = None
     retry_policy: RetryPolicy | None = None
     expiration_policy: ExpirationPolicy | None = None
     message_retention_duration: Duration | None = None
@@ -115,9 +126,9 @@ class PubsubMessage(Message):
 
     output_only: ClassVar[frozenset[str]] = frozenset({"messageId", "publishTime"})
 
-    data: Bytes | None = None
-    attributes: dict[str, str] | None = None
-    ordering_key: str | None = None
+    data: Annotated[Bytes | None, AfterValidator(_filled)] = None
+    attributes: Texts = None
+    ordering_key: Text = None
 
 
 class PublishRequest(Message):
@@ -125,7 +136,7 @@ class PublishRequest(Message):
 
 
 class PullRequest(Message):
-    max_messages: Annotated[int, Field(ge=1)]
+    max_messages: int = 0
     return_immediately: bool | None = None
 
 
@@ -135,25 +146,60 @@ class AcknowledgeRequest(Message):
 
 class ModifyAckDeadlineRequest(Message):
     ack_ids: list[str] = Field(default_factory=list)
-    ack_deadline_seconds: Annotated[int, Field(ge=0, le=600)] = 0
+    ack_deadline_seconds: int = 0
 
 
 class ModifyPushConfigRequest(Message):
     push_config: PushConfig = Field(default_factory=PushConfig)
 
 
+class UpdateTopicRequest(Message):
+    topic: Json = Field(default_factory=dict)
+    update_mask: str = ""
+
+
 class UpdateSubscriptionRequest(Message):
-    subscription: Json
+    subscription: Json = Field(default_factory=dict)
     update_mask: str = ""
 
 
 def subscription_of(body: Json) -> Subscription:
-    """A subscription with Google's defaults filled in."""
+    """A subscription with Google's defaults filled in and its numbers within Google's bounds."""
     given = parse(Subscription, body, "subscription")
-    return given.model_copy(
+    made = given.model_copy(
         update={
             "ack_deadline_seconds": given.ack_deadline_seconds or 10,
             "message_retention_duration": given.message_retention_duration or "604800s",
+            "expiration_policy": given.expiration_policy or ExpirationPolicy(ttl="2678400s"),
             "push_config": given.push_config or PushConfig(),
         }
     )
+    _check_endpoint(made.push_config)
+    _check("ackDeadlineSeconds", made.ack_deadline_seconds or 0, 10, 600)
+    _check("messageRetentionDuration", duration(made.message_retention_duration or ""), 600, 31 * DAY)
+    _check_expiration(made.expiration_policy)
+    return made
+
+
+def check_retries(policy: RetryPolicy | None) -> None:
+    """Google looks at these after everything else."""
+    if policy is not None:
+        shortest = duration(policy.minimum_backoff)
+        _check("retryPolicy.minimumBackoff", shortest, 0, 600)
+        _check("retryPolicy.maximumBackoff", duration(policy.maximum_backoff), shortest, 600)
+
+
+def _check_expiration(policy: ExpirationPolicy | None) -> None:
+    if policy is not None and policy.ttl is not None:
+        _check("expirationPolicy.ttl", duration(policy.ttl), DAY, float("inf"))
+
+
+def _check_endpoint(push: PushConfig | None) -> None:
+    endpoint = push.push_endpoint if push else None
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise invalid(f"Invalid push endpoint given (endpoint={endpoint}): it must be a URL.")
+
+
+def _check(field: str, seconds: float, least: float, most: float) -> None:
+    if not least <= seconds <= most:
+        raise invalid(f"The value for {field} is out of bounds: {seconds:g} s, not {least:g} to {most:g} s.")

@@ -19,7 +19,7 @@ class Pacing:
         """Google's push back-off, or what a retry policy says (10 s to 600 s where it is silent)."""
         if policy is None:
             return cls(0.1, 60.0)
-        return cls(duration(policy.minimum_backoff or "10s"), duration(policy.maximum_backoff or "600s"))
+        return cls(duration(policy.minimum_backoff), duration(policy.maximum_backoff))
 
     def delay(self, attempts: int) -> float:
         """The pause after so many failed attempts (at least one)."""

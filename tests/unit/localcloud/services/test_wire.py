@@ -96,6 +96,10 @@ def test_pages_follow_one_another() -> None:
     assert (seen, token) == ([0, 1, 2, 3, 4], "")
 
 
+def test_an_empty_page_has_no_list() -> None:
+    assert paged("things", [], {}) == {}
+
+
 @pytest.mark.parametrize("query", [{"pageToken": "%"}, {"pageSize": "many"}])
 def test_bad_pages_are_refused(query: dict[str, str]) -> None:
     with pytest.raises(ApiError):

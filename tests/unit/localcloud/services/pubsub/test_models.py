@@ -5,22 +5,39 @@ from __future__ import annotations
 import pytest
 
 from localcloud.errors import ApiError
-from localcloud.services.pubsub.models import PublishRequest, Subscription, subscription_of
+from localcloud.services.pubsub.models import (
+    PublishRequest,
+    RetryPolicy,
+    Subscription,
+    check_retries,
+    subscription_of,
+)
 from localcloud.services.wire import parse
 
 
 def test_defaults_of_a_subscription() -> None:
-    made = subscription_of({"topic": "projects/p/topics/t"}).wire()
-    assert made["ackDeadlineSeconds"] == 10
-    assert made["messageRetentionDuration"] == "604800s"
-    assert made["pushConfig"] == {}
+    made = subscription_of(
+        {"topic": "projects/p/topics/t", "retryPolicy": {"minimumBackoff": "1.50s"}}
+    ).wire()
+    assert made == {
+        "topic": "projects/p/topics/t",
+        "ackDeadlineSeconds": 10,
+        "messageRetentionDuration": "604800s",
+        "expirationPolicy": {"ttl": "2678400s"},
+        "retryPolicy": {"minimumBackoff": "1.500s", "maximumBackoff": "600s"},
+        "pushConfig": {},
+    }
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("ackDeadlineSeconds", 9),
         ("ackDeadlineSeconds", 601),
         ("messageRetentionDuration", "7 days"),
+        ("messageRetentionDuration", "599.999s"),
+        ("messageRetentionDuration", "2678401s"),
+        ("expirationPolicy", {"ttl": "86399s"}),
         ("filter", "attributes.a"),
         ("pushConfg", {}),
         ("retryPolicy", {"minimumBackoff": ""}),
@@ -28,8 +45,22 @@ def test_defaults_of_a_subscription() -> None:
 )
 def test_bad_fields_are_named(field: str, value: object) -> None:
     with pytest.raises(ApiError, match=field) as caught:
-        parse(Subscription, {"topic": "t", field: value}, "subscription")
+        subscription_of({"topic": "t", field: value})
     assert caught.value.code == 400
+
+
+@pytest.mark.parametrize(
+    ("shortest", "longest"), [("-1s", "600s"), ("0s", "601s"), ("30s", "20s"), ("601s", "602s")]
+)
+def test_bounds_of_retries(shortest: str, longest: str) -> None:
+    with pytest.raises(ApiError, match="retryPolicy"):
+        check_retries(RetryPolicy(minimum_backoff=shortest, maximum_backoff=longest))
+    check_retries(RetryPolicy(minimum_backoff="0s", maximum_backoff="600s"))
+
+
+def test_what_is_empty_is_left_out() -> None:
+    made = parse(Subscription, {"labels": {}, "pushConfig": {"pushEndpoint": ""}}, "s")
+    assert made.wire() == {"topic": "", "pushConfig": {}}
 
 
 def test_what_asks_for_nothing_is_accepted() -> None:
