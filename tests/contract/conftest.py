@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dev.conformance import bodies, clients
+from dev.conformance.receiver import Receiver
 from dev.conformance.server import Cloud, free_port, until
 
 
@@ -39,6 +40,12 @@ def client_options(cloud: Cloud) -> dict[str, Any]:
 def discovered(cloud: Cloud) -> Callable[[str], Any]:
     """A google-api-python-client service from its bundled description: `discovered("compute.v1")`."""
     return lambda name: clients.discovered(cloud.url, name)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as made:
+        yield made
 
 
 @pytest.fixture

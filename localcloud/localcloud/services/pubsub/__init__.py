@@ -21,6 +21,7 @@ from localcloud.services.pubsub.models import (
     PullRequest,
     UpdateSubscriptionRequest,
     UpdateTopicRequest,
+    check_endpoint,
 )
 from localcloud.services.wire import paged, parse
 from localcloud.store import Json
@@ -131,6 +132,7 @@ def _message_routes(broker: Broker) -> list[BaseRoute]:
 
     def modify_push(call: Call) -> Json:
         request = parse(ModifyPushConfigRequest, call.json(), "request")
+        check_endpoint(request.push_config)
         change = {"pushConfig": request.push_config.wire()}
         broker.update_subscription(_subscription(call), change, "pushConfig")
         return {}

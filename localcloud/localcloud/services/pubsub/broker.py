@@ -20,7 +20,7 @@ from localcloud.services.pubsub.models import (
     PubsubMessage,
     Subscription,
     Topic,
-    check_retries,
+    check_durations,
     duration,
     subscription_of,
 )
@@ -145,7 +145,7 @@ class Broker:
             if self._store.get(SUBSCRIPTION, name) is not None:
                 raise resource_exists(name)
             self.topic(topic)
-            check_retries(made.retry_policy)
+            check_durations(made)
             self._store.insert(SUBSCRIPTION, name, made.wire())
         return show(made.wire())
 
@@ -161,7 +161,7 @@ class Broker:
             before = self.subscription(name)
             _check_mask(Subscription, mask)
             after = subscription_of(merge(Subscription, before, new, mask))
-            check_retries(after.retry_policy)
+            check_durations(after)
             self._store.put(SUBSCRIPTION, name, after.wire())
         self._announce()
         return show(after.wire())

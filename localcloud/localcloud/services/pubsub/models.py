@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from typing import Annotated, ClassVar, TypeVar
 
@@ -164,7 +165,7 @@ class UpdateSubscriptionRequest(Message):
 
 
 def subscription_of(body: Json) -> Subscription:
-    """A subscription with Google's defaults filled in and its numbers within Google's bounds."""
+    """A subscription with Google's defaults filled in."""
     given = parse(Subscription, body, "subscription")
     made = given.model_copy(
         update={
@@ -174,30 +175,28 @@ def subscription_of(body: Json) -> Subscription:
             "push_config": given.push_config or PushConfig(),
         }
     )
-    _check_endpoint(made.push_config)
+    check_endpoint(made.push_config)
     _check("ackDeadlineSeconds", made.ack_deadline_seconds or 0, 10, 600)
-    _check("messageRetentionDuration", duration(made.message_retention_duration or ""), 600, 31 * DAY)
-    _check_expiration(made.expiration_policy)
     return made
 
 
-def check_retries(policy: RetryPolicy | None) -> None:
-    """Google looks at these after everything else."""
-    if policy is not None:
-        shortest = duration(policy.minimum_backoff)
-        _check("retryPolicy.minimumBackoff", shortest, 0, 600)
-        _check("retryPolicy.maximumBackoff", duration(policy.maximum_backoff), shortest, 600)
-
-
-def _check_expiration(policy: ExpirationPolicy | None) -> None:
-    if policy is not None and policy.ttl is not None:
-        _check("expirationPolicy.ttl", duration(policy.ttl), DAY, float("inf"))
-
-
-def _check_endpoint(push: PushConfig | None) -> None:
+def check_endpoint(push: PushConfig | None) -> None:
     endpoint = push.push_endpoint if push else None
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise invalid(f"Invalid push endpoint given (endpoint={endpoint}): it must be a URL.")
+
+
+def check_durations(made: Subscription) -> None:
+    """Google looks at these after everything else."""
+    if made.message_retention_duration is not None:
+        kept = duration(made.message_retention_duration)
+        _check("messageRetentionDuration", kept, 600, 31 * DAY)
+    if made.expiration_policy is not None and made.expiration_policy.ttl is not None:
+        _check("expirationPolicy.ttl", duration(made.expiration_policy.ttl), DAY, math.inf)
+    if made.retry_policy is not None:
+        shortest = duration(made.retry_policy.minimum_backoff)
+        _check("retryPolicy.minimumBackoff", shortest, 0, 600)
+        _check("retryPolicy.maximumBackoff", duration(made.retry_policy.maximum_backoff), shortest, 600)
 
 
 def _check(field: str, seconds: float, least: float, most: float) -> None:

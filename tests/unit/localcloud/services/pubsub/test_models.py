@@ -7,9 +7,8 @@ import pytest
 from localcloud.errors import ApiError
 from localcloud.services.pubsub.models import (
     PublishRequest,
-    RetryPolicy,
     Subscription,
-    check_retries,
+    check_durations,
     subscription_of,
 )
 from localcloud.services.wire import parse
@@ -45,7 +44,7 @@ def test_defaults_of_a_subscription() -> None:
 )
 def test_bad_fields_are_named(field: str, value: object) -> None:
     with pytest.raises(ApiError, match=field) as caught:
-        subscription_of({"topic": "t", field: value})
+        check_durations(subscription_of({"topic": "t", field: value}))
     assert caught.value.code == 400
 
 
@@ -53,9 +52,9 @@ def test_bad_fields_are_named(field: str, value: object) -> None:
     ("shortest", "longest"), [("-1s", "600s"), ("0s", "601s"), ("30s", "20s"), ("601s", "602s")]
 )
 def test_bounds_of_retries(shortest: str, longest: str) -> None:
+    policy = {"minimumBackoff": shortest, "maximumBackoff": longest}
     with pytest.raises(ApiError, match="retryPolicy"):
-        check_retries(RetryPolicy(minimum_backoff=shortest, maximum_backoff=longest))
-    check_retries(RetryPolicy(minimum_backoff="0s", maximum_backoff="600s"))
+        check_durations(subscription_of({"topic": "t", "retryPolicy": policy}))
 
 
 def test_what_is_empty_is_left_out() -> None:
