@@ -160,7 +160,7 @@ def test_a_push_subscription_can_become_a_pulled_one(
     publisher.create_topic(request={"name": TOPIC})
     push = {"push_endpoint": receiver.url}
     subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC, "push_config": push})
-    with pytest.raises(exceptions.FailedPrecondition):
+    with pytest.raises(exceptions.BadRequest, match="not supported for this subscription type"):
         subscriber.pull(request={"subscription": SUBSCRIPTION, "max_messages": 1})
     subscriber.modify_push_config(request={"subscription": SUBSCRIPTION, "push_config": {}})
     publisher.publish(TOPIC, b"hello").result(timeout=10)
