@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.app import build_context
-from localcloud.clock import ManualClock
+from localcloud.app import ground
+from localcloud.clock import ManualClock, SystemClock
 from localcloud.context import Context
 from localcloud.settings import Durations, Settings
 from localcloud.store import Store
@@ -25,4 +25,5 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return build_context(Settings(tmp_path / "home", durations=Durations(0, 0, 0, 0, 0, 0, 0.01)))
+    """Nothing of it listens to names: no port is taken."""
+    return ground(Settings(tmp_path / "home", durations=Durations(0, 0, 0, 0, 0, 0, 0.01)), SystemClock())

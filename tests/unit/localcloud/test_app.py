@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from localcloud.app import build_context, create_app
+from localcloud.app import create_app, ground
 from localcloud.clock import ManualClock
 from localcloud.context import Context
 from localcloud.faults import parse
@@ -91,7 +91,7 @@ def test_a_permission_that_is_missing_is_named(client: TestClient, context: Cont
 
 
 def test_reads_and_writes_are_counted_by_the_minute(tmp_path: Path, clock: ManualClock) -> None:
-    context = build_context(Settings(tmp_path / "home"), clock)
+    context = ground(Settings(tmp_path / "home"), clock)
     add(context, kind="rate-limit", service="compute", calls="read", perMinute=2)
     with TestClient(create_app(context)) as client:
         refused = [client.get(ZONE).json().get("error") for _ in range(4)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.app import build_context
+from localcloud.app import ground
 from localcloud.clock import ManualClock
 from localcloud.errors import ApiError
 from localcloud.services.pubsub.broker import Broker
@@ -26,7 +26,7 @@ class World:
         self.open()
 
     def open(self) -> None:
-        self.context = build_context(Settings(self.home), self.clock)
+        self.context = ground(Settings(self.home), self.clock)
         self.broker = Broker(self.context)
 
     def publish(self, text: str) -> None:

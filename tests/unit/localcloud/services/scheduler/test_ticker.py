@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.app import build_context
+from localcloud.app import ground
 from localcloud.clock import ManualClock
 from localcloud.services.pubsub.broker import Broker
 from localcloud.services.scheduler.jobs import Jobs
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.clock = ManualClock(datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC))
-        context = build_context(Settings(home), self.clock)
+        context = ground(Settings(home), self.clock)
         self.store = context.store
         self.ticks = context.ticks
         self.broker = Broker(context)
