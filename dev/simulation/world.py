@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from budget_operator.core.names import Owner
 from budget_operator.core.settings import Settings
 from budget_operator.reconcile import Reconciler
 from dev.simulation import guests
-from dev.simulation.apiserver import ApiServer, Journal
+from dev.simulation.apiserver import ApiServer, Crash, Journal
 from dev.simulation.function import InProcess
 from dev.simulation.passes import IDLE_SECONDS, Key, Passes
 from dev.simulation.sessions import Carrier, carried, mounted
@@ -38,6 +38,7 @@ GOOGLES = Durations(
     provisioning=4, staging=6, operation=2, notice=30, stop_spot=30, stop_standard=90, watch=3600
 )
 NAMESPACE = "default"
+RESTART_SECONDS = 5.0
 
 
 @dataclass
@@ -49,6 +50,8 @@ class World:
     zones: tuple[str, ...] = ZONES
     durations: Durations = GOOGLES
     clock: JumpingClock = field(default_factory=lambda: JumpingClock(START))
+    clock_error: timedelta = timedelta(0)
+    """Of the operator's machine."""
     _touched: set[str] = field(default_factory=set)
     _idle: tuple[int, bool] = (-1, False)
 
@@ -85,9 +88,17 @@ class World:
 
     def new_operator(self) -> Reconciler:
         """A process that has just started and remembers nothing."""
-        now = self.clock.now
-        cloud = replace(gateways(self.settings, now, now), prober=HttpProber(self._streets))
-        return Reconciler(self.settings, self.kube, cloud, clock=now, wall=now, jitter=lambda: 0.5)
+        now, wall = self.clock.now, self._wall
+        cloud = replace(gateways(self.settings, now, wall), prober=HttpProber(self._streets))
+        return Reconciler(self.settings, self.kube, cloud, clock=now, wall=wall, jitter=lambda: 0.5)
+
+    def _wall(self) -> datetime:
+        return self.clock.now() + self.clock_error
+
+    def restart(self) -> None:
+        """Whatever the operator was about, another process takes over, and looks at everything."""
+        self.operator = self.new_operator()
+        self.passes.add_all(self.clock.monotonic() + RESTART_SECONDS)
 
     # -- what users and Google do
 
@@ -102,6 +113,10 @@ class World:
     def preempt(self, name: str) -> None:
         """Raises ApiError where there is no running Spot VM."""
         self.cloud.context.registry.verbs["preempt"](vm(name))
+
+    def look_again(self) -> None:
+        """Something changed that is not a deployment's own: quiet passes are made when their turn comes."""
+        self.passes.wake(set(self.passes.keys), self.clock.monotonic())
 
     # -- what happens by itself
 
@@ -123,7 +138,11 @@ class World:
         """One pass over one deployment, now."""
         self._notice_changes()
         before = len(self.journal.calls), self.store.revision
-        passed = operator.reconcile(*key)
+        try:
+            passed = operator.reconcile(*key)
+        except Crash:
+            self.restart()
+            return
         if passed.after is None:
             self.passes.remove(key)
             return

@@ -1,0 +1,56 @@
+"""The steps that histories are made of, and how often each is chosen.
+
+An action is handed a deployment's name and a number; what the number chooses, the action says.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dev.simulation import invariants
+from dev.simulation.history import FAULTS, SPECS, History
+from dev.simulation.trouble import Kind
+
+T = TypeVar("T")
+LARGEST_CHOICE = 839
+"""Divisible by many numbers, less one: every choice is about as likely as the others."""
+_KINDS = tuple(Kind)
+_CALLS_AHEAD = 8
+_BY_HAND = ("delete", "stop", "relabel", "rewrite", "suspend", "reset")
+_PARTS = (invariants.JOB, invariants.TOPIC, invariants.FUNCTION, invariants.FIREWALL)
+_CLOCKS = (0.0, -26.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Action:
+    """`weight`: of so many parts."""
+
+    weight: int
+    act: Callable[[History, str, int], None]
+
+
+def _chosen(choices: Sequence[T], choice: int) -> T:
+    return choices[choice % len(choices)]
+
+
+def _plan_trouble(history: History, _: str, choice: int) -> None:
+    ahead, kind = divmod(choice, len(_KINDS))
+    history.plan_trouble(_KINDS[kind], ahead % _CALLS_AHEAD)
+
+
+ACTIONS = {
+    "apply": Action(6, lambda history, name, choice: history.apply(name, _chosen(SPECS, choice))),
+    "delete": Action(2, lambda history, name, _: history.delete(name)),
+    "rotate login": Action(1, lambda history, name, _: history.rotate_login(name)),
+    "preempt": Action(4, lambda history, name, _: history.preempt(name)),
+    "begin fault": Action(5, lambda history, _, choice: history.begin_fault(_chosen(FAULTS, choice))),
+    "end faults": Action(3, lambda history, _name, _choice: history.end_faults()),
+    "by hand": Action(3, lambda history, name, choice: history.by_hand(_chosen(_BY_HAND, choice), name)),
+    "break shared": Action(2, lambda history, _, choice: history.break_keep_alive(_chosen(_PARTS, choice))),
+    "stranger": Action(1, lambda history, _name, _choice: history.stranger()),
+    "trouble": Action(8, _plan_trouble),
+    "restart": Action(3, lambda history, _name, _choice: history.restart()),
+    "operator off": Action(1, lambda history, _name, _choice: history.switch_off()),
+    "set clock": Action(1, lambda history, _, choice: history.set_clock(_chosen(_CLOCKS, choice))),
+    "wait": Action(3, lambda history, _, choice: history.wait(60.0 * (choice % 12))),
+}

@@ -1,0 +1,238 @@
+"""One history of a small installation: what users, Google, strangers and bad luck do, step by step.
+
+Whoever plays it chooses the steps; after each of them the invariants are checked, and at the end everything
+must come right by itself.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from typing import Any
+
+from dev.conformance import bodies
+from dev.simulation import invariants
+from dev.simulation.apiserver import CODE
+from dev.simulation.trouble import Kind, Trouble
+from dev.simulation.world import NAMESPACE, PROJECT, ZONES, World, vm, world
+from localcloud.errors import ApiError
+from localcloud.faults import parse
+from localcloud.jumping import JumpingClock
+from localcloud.mounted import Answer
+from localcloud.services.compute.records import INSTANCE
+from localcloud.store import Json
+
+NAMES = ("alpha", "beta")
+FOREIGN = "gamma"
+"""Of the deployment whose VM's name a stranger may have taken."""
+RECOVERY = 3 * 3600.0
+"""Seconds in which everything comes right, the longest pauses included."""
+REMOVAL = 3600.0
+
+DETAILED = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
+FAULTS: tuple[Json, ...] = (
+    {"kind": "stock-out", "zone": ZONES[0]},
+    {"kind": "stock-out", "zone": ZONES[0], "when": "request", "code": DETAILED},
+    {"kind": "stock-out", "zone": ZONES[1]},
+    {"kind": "quota", "region": "us-central1"},
+    {"kind": "rate-limit", "service": "compute", "calls": "write", "perMinute": 2},
+    {"kind": "rate-limit", "service": "compute", "calls": "read", "perMinute": 10},
+    {"kind": "call", "path": "/compute/", "count": 7},
+    {"kind": "call", "path": "/storage/|/topics|/jobs|/functions", "count": 5, "code": 500},
+    {"kind": "disabled-api", "service": "cloudfunctions"},
+    {"kind": "disabled-api", "service": "compute"},
+    {"kind": "fresh-api", "service": "cloudscheduler", "seconds": 300},
+    {"kind": "permission-denied", "permission": "compute.instances.*"},
+    {"kind": "permission-denied", "permission": "storage.*"},
+    {"kind": "silent-zone", "zone": ZONES[0]},
+    {"kind": "silent-zone", "zone": ZONES[1]},
+    {"kind": "slow-boot", "seconds": 400},
+    {"kind": "broken-model"},
+    {"kind": "duplicates"},
+    {"kind": "disorder", "seconds": 45},
+    {"kind": "refused-field", "field": "scheduling.preemptionNoticeDuration"},
+)  # fmt: skip
+SPECS: tuple[Json, ...] = (
+    {"predictor": {"inline": CODE}},
+    {"predictor": {"inline": f"{CODE}# another\n"}, "readiness": {"payload": {"text": "hi"}}},
+    {"predictor": {"inline": CODE}, "machine": {"type": "e2-small"}},
+    {"predictor": {"inline": f"{CODE}# third\n"}, "machine": {"type": "e2-standard-2"}},
+)
+
+
+class History:
+    """Use as a context manager; a step is a method with the name of an action."""
+
+    def __init__(self) -> None:
+        clock = JumpingClock()
+        self.trouble = Trouble(clock, rival=self._rival)
+        self._stack = ExitStack()
+        self._world: Callable[[], World] = lambda: self._stack.enter_context(
+            world(self.trouble.carry, clock=clock, kept=1000)
+        )
+        self.wanted: dict[str, Json] = {}
+        self.strangers: dict[str, Json] = {}
+        self.fault: str | None = None
+        self.steps = 0
+        self.met: Counter[tuple[str, str]] = Counter()
+        """How often each action met each fault."""
+
+    def __enter__(self) -> "History":
+        self.world = self._world()
+        self.world.kube.journal.fault = self.trouble.kubernetes
+        self._standby = self.world.new_operator()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._stack.close()
+
+    # -- users
+
+    def apply(self, name: str, spec: Json) -> None:
+        if not self._is_going(name):
+            self.wanted[name] = spec
+            self.world.apply(name, spec)
+
+    def delete(self, name: str) -> None:
+        if self.wanted.pop(name, None) is not None:
+            self.world.delete(name)
+
+    def rotate_login(self, name: str) -> None:
+        secret = self.world.kube.secrets.get((NAMESPACE, f"{name}-login"))
+        if secret is not None and not self._is_going(name):
+            secret["password"] = f"rotated-{self.steps}".encode()
+            self.world.look_again()
+
+    # -- Google
+
+    def preempt(self, name: str) -> None:
+        if any(vm(name) in key for key in self.strangers):
+            return
+        with suppress(ApiError):  # where nothing runs
+            self.world.preempt(name)
+
+    def begin_fault(self, fault: Json) -> None:
+        self.end_faults()
+        self.world.cloud.context.faults.add(parse(fault), self.world.clock.now())
+        whose = next((fault[field] for field in ("service", "zone", "permission") if field in fault), "")
+        self.fault = f"{fault['kind']} {whose}".strip()
+
+    def end_faults(self) -> None:
+        self.world.cloud.context.faults.clear()
+        self.fault = None
+
+    # -- hands in the project
+
+    def by_hand(self, verb: str, name: str) -> None:
+        """Somebody with gcloud does something to a deployment's VM, address or labels."""
+        found = [key for key, doc in self.world.store.list(INSTANCE) if doc["body"]["name"] == vm(name)]
+        if not found or found[0] in self.strangers:
+            return
+        path = f"/compute/v1/{found[0]}"
+        if verb == "delete":
+            self.ask("DELETE", path)
+        elif verb == "relabel":
+            fingerprint = json.loads(self.ask("GET", path).body)["labelFingerprint"]
+            labels = json.loads(self.ask("GET", path).body).get("labels", {}) | {"budgetml-wanted": "no"}
+            self.ask("POST", f"{path}/setLabels", {"labels": labels, "labelFingerprint": fingerprint})
+        elif verb == "rewrite":
+            metadata = json.loads(self.ask("GET", path).body)["metadata"]
+            items = [item for item in metadata["items"] if item["key"] != "budget-config"]
+            body = {"items": items, "fingerprint": metadata["fingerprint"]}
+            self.ask("POST", f"{path}/setMetadata", body)
+        else:
+            self.ask("POST", f"{path}/{verb}")
+
+    def break_keep_alive(self, part: str) -> None:
+        """Somebody deletes a part of it."""
+        versions = {invariants.FUNCTION: "v2", invariants.FIREWALL: "compute/v1"}
+        for key, _ in self.world.store.list(part):
+            self.ask("DELETE", f"/{versions.get(part, 'v1')}/{key}")
+        self.world.look_again()
+
+    def stranger(self) -> None:
+        """Somebody makes a VM with the name that ours would have."""
+        if self.world.store.list(INSTANCE) and any(
+            doc["body"]["name"] == vm(FOREIGN) for _, doc in self.world.store.list(INSTANCE)
+        ):
+            return
+        body = bodies.spot_instance(vm(FOREIGN)) | {"labels": {}}
+        key = f"projects/{PROJECT}/zones/{ZONES[0]}/instances/{vm(FOREIGN)}"
+        if self.ask("POST", f"/compute/v1/{key.rpartition('/')[0]}", body).status == 200:
+            self.world.clock.sleep(30)
+            found = self.world.store.get(INSTANCE, key)
+            if found is not None:
+                self.strangers[key] = found
+
+    # -- the operator
+
+    def plan_trouble(self, kind: Kind, after: int) -> None:
+        self.trouble.plan(kind, after)
+
+    def restart(self) -> None:
+        self.world.restart()
+
+    def switch_off(self) -> None:
+        self.world.operator = None
+
+    def set_clock(self, hours: float) -> None:
+        """The operator's machine has the wrong time."""
+        self.world.clock_error = timedelta(hours=hours)
+
+    # -- time
+
+    def wait(self, seconds: float) -> None:
+        self._pass_time(seconds)
+
+    def run(self, action: str, seconds: float) -> None:
+        """Let time pass after an action, and check."""
+        self.steps += 1
+        before = self.trouble.struck.total()
+        self._pass_time(seconds)
+        self.met[action, self.fault or "-"] += 1
+        if self.trouble.struck.total() > before:
+            self.met[action, str(next(reversed(self.trouble.struck))[0])] += 1
+        self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers))
+
+    def come_right(self) -> None:
+        """All troubles end. Everything wanted serves, nothing else is there; deleted, nothing is left."""
+        self.end_faults()
+        self.trouble.clear()
+        if self.world.operator is None:
+            self.world.restart()
+        self._pass_time(RECOVERY)
+        taken = frozenset({FOREIGN} if self.strangers else ()) & self.wanted.keys()
+        self._must(invariants.calm(self.world, self.wanted, taken))
+        for name in list(self.wanted):
+            self.delete(name)
+        self._pass_time(REMOVAL)
+        self._must(invariants.calm(self.world, {}, frozenset()))
+        self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers))
+        if self.world.kube.objects:
+            raise AssertionError(f"deletion does not end: {list(self.world.kube.objects)}")
+
+    def ask(self, method: str, path: str, body: Any = None) -> Answer:
+        """A call that is nobody's of ours."""
+        base = self.world.cloud.context.settings.base_url
+        content = b"" if body is None else json.dumps(body).encode()
+        return self.world.cloud.answer(method, f"{base}{path}", {"content-type": "application/json"}, content)
+
+    def _rival(self) -> None:
+        """By mistake another operator is active, too, and passes over everything at the worst moment."""
+        kind, self.trouble.kind = self.trouble.kind, None
+        for key in self.world.passes.keys:
+            self._standby.reconcile(*key)
+        self.trouble.kind = kind
+
+    def _pass_time(self, seconds: float) -> None:
+        self.world.kube.collect_garbage()
+        self.world.run(seconds)
+
+    def _is_going(self, name: str) -> bool:
+        found = self.world.kube.objects.get((NAMESPACE, name))
+        return found is not None and "deletionTimestamp" in found["metadata"]
+
+    def _must(self, problems: list[str]) -> None:
+        if problems:
+            raise AssertionError("; ".join(problems))

@@ -1,0 +1,131 @@
+"""What must be true at every moment of every history, and what must be true once all is calm."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from budget_operator.core.names import LABEL_INSTALLATION
+from dev.simulation.world import NAMESPACE, World, vm
+from localcloud.services.compute.records import INSTANCE
+from localcloud.store import Json
+
+DISK, ADDRESS, FIREWALL = "compute.disk", "compute.address", "compute.firewall"
+JOB, TOPIC, FUNCTION = "scheduler.job", "pubsub.topic", "functions.function"
+BUCKET, OBJECT = "storage.bucket", "storage.object"
+SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
+
+
+def last(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def always(world: World, names: tuple[str, ...], strangers: dict[str, Json]) -> list[str]:
+    """What is wrong although nothing may ever go so wrong."""
+    return [
+        *_doubles(world),
+        *_left_over(world, names),
+        *_touched_strangers(world, strangers),
+        *_untrue(world, names),
+    ]
+
+
+def _ours(world: World, kind: str) -> list[tuple[str, Json]]:
+    found = world.store.list(kind)
+    if kind == INSTANCE:
+        return [(key, doc) for key, doc in found if LABEL_INSTALLATION in doc["body"].get("labels", {})]
+    if kind == ADDRESS:
+        return [(key, doc) for key, doc in found if LABEL_INSTALLATION in doc.get("labels", {})]
+    return found
+
+
+def _doubles(world: World) -> Iterator[str]:
+    for kind in (INSTANCE, ADDRESS):
+        for name, count in Counter(last(key) for key, _ in _ours(world, kind)).items():
+            if count > 1:
+                yield f"{count} times {kind} {name}"
+    for kind in SHARED:
+        if len(_ours(world, kind)) > 1:
+            yield f"more than one {kind}: {[key for key, _ in _ours(world, kind)]}"
+
+
+def _left_over(world: World, names: tuple[str, ...]) -> Iterator[str]:
+    """Of a deployment that is not there any more."""
+    there = {name for _, name in world.kube.objects}
+    for name in set(names) - there:
+        for kind in (INSTANCE, ADDRESS, DISK):
+            if any(last(key) == vm(name) for key, _ in (_ours(world, kind) if kind != DISK else ())):
+                yield f"{kind} {vm(name)} is there without its deployment"
+        if any(vm(name) in key for key, _ in world.store.list(OBJECT)):
+            yield f"objects of {vm(name)} are there without their deployment"
+
+
+def _touched_strangers(world: World, strangers: dict[str, Json]) -> Iterator[str]:
+    for key, before in strangers.items():
+        now = world.store.get(INSTANCE, key)
+        if now is None or {**now["body"]} != before["body"]:
+            yield f"{key} is not ours and was changed"
+
+
+def _untrue(world: World, names: tuple[str, ...]) -> Iterator[str]:
+    """Statuses that contradict themselves."""
+    for name in names:
+        if (NAMESPACE, name) not in world.kube.objects:
+            continue
+        status = world.kube.status(name)
+        ready = world.kube.condition(name, "Ready")
+        if ready[0] == "True" and not (status.get("endpoint") and status.get("ip") and status.get("zone")):
+            yield f"{name} is Ready without an endpoint"
+        if ready[0] == "False" and not ready[2]:
+            yield f"{name} is not Ready and does not say why"
+
+
+def calm(world: World, wanted: dict[str, Any], conflicts: frozenset[str]) -> list[str]:
+    """What is wrong after all troubles are over and enough time has gone by."""
+    names = tuple(name for name in wanted if name not in conflicts)
+    return [
+        *(problem for name in names for problem in _served(world, name, wanted[name])),
+        *(problem for name in conflicts for problem in _conflict(world, name)),
+        *_only(world, names, bool(wanted)),
+    ]
+
+
+def _served(world: World, name: str, spec: Any) -> Iterator[str]:
+    status, ready = world.kube.status(name), world.kube.condition(name, "Ready")
+    document = world.kube.objects[NAMESPACE, name]
+    if ready[0] != "True":
+        yield f"{name} is not Ready: {ready}, {status.get('conditions')}"
+        return
+    if status.get("observedGeneration") != document["metadata"]["generation"]:
+        yield f"{name}: the status is about generation {status.get('observedGeneration')}"
+    if status["revision"]["target"] != status["revision"]["active"]:
+        yield f"{name}: another revision serves than the wanted one"
+    instance = next(doc for key, doc in _ours(world, INSTANCE) if last(key) == vm(name))
+    yield from _as_wanted(name, status, instance, spec.get("machine", {}))
+
+
+def _as_wanted(name: str, status: Json, instance: Json, machine: Json) -> Iterator[str]:
+    body = instance["body"]
+    if (body["status"], instance["ip"]) != ("RUNNING", status["ip"]):
+        yield f"{name}: the VM is {body['status']} at {instance['ip']}, the status says {status['ip']}"
+    if last(body["machineType"]) != machine.get("type", "e2-medium"):
+        yield f"{name}: the VM has type {last(body['machineType'])}"
+    if body["labels"].get("budgetml-wanted") != "running":
+        yield f"{name}: the keep-alive would not start it: {body['labels']}"
+
+
+def _conflict(world: World, name: str) -> Iterator[str]:
+    if world.kube.condition(name, "InstanceRunning")[1] != "NameConflict":
+        yield f"{name} does not say NameConflict: {world.kube.status(name).get('conditions')}"
+
+
+def _only(world: World, names: tuple[str, ...], shared: bool) -> Iterator[str]:
+    """Exactly what the deployments need, and nothing half made."""
+    wanted = sorted(vm(name) for name in names)
+    for kind in (INSTANCE, ADDRESS):
+        found = sorted(last(key) for key, _ in _ours(world, kind))
+        if found != wanted:
+            yield f"{kind}: {found} instead of {wanted}"
+    for kind in SHARED:
+        count = len(_ours(world, kind))
+        if count != shared:
+            yield f"{count} of {kind}"
