@@ -66,6 +66,9 @@ class VmBackend(Protocol):
     def delete(self, name: str) -> None:
         """Remove the VM and its disk, running or not. Absent: no effect."""
 
+    def sweep(self, known: set[str]) -> None:
+        """Remove every VM of this local cloud, or what is left of one, but these; meanwhile none is made."""
+
     def state(self, name: str) -> VmState: ...
 
     def serial_output(self, name: str) -> str:

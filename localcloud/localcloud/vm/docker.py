@@ -1,9 +1,12 @@
 """VMs as containers of the image `vm`, each with a Docker engine of its own inside.
 
-Owns the container behind a VM: its fixed address, its processors and memory, its disk (two anonymous
-volumes, which `docker rm -v` takes along), its console (standard output) and the label by which everything
-can be found and swept. What happens inside at a boot, and how large the disk is there, is in
+Owns the container behind a VM: its fixed address, its processors and memory, its disk (two named volumes,
+which stay when somebody else removes the container), its console (standard output) and the labels by which
+everything can be found and swept. What happens inside at a boot, and how large the disk is there, is in
 `localcloud/vm-image/vm-init`.
+
+The engine finishes what a local cloud asked it for before it was killed, so a call may meet an earlier one of
+its kind on the way.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
+from docker.types import Mount
 
 from localcloud.settings import Settings
 from localcloud.vm import VmError, VmSpec, VmState
@@ -24,17 +30,23 @@ from localcloud.vm import VmError, VmSpec, VmState
 log = logging.getLogger(__name__)
 
 LABEL = "localcloud"
+_DISK = {"var": "/var", "docker": "/var/lib/docker"}
+_LOOK, _LOOKS = 0.1, 600
 _CPU_PERIOD = 100_000  # microseconds
 _MIB = 2**20
 _NO_RIGHT_FOR_CAPS = "unable to apply caps"
 
 
 class DockerBackend:
-    """One container per VM, named `<network>-<VM>`; network and image are settings."""
+    """One container per VM, named `<network>.<VM>`; network and image are settings. A VM's name has no dot:
+    with a dash for it, VM `b-c` of network `a` would be VM `c` of network `a-b`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._network = settings.network
         self._image = settings.vm_image
+        #: Another local cloud may have been given the same network.
+        self._own = {LABEL: settings.network, f"{LABEL}.home": str(settings.home)}
         self._lock = threading.Lock()
         self._client: Any = None
         self._privileged = True
@@ -42,8 +54,11 @@ class DockerBackend:
 
     def create(self, spec: VmSpec) -> None:
         with _explained(f"VM {spec.name} cannot be made"):
-            if self._find(spec.name) is None:
-                self._make(spec)
+            for _ in range(_LOOKS):
+                if self._find(spec.name) is not None or self._make(spec):
+                    return
+                time.sleep(_LOOK)
+            raise VmError(f"The name of VM {spec.name} is taken")
 
     def start(self, spec: VmSpec) -> None:
         with _explained(f"VM {spec.name} cannot be started"):
@@ -61,7 +76,7 @@ class DockerBackend:
                     raise
                 # The engine itself lacks a capability. So this was the first boot and the disk is empty.
                 self._privileged = False
-                container.remove(force=True, v=True)
+                _remove(container)
                 self._make(spec)
                 self.start(spec)
 
@@ -69,8 +84,9 @@ class DockerBackend:
         with _explained(f"VM {name} cannot be stopped"):
             container = self._find(name)
             if container is not None:
-                _unpause(container)  # a frozen guest hears no soft-off
-                container.stop(timeout=round(timeout_s))
+                with contextlib.suppress(NotFound):  # a removal was on its way
+                    _unpause(container)  # a frozen guest hears no soft-off
+                    container.stop(timeout=round(timeout_s))
 
     def suspend(self, name: str) -> None:
         with _explained(f"VM {name} cannot be suspended"):
@@ -89,6 +105,9 @@ class DockerBackend:
             container = self._find(name)
             if container is not None:
                 _remove(container)
+            for part in _DISK:
+                with contextlib.suppress(NotFound):
+                    self._docker().api.remove_volume(f"{self._container_name(name)}.{part}")
 
     def state(self, name: str) -> VmState:
         with _explained(f"VM {name} cannot be observed"):
@@ -101,13 +120,15 @@ class DockerBackend:
             output: bytes = container.logs() if container is not None else b""
         return output.decode(errors="replace")
 
-    def sweep(self) -> None:
-        """Remove every VM of this network with its disk, also those that nobody remembers."""
-        with _explained("The VMs cannot be removed"):
-            for container in self._docker().containers.list(
-                all=True, filters={"label": f"{LABEL}={self._network}"}, ignore_removed=True
-            ):
-                _remove(container)
+    def sweep(self, known: set[str]) -> None:
+        with _explained("VMs that nobody describes cannot be removed"):
+            filters = {"label": [f"{name}={value}" for name, value in self._own.items()]}
+            found = self._docker().containers.list(all=True, filters=filters, ignore_removed=True)
+            labels = [container.labels for container in found]
+            labels += [volume.attrs["Labels"] for volume in self._docker().volumes.list(filters=filters)]
+            for name in sorted({each[f"{LABEL}.vm"] for each in labels} - known):
+                log.warning("VM %s is described by no instance: it is removed", name)
+                self.delete(name)
 
     def _docker(self) -> Any:
         with self._lock:
@@ -117,7 +138,7 @@ class DockerBackend:
             return self._client
 
     def _container_name(self, name: str) -> str:
-        return f"{self._network}-{name}"
+        return f"{self._network}.{name}"
 
     def _find(self, name: str) -> Container | None:
         try:
@@ -125,23 +146,35 @@ class DockerBackend:
         except NotFound:
             return None
 
-    def _make(self, spec: VmSpec) -> None:
+    def _make(self, spec: VmSpec) -> bool:
+        """False if the name is taken: the engine is still at making or removing this VM."""
         api = self._docker().api
         endpoint = api.create_endpoint_config(ipv4_address=spec.ip)
-        created = api.create_container(
-            self._image,
-            name=self._container_name(spec.name),
-            hostname=spec.name[:63],
-            labels=spec.labels | {LABEL: self._network, f"{LABEL}.vm": spec.name, f"{LABEL}.zone": spec.zone},
-            environment={
-                "METADATA": spec.metadata,
-                "DISK_GIB": str(spec.disk_gib),
-            },
-            host_config=self._host_config(spec),
-            networking_config=api.create_networking_config({self._network: endpoint}),
-        )
+        try:
+            created = api.create_container(
+                self._image,
+                name=self._container_name(spec.name),
+                hostname=spec.name[:63],
+                labels=spec.labels | self._labels(spec),
+                environment={"METADATA": spec.metadata, "DISK_GIB": str(spec.disk_gib)},
+                host_config=self._host_config(spec),
+                networking_config=api.create_networking_config({self._network: endpoint}),
+            )
+        except APIError as error:
+            if error.status_code != HTTPStatus.CONFLICT:
+                raise
+            return False
         for warning in created.get("Warnings") or ():
             self._tell_once(f"the Docker engine cannot give VMs all limits of their machine type: {warning}")
+        return True
+
+    def _labels(self, spec: VmSpec) -> dict[str, str]:
+        return self._own | {f"{LABEL}.vm": spec.name, f"{LABEL}.zone": spec.zone}
+
+    def _disk(self, spec: VmSpec) -> list[Mount]:
+        """Its volumes, which the engine makes with the container unless they are there."""
+        name, labels = self._container_name(spec.name), self._labels(spec)
+        return [Mount(place, f"{name}.{part}", labels=labels) for part, place in _DISK.items()]
 
     def _tell_once(self, message: str) -> None:
         if message not in self._told:
@@ -170,7 +203,7 @@ class DockerBackend:
     def _host_config(self, spec: VmSpec) -> dict[str, Any]:
         output = {"type": "json-file", "config": {"max-size": "20m", "max-file": "2"}}
         api = self._docker().api
-        common = {"log_config": output} | self._limits(spec)
+        common = {"log_config": output, "mounts": self._disk(spec)} | self._limits(spec)
         if self._privileged:
             config: dict[str, Any] = api.create_host_config(privileged=True, **common)
             return config
@@ -210,11 +243,11 @@ def _unpause(container: Container) -> None:
 
 def _remove(container: Container) -> None:
     try:
-        container.remove(force=True, v=True)
+        container.remove(force=True)
     except NotFound:
         return
     except APIError as error:
-        if error.status_code != 409:  # somebody else is removing it
+        if error.status_code != HTTPStatus.CONFLICT:  # somebody else is removing it
             raise
         with contextlib.suppress(NotFound):
             container.wait(condition="removed")

@@ -52,6 +52,11 @@ class SimulatedBackend:
     def delete(self, name: str) -> None:
         self._store.delete(_KIND, name)
 
+    def sweep(self, known: set[str]) -> None:
+        for name, _ in self._store.list(_KIND):
+            if name not in known:
+                self.delete(name)
+
     def state(self, name: str) -> VmState:
         vm = self._store.get(_KIND, name)
         return VmState.ABSENT if vm is None else VmState(vm["state"])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from localcloud.store import Store
@@ -41,3 +43,11 @@ def test_a_vm_starts_stops_and_is_gone(store: Store) -> None:
     vms.delete("vm1")
     vms.stop("vm1", 30)
     assert (vms.state("vm1"), vms.serial_output("vm1")) == (VmState.ABSENT, "")
+
+
+def test_what_nobody_knows_is_swept(store: Store) -> None:
+    vms = SimulatedBackend(store)
+    for name in ("vm1", "vm2"):
+        vms.create(replace(SPEC, name=name))
+    vms.sweep({"vm2", "vm3"})
+    assert (vms.state("vm1"), vms.state("vm2")) == (VmState.ABSENT, VmState.STOPPED)
