@@ -30,8 +30,10 @@ class Interrupted(Exception):
 class Tasks:
     """The durable tasks of one service. Register handlers by verb, then add it to `registry.background`.
 
-    Handlers must be idempotent: after a restart an unfinished one is run again from its beginning. An
-    exception other than `Interrupted` is logged and given to `failed`, and the task is over.
+    Handlers must be idempotent: after a restart an unfinished one is run again from its beginning, unless
+    its work is known to be `over`: then the server died before it could forget the task, and whoever was told
+    of the end may have gone on. An exception other than `Interrupted` is logged and given to `failed`, and
+    the task is over.
     """
 
     def __init__(self, service: str, store: Store, clock: Clock) -> None:
@@ -40,6 +42,7 @@ class Tasks:
         self._clock = clock
         self._handlers: dict[str, Handler] = {}
         self._failed: Callable[[Json, Exception], None] = _only_logged
+        self._over: Callable[[Json], bool] = _never
         self._lanes: dict[str, deque[str]] = {}
         self._threads: dict[str, Thread] = {}
         self._lock = threading.Lock()
@@ -53,6 +56,9 @@ class Tasks:
 
     def on_failure(self, failed: Callable[[Json, Exception], None]) -> None:
         self._failed = failed
+
+    def unless(self, over: Callable[[Json], bool]) -> None:
+        self._over = over
 
     def add(self, lane: str, verb: str, args: Json) -> None:
         """Persist and begin. Inside a transaction the task waits for its end; a roll-back takes it back."""
@@ -119,7 +125,8 @@ class Tasks:
         if task is None:  # the transaction that added it was rolled back
             return
         try:
-            self._handlers[task["verb"]](task["args"])
+            if not self._over(task["args"]):
+                self._handlers[task["verb"]](task["args"])
         except Interrupted:
             return
         except Exception as error:
@@ -130,3 +137,8 @@ class Tasks:
 
 def _only_logged(_args: Json, _error: Exception) -> None:
     """The default of `on_failure`."""
+
+
+def _never(_args: Json) -> bool:
+    """The default of `unless`."""
+    return False

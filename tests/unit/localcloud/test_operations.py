@@ -110,3 +110,17 @@ def test_a_failed_task_is_reported_and_over(store: Store, clock: ManualClock) ->
     assert reported == [(7, "no")]
     tasks.stop()
     assert store.list("test.task") == []
+
+
+def test_a_task_whose_work_is_over_is_forgotten_and_not_repeated(store: Store, clock: ManualClock) -> None:
+    seen, done = [], threading.Event()
+    tasks = tasks_with(store, clock, work=lambda args: seen.append(args["n"]), last=lambda _: done.set())
+    tasks.unless(lambda args: args.get("n") == 1)
+    for n in range(3):
+        tasks.add("a", "work", {"n": n})
+    tasks.add("a", "last", {})
+    tasks.start()
+    assert done.wait(WAIT)
+    tasks.stop()
+    assert seen == [0, 2]
+    assert store.list("test.task") == []

@@ -15,11 +15,12 @@ from localcloud.services.compute.disks import Disks
 from localcloud.services.compute.firewalls import Firewalls
 from localcloud.services.compute.guest import GuestAttributes
 from localcloud.services.compute.instances import Instances
-from localcloud.services.compute.lifecycle import Lifecycle, Parts, Watcher
+from localcloud.services.compute.lifecycle import Lifecycle, Parts
 from localcloud.services.compute.operation_lists import OperationLists
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.paths import PREFIX
 from localcloud.services.compute.records import Records
+from localcloud.services.compute.watcher import Watcher
 from localcloud.web import Handler, route
 
 _PROJECT = PREFIX + "projects/{project}"
@@ -30,6 +31,7 @@ _REGION = _PROJECT + "/regions/{region}"
 def routes(context: Context) -> list[BaseRoute]:
     tasks = Tasks("compute", context.store, context.clock)
     operations = Operations(context)
+    tasks.unless(operations.is_over)
     records = Records(context.store)
     addresses = Addresses(context, operations, tasks)
     disks = Disks(context, operations, tasks)

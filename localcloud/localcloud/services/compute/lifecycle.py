@@ -3,12 +3,13 @@
 Requests (`instances`) change an instance's status in the transaction of the request (PROVISIONING,
 STOPPING); here worker threads do the rest over the VM backend. All of one instance's tasks run in one lane,
 so they never overlap; a boot that finds its status changed was overtaken by a stop, a delete or a preemption.
+The server may be killed at any moment: an operation ends in the same transaction as what it did, so a task
+that is run again either finds its work to be done or is over.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +19,7 @@ from localcloud.context import Context
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths
 from localcloud.services.compute.addresses import Addresses
-from localcloud.services.compute.capacity import Capacity
+from localcloud.services.compute.capacity import Capacity, Refusal
 from localcloud.services.compute.catalog import MACHINES
 from localcloud.services.compute.creation import show_address
 from localcloud.services.compute.disks import Disks
@@ -31,6 +32,8 @@ from localcloud.vm import VmSpec, VmState
 log = logging.getLogger(__name__)
 
 _NOTICE_LOOK = 0.1
+_GUEST_OFF = ("compute.instances.guestTerminate", "Instance terminated by guest OS shutdown.")
+_HOST_ERROR = ("compute.instances.hostError", "Instance terminated by Compute Engine.")
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING")
 
 
@@ -80,42 +83,46 @@ class Lifecycle:
 
     def _insert(self, args: Json) -> None:
         self._operations.begin(args["operation"])
-        if not self._boot(args):
-            self._remove(args["key"])
+        problem = self._boot(args)
+        if problem is None:
+            return
+        self._vms.delete(self._parts.records.require(args["key"]).vm)
+        with self._store.transaction():
+            self._forget(args["key"])
+            self._fail(args, problem)
 
     def _start(self, args: Json) -> None:
         self._operations.begin(args["operation"])
-        if not self._boot(args):
-            record = self._parts.records.require(args["key"])
-            self._vms.stop(record.vm, 0)
+        problem = self._boot(args)
+        if problem is None:
+            return
+        self._vms.stop(self._parts.records.require(args["key"]).vm, 0)
+        with self._store.transaction():
             self._off(args["key"])
+            self._fail(args, problem)
 
-    def _boot(self, args: Json) -> bool:
-        """False if the instance could not be had and is to be put back to where it was."""
+    def _boot(self, args: Json) -> Refusal | None:
+        """Why the instance could not be had and is to be put back to where it was."""
         key = args["key"]
         try:
             self._tasks.sleep(self._durations.provisioning)
             record = self._move(key, ("PROVISIONING", "STAGING"), "STAGING")
-            if self._is_refused(args, record):
-                return False
+            refusal = self._capacity.refusal(key, record, "operation")
+            if refusal is not None:
+                return refusal
             self._tasks.sleep(self._durations.staging + self._context.faults.boot_delay(paths.last(key)))
             problem = self._power_on(self.spec(record))
             if problem:
-                self._operations.fail(args["operation"], "INTERNAL_ERROR", problem, 500)
-                return False
-            self._move(key, ("STAGING",), "RUNNING")
+                return Refusal("INTERNAL_ERROR", problem, 500, "internalError")
+            with self._store.transaction():
+                self._move(key, ("STAGING",), "RUNNING")
+                self._operations.done(args["operation"])
         except _Overtaken:
             self._overtaken(args)
-            return True
-        self._operations.done(args["operation"])
-        return True
+        return None
 
-    def _is_refused(self, args: Json, record: Record) -> bool:
-        """Whether there is no room for it; then the operation has failed."""
-        found = self._capacity.refusal(args["key"], record, "operation")
-        if found is not None:
-            self._operations.fail(args["operation"], found.code, found.message, found.http)
-        return found is not None
+    def _fail(self, args: Json, problem: Refusal) -> None:
+        self._operations.fail(args["operation"], problem.code, problem.message, problem.http)
 
     def _power_on(self, spec: VmSpec) -> str:
         """What went wrong, or nothing: whatever a backend raises becomes the operation's error."""
@@ -159,16 +166,17 @@ class Lifecycle:
     def _stop(self, args: Json) -> None:
         self._operations.begin(args["operation"])
         self._power_off(args["key"])
-        self._operations.done(args["operation"])
+        with self._store.transaction():
+            self._off(args["key"])
+            self._operations.done(args["operation"])
 
-    def _power_off(self, key: str) -> None:
+    def _power_off(self, key: str) -> Record | None:
+        """The instance, if there is one, whose VM is off now."""
         record = self._parts.records.get(key)
         if record is not None:
-            self._vms.stop(record.vm, self._grace(record))
-            self._off(key)
-
-    def _grace(self, record: Record) -> float:
-        return self._durations.stop_spot if record.is_spot else self._durations.stop_standard
+            grace = self._durations.stop_spot if record.is_spot else self._durations.stop_standard
+            self._vms.stop(record.vm, grace)
+        return record
 
     def _off(self, key: str) -> None:
         """The instance is TERMINATED: the disk and a static address are kept, an ephemeral address is not."""
@@ -190,20 +198,24 @@ class Lifecycle:
     def _resume(self, args: Json) -> None:
         self._operations.begin(args["operation"])
         self._tasks.sleep(self._durations.provisioning)
-        if not self._is_refused(args, self._parts.records.require(args["key"])):
+        record = self._parts.records.require(args["key"])
+        refusal = self._capacity.refusal(args["key"], record, "operation")
+        if refusal is None:
             self._turn(args, "PROVISIONING", "RUNNING", self._vms.resume)
             return
-        with suppress(_Overtaken):
-            self._move(args["key"], ("PROVISIONING",), "SUSPENDED")
+        with self._store.transaction():
+            self._fail(args, refusal)
+            with suppress(_Overtaken):
+                self._move(args["key"], ("PROVISIONING",), "SUSPENDED")
 
     def _turn(self, args: Json, before: str, after: str, turn: Callable[[str], None]) -> None:
         try:
             turn(self._move(args["key"], (before,), before).vm)
-            self._move(args["key"], (before,), after)
+            with self._store.transaction():
+                self._move(args["key"], (before,), after)
+                self._operations.done(args["operation"])
         except _Overtaken:
             self._overtaken(args)
-            return
-        self._operations.done(args["operation"])
 
     def _overtaken(self, args: Json) -> None:
         record = self._parts.records.get(args["key"])
@@ -214,18 +226,19 @@ class Lifecycle:
 
     def _delete(self, args: Json) -> None:
         self._operations.begin(args["operation"])
-        record = self._parts.records.get(args["key"])
+        record = self._power_off(args["key"])
         if record is not None:
-            self._vms.stop(record.vm, self._grace(record))
-            self._remove(args["key"])
-        self._operations.done(args["operation"])
-
-    def _remove(self, key: str) -> None:
-        record = self._parts.records.get(key)
-        if record is None:
-            return
-        self._vms.delete(record.vm)
+            self._vms.delete(record.vm)
         with self._store.transaction():
+            self._forget(args["key"])
+            self._operations.done(args["operation"])
+
+    def _forget(self, key: str) -> None:
+        """The instance is gone, and what belonged to it alone; its VM went before."""
+        with self._store.transaction():
+            record = self._parts.records.get(key)
+            if record is None:
+                return
             if record.static:
                 self._parts.addresses.detach(record.static)
             for disk in record.body["disks"]:
@@ -238,10 +251,12 @@ class Lifecycle:
         key = args["key"]
         if not self._notice_passes(key, parse_rfc3339(args["softOff"])):
             return
-        self._power_off(key)
-        record = self._parts.records.get(key)
+        record = self._power_off(key)
         if record is not None and record.body["scheduling"].get("instanceTerminationAction") == "DELETE":
-            self._remove(key)
+            self._vms.delete(record.vm)
+            self._forget(key)
+        else:
+            self._off(key)
 
     def _notice_passes(self, key: str, soft_off: datetime) -> bool:
         """False if the instance was stopped, deleted or started anew in the meantime."""
@@ -261,12 +276,14 @@ class Lifecycle:
 
     def _guest_off(self, args: Json) -> None:
         record = self._parts.records.get(args["key"])
-        if record is None or record.status != "RUNNING" or self._vms.state(record.vm) is VmState.RUNNING:
+        if record is None or record.status != "RUNNING":
             return
-        message = "Instance terminated by guest OS shutdown."
-        target_id = record.body["id"]
+        state = self._vms.state(record.vm)
+        if state is VmState.RUNNING:
+            return
+        what, message = _HOST_ERROR if state is VmState.ABSENT else _GUEST_OFF
         with self._store.transaction():
-            self._operations.system_event(args["key"], "compute.instances.guestTerminate", target_id, message)
+            self._operations.system_event(args["key"], what, record.body["id"], message)
             self._off(args["key"])
 
     def _reset(self, args: Json) -> None:
@@ -290,48 +307,10 @@ class Lifecycle:
 
     def _broken(self, args: Json, error: Exception) -> None:
         """The backend failed. What never ran is put back to where it was; the operation says why."""
-        if args["operation"]:
-            self._operations.fail(
-                args["operation"], "INTERNAL_ERROR", f"{type(error).__name__}: {error}", 500
-            )
-        record = self._parts.records.get(args["key"])
-        if record is not None and record.status in ("PROVISIONING", "STAGING", "STOPPING", "SUSPENDING"):
-            self._off(args["key"])
-
-
-class Watcher:
-    """Looks whether the VMs that should run still do: a guest may power itself off or crash at any time."""
-
-    def __init__(self, context: Context, tasks: Tasks, records: Records) -> None:
-        self._context = context
-        self._tasks = tasks
-        self._records = records
-        self._stopping = threading.Event()
-        self._thread = context.clock.thread(self._run, "compute watcher")
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._context.clock.wait(self._context.settings.durations.watch, self._stopping):
-            self.look()
-
-    def look(self) -> None:
-        for key, record in self._records.running():
-            if self._tasks.busy(key):
-                continue
-            if self._crashes(key, record):
-                self._context.vms.stop(record.vm, 0)
-            if self._context.vms.state(record.vm) is not VmState.RUNNING:
-                self._tasks.add(key, "instance-guest-off", {"operation": "", "key": key})
-
-    def _crashes(self, key: str, record: Record) -> bool:
-        after = self._context.faults.crash_after(paths.last(key))
-        if after is None:
-            return False
-        up = self._context.clock.now() - parse_rfc3339(record.body["lastStartTimestamp"])
-        return up.total_seconds() >= after
+        with self._store.transaction():
+            if args["operation"]:
+                message = f"{type(error).__name__}: {error}"
+                self._operations.fail(args["operation"], "INTERNAL_ERROR", message, 500)
+            record = self._parts.records.get(args["key"])
+            if record is not None and record.status in ("PROVISIONING", "STAGING", "STOPPING", "SUSPENDING"):
+                self._off(args["key"])

@@ -109,6 +109,11 @@ class Operations:
         }
         self._change(key, {"startTime": now} | facts)
 
+    def is_over(self, args: Json) -> bool:
+        """Of a task's `operation`; what goes with its end is stored together with it."""
+        operation = self._store.get(OPERATION, args["operation"])
+        return operation is not None and operation["status"] == "DONE"
+
     def _change(self, key: str, facts: Json) -> None:
         with self._store.transaction():
             operation = self.require(key)
