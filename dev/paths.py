@@ -112,7 +112,10 @@ E2E = Home(LOCAL / "e2e", "budgetml-e2e", 51)
 TEST_CLUSTER = Home(LOCAL / "test-cluster", "budgetml-test-cluster", 52)
 # the main home of a copy of this checkout, in which the tests call `make`
 CHECKOUT = Home(LOCAL / "checkout" / ".local", "budgetml-checkout", 53)
-HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT)
+# two local clouds without a stack, one of which is killed again and again; the networks' names begin alike
+KILLED = Home(LOCAL / "killed", "budgetml-killed", 54)
+KILLED_BESIDE = Home(LOCAL / "killed-beside", "budgetml-killed-beside", 55)
+HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT, KILLED, KILLED_BESIDE)
 
 
 def _free(port: int) -> bool:
