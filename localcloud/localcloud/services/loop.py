@@ -16,13 +16,17 @@ _AFTER_AN_ERROR = 1.0
 class Loop:
     """Calls `step` again and again. A step returns the seconds until something is due (None: nothing is).
 
-    `poke` ends a wait early. An exception in a step is logged and the next step comes a second later.
+    `poke` ends a wait early; after `longest` seconds a step comes in any case, since clocks may be set. An
+    exception in a step is logged and the next step comes a second later.
     """
 
-    def __init__(self, name: str, clock: Clock, step: Callable[[], float | None]) -> None:
+    def __init__(
+        self, name: str, clock: Clock, step: Callable[[], float | None], longest: float = _LONGEST_WAIT
+    ) -> None:
         self._name = name
         self._clock = clock
         self._step = step
+        self._longest = longest
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: Thread | None = None
@@ -54,4 +58,4 @@ class Loop:
         except Exception:
             _log.exception("%s: a step failed", self._name)
             return _AFTER_AN_ERROR
-        return _LONGEST_WAIT if due is None else max(0.0, min(due, _LONGEST_WAIT))
+        return self._longest if due is None else max(0.0, min(due, self._longest))

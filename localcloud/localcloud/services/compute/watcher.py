@@ -26,7 +26,7 @@ class Watcher:
         self._context = context
         self._tasks = tasks
         self._records = records
-        self._loop = Loop("compute-watcher", context.clock, self._step)
+        self._loop = Loop("compute-watcher", context.clock, self._step, context.settings.durations.watch)
 
     def start(self) -> None:
         try:
