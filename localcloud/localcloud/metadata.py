@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -16,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from localcloud.context import Context
 from localcloud.errors import ApiError
-from localcloud.services.compute import paths
+from localcloud.metadata_tree import Tags, Token, tree
 from localcloud.services.compute.guest import GuestAttributes, enabled
 from localcloud.services.compute.records import Record, Records
 from localcloud.store import Json
@@ -26,14 +28,15 @@ _PREFIX = "/computeMetadata/v1/"
 _GUEST = "instance/guest-attributes/"
 _LOOK = 0.05
 _UNTIL_CHANGED = 3600.0
-_TOKEN_SECONDS = 3599
+_DISABLED = "Guest attributes endpoint access is disabled."
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
 _KEPT_NAMES = ("attributes", "guest-attributes")
 
 
 def routes(context: Context) -> list[BaseRoute]:
     server = MetadataServer(context)
     return [
-        Route("/computeMetadata/v1", server.root, methods=["GET"]),
+        Route(_PREFIX.rstrip("/"), server.root, methods=["GET"]),
         Route(_PREFIX + "{path:path}", server.read, methods=["GET"]),
         Route(_PREFIX + "{path:path}", server.write, methods=["PUT", "DELETE"]),
     ]
@@ -50,23 +53,25 @@ class MetadataServer:
         self._records = Records(context.store)
         self._guest = GuestAttributes(context.store, context.registry.tellers)
 
-    async def root(self, _: Request) -> Response:
-        return recognised()
+    async def root(self, request: Request) -> Response:
+        return _refused(request) or _redirect(request, _PREFIX)
 
     async def read(self, request: Request) -> Response:
         refused = _refused(request)
         if refused is not None:
             return refused
-        path, query = request.path_params["path"], request.query_params
+        path = request.path_params["path"]
         value = await self._value(request, path)
-        if query.get("wait_for_change", "").lower() == "true" and value is not None:
+        if _is_directory(value) and path and not path.endswith("/"):
+            return _redirect(request, f"{_PREFIX}{path}/")
+        if _is_asked(request, "wait_for_change") and value is not None:
+            why = _cannot_wait(request, value)
+            if why:
+                return PlainTextResponse(f"{why}\n", 400, _FLAVOR)
             value = await self._changed(request, path, value)
         if value is None:
             return PlainTextResponse(f"{path} not found\n", status_code=404, headers=_FLAVOR)
-        if _is_directory(value) and path and not path.endswith("/"):
-            target = request.url.include_query_params().replace(path=f"{_PREFIX}{path}/")
-            return RedirectResponse(target.path + (f"?{target.query}" if target.query else ""), 301, _FLAVOR)
-        return _answer(path, value, query.get("recursive", "").lower() == "true", query.get("alt", ""))
+        return _answer(path, value, _is_asked(request, "recursive"), request.query_params.get("alt", ""))
 
     async def _changed(self, request: Request, path: str, value: Any) -> Any:
         """A long poll: the value once its ETag differs from `last_etag` (or from now), or after
@@ -98,7 +103,7 @@ class MetadataServer:
     def _write(self, request: Request, namespace: str, key: str, body: bytes) -> Response:
         instance, record = self._caller(request)
         if not enabled(record.metadata()):
-            return PlainTextResponse("guest attributes are not enabled\n", 403, headers=_FLAVOR)
+            return PlainTextResponse(f"{_DISABLED}\n", 403, headers=_FLAVOR)
         if request.method == "DELETE":
             found = self._guest.delete(instance, namespace, key)
             return Response(status_code=204 if found else 404, headers=_FLAVOR)
@@ -113,9 +118,11 @@ class MetadataServer:
         return await self._context.blocking.run(self._look_up, request, path)
 
     def _look_up(self, request: Request, path: str) -> Any:
-        """The subtree or leaf at `path`, or None."""
+        """The subtree or leaf at `path`, or None. Raises a 403 for guest attributes that are not enabled."""
         instance, record = self._caller(request)
-        node: Any = self._tree(instance, record)
+        if f"{path}/".startswith(_GUEST) and not enabled(record.metadata()):
+            raise ApiError(403, "forbidden", _DISABLED)
+        node: Any = tree(instance, record, self._guest.all(instance))
         for part in filter(None, path.split("/")):
             if isinstance(node, list):
                 node = {str(number): item for number, item in enumerate(node)}
@@ -131,88 +138,6 @@ class MetadataServer:
             raise ApiError(404, "notFound", f"No VM of the local cloud has the address {source}")
         return found
 
-    def _tree(self, instance: str, record: Record) -> Json:
-        project = paths.project_of(instance)
-        number = paths.project_number(project)
-        return {
-            "instance": _instance(instance, record, f"projects/{number}")
-            | {"guest-attributes": _nested(self._guest.all(instance))},
-            "project": {
-                "attributes": {},
-                "numeric-project-id": int(number),
-                "project-id": project,
-            },
-            "universe": {"universe-domain": "googleapis.com"},
-        }
-
-
-def _instance(key: str, record: Record, project: str) -> Json:
-    body, place = record.body, paths.scope_of(key)
-    interface = body["networkInterfaces"][0]
-    external = [
-        {"external-ip": access.get("natIP", ""), "type": access["type"]}
-        for access in interface.get("accessConfigs", [])
-    ]
-    name, scheduling = body["name"], body["scheduling"]
-    return {
-        "attributes": record.metadata(),
-        "cpu-platform": body["cpuPlatform"],
-        "description": body.get("description", ""),
-        "hostname": f"{name}.{paths.last(place)}.c.{paths.project_of(key)}.internal",
-        "id": int(body["id"]),
-        "image": "",
-        "machine-type": f"{project}/machineTypes/{paths.last(body['machineType'])}",
-        "maintenance-event": "NONE",
-        "name": name,
-        "network-interfaces": [
-            {
-                "access-configs": external,
-                "ip": interface.get("networkIP", ""),
-                "network": f"{project}/networks/{paths.last(interface['network'])}",
-            }
-        ],
-        "preempted": "TRUE" if record.preempted else "FALSE",
-        "scheduling": {
-            "automatic-restart": str(scheduling["automaticRestart"]).upper(),
-            "on-host-maintenance": scheduling["onHostMaintenance"],
-            "preemptible": str(record.is_spot).upper(),
-        },
-        "service-accounts": _service_accounts(body, project.removeprefix("projects/")),
-        "tags": body["tags"].get("items", []),
-        "zone": f"{project}/{place}",
-    }
-
-
-def _service_accounts(body: Json, number: str) -> Json:
-    """An instance that was inserted without an account has none, and so no token."""
-    if not body.get("serviceAccounts"):
-        return {}
-    asked = body["serviceAccounts"][0]
-    default = f"{number}-compute@developer.gserviceaccount.com"
-    email = asked.get("email", default)
-    account = {
-        "aliases": ["default"],
-        "email": default if email == "default" else email,
-        "scopes": asked.get("scopes", []),
-        "token": Token(),
-    }
-    return {"default": account, account["email"]: account}
-
-
-class Token(dict[str, Any]):
-    """An access token: a JSON leaf that recursive answers leave out."""
-
-    def __init__(self) -> None:
-        super().__init__(access_token="localcloud-token", expires_in=_TOKEN_SECONDS, token_type="Bearer")  # noqa: S106
-
-
-def _nested(values: dict[str, str]) -> Json:
-    tree: Json = {}
-    for name, value in values.items():
-        namespace, key = name.split("/", 1)
-        tree.setdefault(namespace, {})[key] = value
-    return tree
-
 
 def _refused(request: Request) -> Response | None:
     """Google refuses what a browser or a proxy could have been tricked into sending."""
@@ -223,6 +148,23 @@ def _refused(request: Request) -> Response | None:
     return PlainTextResponse(message, status_code=403, headers=_FLAVOR)
 
 
+def _is_asked(request: Request, parameter: str) -> bool:
+    return request.query_params.get(parameter, "").lower() == "true"
+
+
+def _cannot_wait(request: Request, value: Any) -> str:
+    """Why a change of this cannot be waited for; empty if it can."""
+    if isinstance(value, Token) or (_is_directory(value) and not _is_asked(request, "recursive")):
+        return "wait_for_change is for values and recursive directories, and not for tokens"
+    seconds = request.query_params.get("timeout_sec", "")
+    return f"timeout_sec: {seconds!r} is no number" if seconds and not _SECONDS.fullmatch(seconds) else ""
+
+
+def _redirect(request: Request, path: str) -> Response:
+    query = request.url.query
+    return RedirectResponse(path + (f"?{query}" if query else ""), 301, _FLAVOR)
+
+
 def _etag(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -230,13 +172,25 @@ def _etag(value: Any) -> str:
 def _answer(path: str, value: Any, recursive: bool, alt: str) -> Response:
     headers = _FLAVOR | {"ETag": _etag(value)}
     directory = _is_directory(value)
-    if isinstance(value, Token) or (directory and recursive) or (alt == "json" and not directory):
+    is_json = recursive if directory else isinstance(value, Tags) or alt == "json"
+    if isinstance(value, Token) or (is_json and alt != "text"):
         return _json(value, path, headers)
     if directory:
-        text = _listing(value)
+        text = "".join(_lines(value, "")) if recursive else _listing(value)
     else:
         text = "".join(f"{item}\n" for item in value) if isinstance(value, list) else str(value)
     return PlainTextResponse(text, headers=headers)
+
+
+def _lines(value: Any, path: str) -> Iterator[str]:
+    """A directory with all that is below it, as text: the path and the value of each leaf."""
+    if isinstance(value, Token):
+        return
+    if not _is_directory(value):
+        yield from (f"{path} {item}\n" for item in (value if isinstance(value, list) else [value]))
+        return
+    for name, inner in _entries(value):
+        yield from _lines(inner, f"{path}/{name}".lstrip("/"))
 
 
 def _is_directory(value: Any) -> bool:
@@ -272,6 +226,11 @@ def _camel_name(name: str) -> str:
     return first + "".join(part.title() for part in rest)
 
 
+def _entries(value: Json | list[Any]) -> list[tuple[str, Any]]:
+    return (
+        list(value.items()) if isinstance(value, dict) else [(str(n), each) for n, each in enumerate(value)]
+    )
+
+
 def _listing(value: Json | list[Any]) -> str:
-    items = value.items() if isinstance(value, dict) else [(str(n), item) for n, item in enumerate(value)]
-    return "".join(f"{name}/\n" if _is_directory(inner) else f"{name}\n" for name, inner in items)
+    return "".join(f"{name}/\n" if _is_directory(inner) else f"{name}\n" for name, inner in _entries(value))

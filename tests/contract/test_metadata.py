@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,12 @@ import pytest
 
 INSTANCES = "zones/us-central1-a/instances"
 GOOGLE = {"Metadata-Flavor": "Google"}
+DISK = """0/device-name persistent-disk-0
+0/index 0
+0/interface SCSI
+0/mode READ_WRITE
+0/type PERSISTENT
+"""
 
 
 @pytest.fixture
@@ -42,10 +49,11 @@ def test_an_instance_without_an_account_gets_no_token(cloud: Any, spot_body: Any
 
 
 def test_the_header_is_needed(vm: httpx.Client) -> None:
-    path = str(vm.base_url) + "instance/name"
     bare = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.77.10"))
-    assert bare.get(path).status_code == 403
-    assert vm.get("instance/name", headers={"X-Forwarded-For": "1.2.3.4"}).status_code == 403
+    for path in (str(vm.base_url) + "instance/name", str(vm.base_url).rstrip("/")):
+        assert bare.get(path).status_code == 403
+        assert bare.put(str(vm.base_url) + "instance/guest-attributes/a/b").status_code == 403
+        assert vm.get(path, headers={"X-Forwarded-For": "1.2.3.4"}).status_code == 403
     answer = vm.get("instance/name")
     assert (answer.text, answer.headers["Metadata-Flavor"]) == ("vm1", "Google")
 
@@ -61,6 +69,14 @@ def test_a_stranger_is_told_nothing(vm: httpx.Client, cloud: Any) -> None:
         ("instance/hostname", "vm1.us-central1-a.c.p1.internal"),
         ("instance/attributes/budget-config", "{}"),
         ("instance/attributes/", "enable-guest-attributes\nbudget-config\n"),
+        ("instance/name", "vm1"),
+        ("instance/tags", '["budget-abc"]'),
+        ("instance/tags?alt=text", "budget-abc\n"),
+        ("instance/disks/", "0/\n"),
+        ("instance/disks/0/", "device-name\nindex\ninterface\nmode\ntype\n"),
+        ("instance/disks/?recursive=true&alt=text", DISK),
+        ("instance/network-interfaces/0/access-configs/0/", "external-ip\ntype\n"),
+        ("instance/scheduling/", "automatic-restart\non-host-maintenance\npreemptible\n"),
         ("instance/preempted", "FALSE"),
         ("instance/scheduling/preemptible", "TRUE"),
         ("instance/network-interfaces/", "0/\n"),
@@ -68,12 +84,35 @@ def test_a_stranger_is_told_nothing(vm: httpx.Client, cloud: Any) -> None:
         ("instance/network-interfaces/0/access-configs/0/external-ip", "127.0.77.10"),
         ("instance/service-accounts/default/email", "vm@p1.iam.gserviceaccount.com"),
         ("instance/service-accounts/default/scopes", "https://www.googleapis.com/auth/devstorage\n"),
+        ("project/", "attributes/\nnumeric-project-id\nproject-id\n"),
         ("project/project-id", "p1"),
+        ("project/attributes/?recursive=true", "{}"),
         ("universe/universe-domain", "googleapis.com"),
     ],
 )
 def test_values(vm: httpx.Client, path: str, text: str) -> None:
     assert vm.get(path).text == text
+
+
+def test_every_answer_names_its_etag_and_flavor(vm: httpx.Client) -> None:
+    for path in (
+        "instance/name",
+        "instance/",
+        "instance/?recursive=true",
+        "instance/?recursive=true&alt=text",
+    ):
+        headers = vm.get(path).headers
+        assert (headers["Metadata-Flavor"], len(headers["ETag"])) == ("Google", 16)
+
+
+def test_the_id_is_that_of_the_instance(vm: httpx.Client, cloud: Any) -> None:
+    made = cloud.compute("GET", f"{INSTANCES}/vm1").json()["id"]
+    assert (vm.get("instance/id").text, vm.get("instance/id?alt=json").json()) == (made, int(made))
+
+
+def test_a_host_name_that_was_asked_for(cloud: Any, spot_body: Any) -> None:
+    with guest(cloud, spot_body(hostname="model.example.org")) as client:
+        assert client.get("instance/hostname").text == "model.example.org"
 
 
 def test_names_that_hold_the_project_number(vm: httpx.Client) -> None:
@@ -88,6 +127,10 @@ def test_recursive_answers_are_json_in_camel_case(vm: httpx.Client) -> None:
     assert found["networkInterfaces"][0]["accessConfigs"][0]["externalIp"] == "127.0.77.10"
     assert found["attributes"]["budget-config"] == "{}", "names that users chose are left alone"
     assert "token" not in found["serviceAccounts"]["default"]
+    assert (found["tags"], found["disks"][0]["deviceName"]) == (["budget-abc"], "persistent-disk-0")
+    text = vm.get("instance/", params={"recursive": "true", "alt": "text"}).text
+    assert "attributes/budget-config {}\n" in text
+    assert "localcloud-token" not in text
     assert vm.get("instance/name", params={"alt": "json"}).json() == "vm1"
 
 
@@ -95,7 +138,16 @@ def test_a_directory_without_slash_redirects(vm: httpx.Client) -> None:
     answer = vm.get("instance/attributes", params={"recursive": "true"})
     assert answer.status_code == 301
     assert answer.headers["Location"].endswith("/instance/attributes/?recursive=true")
-    assert vm.get("instance/nothing").status_code == 404
+    root = vm.get(str(vm.base_url).rstrip("/"))
+    assert (root.status_code, root.headers["Location"]) == (301, "/computeMetadata/v1/")
+
+
+@pytest.mark.parametrize(
+    "path", ["instance/nothing", "instance/attributes/nothing", "nothing/", "instance/disks/1/"]
+)
+def test_what_is_not_there_is_not_found(vm: httpx.Client, path: str) -> None:
+    assert vm.get(path).status_code == 404
+    assert vm.get(path, params={"wait_for_change": "true"}).status_code == 404
 
 
 def _set(cloud: Any, key: str, value: str) -> None:
@@ -118,6 +170,32 @@ def test_wait_for_change(vm: httpx.Client, cloud: Any) -> None:
     assert changed.headers["ETag"] != etag
     at_once = vm.get(path, params={"wait_for_change": "true", "last_etag": etag, "timeout_sec": "20"})
     assert at_once.elapsed.total_seconds() < 5
+
+
+def test_a_change_below_a_directory_is_waited_for(vm: httpx.Client, cloud: Any) -> None:
+    path, query = (
+        "instance/attributes/",
+        {"recursive": "true", "wait_for_change": "true", "timeout_sec": "20"},
+    )
+    etag = vm.get(path, params={"recursive": "true"}).headers["ETag"]
+    timer = threading.Timer(0.2, _set, (cloud, "budget-config", "new"))
+    timer.start()
+    assert vm.get(path, params=query | {"last_etag": etag}).json()["budget-config"] == "new"
+    timer.join()
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("instance/attributes/", ""),
+        ("instance/service-accounts/default/token", ""),
+        ("instance/name", "&timeout_sec=soon"),
+        ("instance/name", "&timeout_sec=nan"),
+        ("instance/name", "&timeout_sec=-1"),
+    ],
+)
+def test_what_cannot_be_waited_for_is_said(vm: httpx.Client, path: str, more: str) -> None:
+    assert vm.get(f"{path}?wait_for_change=true{more}").status_code == 400
 
 
 def test_a_preemption_is_announced_while_the_guest_runs(
@@ -171,13 +249,20 @@ def test_guest_attributes_reach_the_api(vm: httpx.Client, cloud: Any) -> None:
 
 
 def test_guest_attributes_must_be_enabled(vm: httpx.Client, cloud: Any) -> None:
+    state = "instance/guest-attributes/budgetml/state"
+    assert vm.put(state, content=b"x").status_code == 204
     _set(cloud, "enable-guest-attributes", "FALSE")
-    assert vm.put("instance/guest-attributes/budgetml/state", content=b"x").status_code == 403
+    assert [vm.request(method, state).status_code for method in ("PUT", "GET", "DELETE")] == [403] * 3
+    assert vm.get("instance/guest-attributes/").status_code == 403
 
 
-def test_google_auth_finds_its_credentials(vm: httpx.Client, cloud: Any) -> None:
+def test_google_auth_finds_its_credentials(
+    vm: httpx.Client, cloud: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All of what it asks: whether there is a metadata server, project, universe, account and token."""
+    import google.auth
     import requests
-    from google.auth.compute_engine import Credentials
+    from google.auth.compute_engine import Credentials, _metadata
     from google.auth.transport.requests import Request
     from requests.adapters import HTTPAdapter
 
@@ -191,12 +276,21 @@ def test_google_auth_finds_its_credentials(vm: httpx.Client, cloud: Any) -> None
             request.url = cloud.url + request.path_url
             return super().send(request, *args, **kwargs)
 
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCE_METADATA_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     session = requests.Session()
     session.mount("http://", FromVm())
-    credentials = Credentials()  # type: ignore[no-untyped-call]
-    credentials.refresh(Request(session))  # type: ignore[no-untyped-call]
-    assert credentials.token == "localcloud-token"
+    request = Request(session)
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    credentials, project = google.auth.default(scopes=scopes, request=request)
+    assert isinstance(credentials, Credentials)
+    credentials.refresh(request)  # type: ignore[no-untyped-call]
+    assert (credentials.token, project) == ("localcloud-token", "p1")
     assert credentials.service_account_email == "vm@p1.iam.gserviceaccount.com"
+    assert _metadata.get_universe_domain(request) == "googleapis.com"  # type: ignore[no-untyped-call]
+    asked = [entry.path.split("?")[0] for entry in cloud.context.journal.entries()]
+    assert "/computeMetadata/v1/instance/service-accounts/default/token" in asked
 
 
 def test_the_root_names_its_flavor(cloud: Any) -> None:
