@@ -23,6 +23,7 @@ from localcloud.store import Json
 from localcloud.web import Call
 
 ADDRESS = "compute.address"
+_NEWEST = "compute.newest-address"
 _FIRST = 10
 _USED_UP = "No address is left in the local cloud's subnet {}; delete VMs or addresses, or use a larger one."
 
@@ -122,10 +123,16 @@ class Addresses:
             self._operations.done(args["operation"])
 
     def allocate(self) -> str:
-        """A free address of the subnet. Call it inside the transaction that stores it."""
-        taken = set(self._taken())
-        for candidate in self._pool():
+        """A free address of the subnet. Call it inside the transaction that stores it.
+
+        It is the next one after the last that was given away: who comes back does not get its old one.
+        """
+        taken, pool = set(self._taken()), list(self._pool())
+        newest = (self._store.get(_NEWEST, "") or {}).get("address")
+        after = pool.index(newest) + 1 if newest in pool else 0
+        for candidate in (*pool[after:], *pool[:after]):
             if candidate not in taken:
+                self._store.put(_NEWEST, "", {"address": candidate})
                 return candidate
         raise ApiError(403, "quotaExceeded", _USED_UP.format(self._context.settings.subnet))
 

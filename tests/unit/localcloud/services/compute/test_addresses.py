@@ -20,14 +20,14 @@ def addresses_of(context: Context, subnet: str = "10.0.0.0/24") -> Addresses:
     return Addresses(context, Operations(context), Tasks("t", context.store, context.clock))
 
 
-def test_the_lowest_free_address_from_ten_up(context: Context) -> None:
-    addresses = addresses_of(context)
+def test_the_next_free_address_from_ten_up_and_around(context: Context) -> None:
+    addresses = addresses_of(context, "10.0.0.0/28")
     assert addresses.allocate() == "10.0.0.10"
-    context.store.put(ADDRESS, REGION + "a", {"address": "10.0.0.10"})
-    context.store.put(INSTANCE, VM, {"ip": "10.0.0.11"})
-    assert addresses.allocate() == "10.0.0.12"
+    context.store.put(ADDRESS, REGION + "a", {"address": "10.0.0.11"})
+    context.store.put(INSTANCE, VM, {"ip": "10.0.0.12"})
+    assert [addresses.allocate() for _ in range(3)] == ["10.0.0.13", "10.0.0.14", "10.0.0.10"]
     context.store.delete(ADDRESS, REGION + "a")
-    assert addresses.allocate() == "10.0.0.10"
+    assert addresses_of(context, "10.0.0.0/28").allocate() == "10.0.0.11", "a restart goes on from there"
 
 
 def test_a_full_subnet_is_said(context: Context) -> None:
