@@ -74,15 +74,15 @@ def test_what_exists_is_shown_with_its_price_and_taken_away_by_a_button(
     shown = table(browser)
     assert shown["instance vm1"] == [ZONE, "RUNNING", "0.0226", "preempt"]
     assert shown["address ip1"] == [REGION, "RESERVED", "0.0100", ""]
-    assert shown["disk vm1"] == [ZONE, "IN_USE", "0.0027", ""]
-    assert total(browser) == pytest.approx(0.020106 + 0.0025 + 0.01 + 20 * 0.1 / 730, abs=1e-4)
+    assert shown["disk vm1"] == [ZONE, "IN_USE", "0.0011", ""]
+    assert total(browser) == pytest.approx(0.020106 + 0.0025 + 0.01 + 20 * 0.04 / 730, abs=1e-4)
 
     press(browser, "preempt")
     wait_until(lambda: status() == "TERMINATED", "the preemption")
     browser.get(cloud.url)
     assert table(browser)["instance vm1"] == [ZONE, "TERMINATED", "", ""]
     assert "compute.instances.preempted" in browser.page_source
-    assert total(browser) == pytest.approx(0.01 + 20 * 0.1 / 730, abs=1e-4), "what lies there costs, too"
+    assert total(browser) == pytest.approx(0.01 + 20 * 0.04 / 730, abs=1e-4), "what lies there costs, too"
 
 
 def test_a_zone_is_sold_out_and_has_machines_again_by_a_button(

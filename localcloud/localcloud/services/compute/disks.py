@@ -36,7 +36,8 @@ class Disks:
         """Make the boot disk that an instance's first `disks` entry asks for; returns its path."""
         parameters = asked.get("initializeParams", {})
         place = instance.rsplit("/instances/", 1)[0]
-        name = paths.check_name(parameters.get("diskName") or paths.last(instance))
+        field = "resource.disks[0].initializeParams.diskName"
+        name = paths.check_name(parameters.get("diskName") or paths.last(instance), field)
         key = f"{place}/disks/{name}"
         if self._store.get(DISK, key) is not None:
             raise already_exists(key)
@@ -124,7 +125,7 @@ class Disks:
     def _lines(self) -> Iterator[Resource]:
         for key, disk in self._store.list(DISK):
             state = "IN_USE" if disk.get("users") else disk["status"]
-            hourly = int(disk["sizeGb"]) * prices.DISK_GIB
+            hourly = prices.disk(paths.last(disk["type"]), int(disk["sizeGb"]))
             yield Resource("disk", disk["name"], paths.last(paths.scope_of(key)), state, hourly=hourly)
 
 

@@ -11,9 +11,8 @@ from localcloud.services.compute.catalog import MACHINES
 AS_OF = "2026-07-30"
 HOURS_A_MONTH = 730
 ADDRESS_UNUSED = 0.01
-DISK_GIB = 0.10 / HOURS_A_MONTH
-"""pd-balanced."""
 _ADDRESS_IN_USE = (0.005, 0.0025)
+_DISK_GIB_A_MONTH = {"pd-standard": 0.04, "pd-balanced": 0.10}
 _TYPES = {
     "e2-micro": (0.00837643, 0.0050265),
     "e2-small": (0.01675286, 0.010053),
@@ -36,6 +35,12 @@ def machine(name: str, *, spot: bool) -> float | None:
         return _TYPES[name][spot]
     family = _FAMILIES.get(name.rpartition("-")[0])
     return None if family is None else family[spot] * MACHINES[name].cpus
+
+
+def disk(kind: str, gib: int) -> float | None:
+    """An hour of a disk, used or not; None where the price is not known."""
+    monthly = _DISK_GIB_A_MONTH.get(kind)
+    return None if monthly is None else gib * monthly / HOURS_A_MONTH
 
 
 def address_in_use(*, spot: bool) -> float:
