@@ -149,11 +149,11 @@ def journal(
     count: Annotated[bool, typer.Option("--count", help="Only how many.")] = False,
 ) -> None:
     """The API calls that were answered, oldest first."""
-    query = urlencode({"limit": limit, "permission": permission, "effective": str(effective).lower()})
-    found = _call("GET", url, f"/journal?{query}")["entries"]
+    wanted = {"permission": permission, "effective": str(effective).lower()}
     if count:
-        typer.echo(len(found))
+        typer.echo(_call("GET", url, f"/journal/count?{urlencode(wanted)}")["count"])
         return
+    found = _call("GET", url, f"/journal?{urlencode(wanted | {'limit': str(limit)})}")["entries"]
     _show(found, ("time", "status", "method", "path", "agent"), output)
 
 

@@ -5,6 +5,7 @@ The verbs (`preempt`, `tick`), logs and lines of `ls` come from the services, th
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,7 @@ from localcloud.store import Json
 from localcloud.web import Call, route
 
 ROOT = "/_localcloud/v1"
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -26,6 +28,7 @@ def routes(context: Context) -> list[BaseRoute]:
         route("GET", f"{ROOT}/health", control.health),
         route("GET", f"{ROOT}/resources", control.resources),
         route("GET", f"{ROOT}/journal", control.journal),
+        route("GET", f"{ROOT}/journal/count", control.journal_count),
         route("GET", f"{ROOT}/logs/{{name:path}}", control.logs),
         route("GET", f"{ROOT}/faults", control.faults),
         route("POST", f"{ROOT}/faults", control.add_fault),
@@ -60,15 +63,14 @@ class Control:
 
     def journal(self, call: Call) -> Json:
         after, limit = call.query.get("after", "0"), call.query.get("limit", "1000")
-        if not (after.isdigit() and limit.isdigit()):
-            raise invalid("after and limit must be whole numbers")
-        found = self._context.journal.entries(
-            int(after),
-            int(limit),
-            call.query.get("permission", "*"),
-            effective=call.query.get("effective") == "true",
-        )
+        for name, value in (("after", after), ("limit", limit)):
+            if not _NUMBER.fullmatch(value):
+                raise invalid(f"{name} must be a whole number, not {value!r}")
+        found = self._context.journal.entries(int(after), int(limit), *_wanted(call))
         return {"entries": [entry.as_json() for entry in found]}
+
+    def journal_count(self, call: Call) -> Json:
+        return {"count": self._context.journal.count(*_wanted(call))}
 
     def logs(self, call: Call) -> Json:
         for log in self._context.registry.logs:
@@ -115,6 +117,11 @@ class Control:
         if verb is None:
             raise not_found(f"{ROOT}/{call.params['verb']}")
         return verb(call.params["name"])
+
+
+def _wanted(call: Call) -> tuple[str, bool]:
+    """Which entries of the journal: of what permission, and whether only what took effect."""
+    return call.query.get("permission", "*"), call.query.get("effective") == "true"
 
 
 def _parse(model: type[BaseModel], call: Call) -> BaseModel:

@@ -19,6 +19,7 @@ from localcloud.errors import ApiError, render
 from localcloud.faults import CallFault, DisabledApi, Faults, PermissionDenied, RateLimit
 from localcloud.journal import Entry
 from localcloud.permissions import Asked, asked
+from localcloud.web import REPEATED
 
 CONTROL = "/_localcloud/"
 
@@ -85,7 +86,7 @@ class Gate:
             status=told.code,
             agent=dict(scope["headers"]).get(b"user-agent", b"").decode("latin-1"),
             permission="" if call is None else call.permission,
-            took_effect=200 <= served.code < 300,
+            took_effect=200 <= served.code < 300 and REPEATED not in scope,
         )
         self._context.journal.record(entry)
 

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS answers (
 class Entry:
     """One answered call; `path` includes the query, `permission` is empty for what is no API of Google's.
 
-    It took effect where the service itself answered with success, whatever the caller was told.
+    It took effect where the service itself answered with success, whatever the caller was told. A call that
+    was answered with what it had done before had its effect then.
     """
 
     id: int
@@ -77,6 +78,15 @@ class Journal:
                 (after, permission, effective, limit),
             ).fetchall()
         return [replace(Entry(*row), took_effect=bool(row[-1])) for row in rows]
+
+    def count(self, permission: str = "*", effective: bool = False) -> int:
+        """How many entries there are of these, however many `entries` would give at once."""
+        with self._lock:
+            (found,) = self._db.execute(
+                "SELECT COUNT(*) FROM answers WHERE permission GLOB ? AND took_effect >= ?",
+                (permission, effective),
+            ).fetchone()
+        return int(found)
 
     def close(self) -> None:
         with self._lock:

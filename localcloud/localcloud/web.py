@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,6 +17,9 @@ from starlette.routing import Route
 
 from localcloud.errors import invalid
 from localcloud.store import Json
+
+REPEATED = "localcloud.repeated"
+"""In the scope of a request whose answer was `Repeated`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Call:
         return body
 
 
+class Repeated(dict[str, Any]):
+    """An answer that was given before: this time the call changed nothing."""
+
+
 Handler = Callable[[Call], "Json | Response"]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -67,6 +75,8 @@ def endpoint(handler: Handler) -> Endpoint:
 
     async def run(request: Request) -> Response:
         answer = await request.app.state.blocking.run(handler, await read_call(request))
+        if isinstance(answer, Repeated):
+            request.scope[REPEATED] = True
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     return run

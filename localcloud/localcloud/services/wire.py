@@ -121,7 +121,7 @@ def paged(name: str, entries: Sequence[tuple[str, Json | str]], query: Mapping[s
     """
     after = _read_token(query.get("pageToken", ""))
     size = query.get("pageSize", "0")
-    if not size.isdigit():
+    if not size.isdecimal():
         raise invalid(f"Invalid value at 'page_size': {size!r}")
     left = [(key, body) for key, body in entries if key > after]
     taken = left[: int(size) or len(left)]

@@ -18,7 +18,7 @@ from localcloud.context import Context
 from localcloud.errors import invalid_field, not_found
 from localcloud.services.compute import paths
 from localcloud.store import Json
-from localcloud.web import Call
+from localcloud.web import Call, Repeated
 
 OPERATION = "compute.operation"
 _REQUEST = "compute.request"
@@ -82,7 +82,7 @@ class Operations:
         with self._store.transaction():
             earlier = self._store.get(_REQUEST, key) if request_id else None
             if earlier is not None:
-                return self.require(earlier["operation"])
+                return Repeated(self.require(earlier["operation"]))
             operation = effect()
             if request_id:
                 operation["clientOperationId"] = request_id

@@ -213,7 +213,7 @@ def _check_name(name: str) -> None:
 
 def _listing_query(query: Mapping[str, str]) -> listing.Query:
     limit = query.get("maxResults", "1000")
-    if not limit.isdigit() or limit == "0":
+    if not limit.isdecimal() or limit == "0":
         raise invalid_field("maxResults", limit)
     return listing.Query(
         prefix=query.get("prefix", ""),

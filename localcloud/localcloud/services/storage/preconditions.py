@@ -54,6 +54,6 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
     value = query.get(name)
     if value is None:
         return None
-    if not value.isdigit():
+    if not value.isdecimal():
         raise BadPreconditionError(f"{name} must be a number, not {value!r}")
     return int(value)
