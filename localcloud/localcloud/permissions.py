@@ -33,6 +33,7 @@ POST   COMPUTE/zones/*/instances/*/resume                         compute.instan
 POST   COMPUTE/zones/*/instances/*/reset                          compute.instances.reset
 POST   COMPUTE/zones/*/instances/*/setMetadata                    compute.instances.setMetadata
 POST   COMPUTE/zones/*/instances/*/setLabels                      compute.instances.setLabels
+POST   COMPUTE/zones/*/instances/*/setTags                        compute.instances.setTags
 POST   COMPUTE/zones/*/instances/*/setMachineType                 compute.instances.setMachineType
 POST   COMPUTE/zones/*/instances/*/simulateMaintenanceEvent       compute.instances.simulateMaintenanceEvent
 GET    COMPUTE/aggregated/addresses                               compute.addresses.list

@@ -8,6 +8,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from dev.conformance import discovery
@@ -89,6 +90,51 @@ def test_a_request_id_makes_one_operation(cloud: Any, run: Any, spot_body: Any) 
     assert error_of(zero) == (400, "invalid")
 
 
+def test_a_request_id_counts_for_every_mutation(cloud: Any, spot_body: Any) -> None:
+    """Each is made three times, before and after it is done, and takes effect once."""
+    vm, firewall = f"{INSTANCES}/vm1", "global/firewalls/fw"
+    disks = [spot_body()["disks"][0] | {"autoDelete": False}]
+    small = {"machineType": "zones/us-central1-a/machineTypes/e2-small"}
+    rule = {"name": "fw", "allowed": [{"IPProtocol": "tcp"}]}
+
+    def now(field: str, of: str) -> Any:
+        found: Any = cloud.compute("GET", vm).json()
+        return found.get(field, found)[of]
+
+    calls: list[tuple[str, str, Any]] = [
+        ("POST", INSTANCES, lambda: spot_body(disks=disks)),
+        ("POST", f"{vm}/setMetadata", lambda: {"fingerprint": now("metadata", "fingerprint")}),
+        ("POST", f"{vm}/setTags", lambda: {"fingerprint": now("tags", "fingerprint")}),
+        ("POST", f"{vm}/setLabels", lambda: {"labelFingerprint": now("", "labelFingerprint")}),
+        *(("POST", f"{vm}/{verb}", dict) for verb in ("reset", "suspend", "resume", "stop")),
+        ("POST", f"{vm}/setMachineType", lambda: small),
+        *(("POST", f"{vm}/{verb}", dict) for verb in ("start", "simulateMaintenanceEvent")),
+        ("DELETE", vm, lambda: None),
+        ("DELETE", "zones/us-central1-a/disks/vm1", lambda: None),
+        ("POST", ADDRESSES, lambda: {"name": "ip1"}),
+        ("DELETE", f"{ADDRESSES}/ip1", lambda: None),
+        ("POST", "global/firewalls", lambda: rule),
+        ("PATCH", firewall, lambda: {"description": "d"}),
+        ("DELETE", firewall, lambda: None),
+    ]
+    for method, path, body in calls:
+        given, request_id = body(), str(uuid.uuid4())
+        zero = cloud.compute(method, path, given, requestId=str(uuid.UUID(int=0)))
+        assert error_of(zero) == (400, "invalid"), path
+        first = cloud.compute(method, path, given, requestId=request_id).json()
+        again = cloud.compute(method, path, given, requestId=request_id).json()
+        scope = first["selfLink"].split("/projects/p1/")[1]
+        assert "error" not in cloud.compute("POST", f"{scope}/wait").json(), path
+        late = cloud.compute(method, path, given, requestId=request_id).json()
+        assert {first["name"], again["name"], late["name"]} == {first["name"]}, path
+        assert late["clientOperationId"] == request_id
+    assert [
+        len(cloud.context.journal.entries(permission=f"compute.{verb}", effective=True))
+        for verb in ("instances.create", "instances.start", "firewalls.delete")
+    ] == [1, 1, 1]
+    assert cloud.control("GET", "/resources") == {"resources": []}
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -105,6 +151,9 @@ def test_a_request_id_makes_one_operation(cloud: Any, run: Any, spot_body: Any) 
         ({"machineType": "zones/us-east1-b/machineTypes/e2-small"}, "does not exist in zone"),
         ({"metadata": {"items": [{"key": "a", "value": "ä" * (128 * 1024) + "b"}]}}, "262145 bytes"),
         ({"metadata": {"items": [{"key": f"k{n}", "value": "x" * 2**18} for n in (1, 2)]}}, "524292 bytes"),
+        ({"metadata": {"items": [{"key": "a"}, {"key": "b c"}]}}, "resource.metadata.items[1].key"),
+        ({"tags": {"items": ["good", "Bad"]}}, "resource.tags.items[1]"),
+        ({"labels": {f"k{n}": "" for n in range(65)}}, "At most 64 labels"),
         ({"disks": []}, "resource.disks"),
         ({"networkInterfaces": []}, "resource.networkInterfaces"),
     ],
@@ -155,6 +204,59 @@ def test_a_static_address_is_honoured_and_given_back(cloud: Any, run: Any, spot_
     assert cloud.control("GET", "/resources") == {"resources": []}
 
 
+def test_a_static_address_follows_its_vm_to_any_zone_of_its_region(
+    cloud: Any, run: Any, spot_body: Any
+) -> None:
+    run("POST", ADDRESSES, {"name": "ip1"})
+    ip = cloud.compute("GET", f"{ADDRESSES}/ip1").json()["address"]
+    nic = [{"accessConfigs": [{"type": "ONE_TO_ONE_NAT", "natIP": ip}]}]
+    for zone in ("us-central1-a", "us-central1-f"):
+        small = f"zones/{zone}/machineTypes/e2-small"
+        run("POST", f"zones/{zone}/instances", spot_body(machineType=small, networkInterfaces=nic))
+        made = cloud.compute("GET", f"zones/{zone}/instances/vm1").json()
+        assert made["networkInterfaces"][0]["accessConfigs"][0]["natIP"] == ip
+        run("DELETE", f"zones/{zone}/instances/vm1")
+    small = "zones/us-east1-b/machineTypes/e2-small"
+    body = spot_body(machineType=small, networkInterfaces=nic)
+    refused = cloud.compute("POST", "zones/us-east1-b/instances", body)
+    assert error_of(refused) == (400, "invalid")
+    assert "not reserved in region 'us-east1'" in refused.json()["error"]["message"]
+
+
+def test_an_ephemeral_address_is_another_one_after_each_start(cloud: Any, run: Any, spot_body: Any) -> None:
+    run("POST", INSTANCES, spot_body())
+    seen = []
+    for _ in range(3):
+        found = cloud.compute("GET", f"{INSTANCES}/vm1").json()
+        seen.append(found["networkInterfaces"][0]["accessConfigs"][0]["natIP"])
+        run("POST", f"{INSTANCES}/vm1/stop")
+        run("POST", f"{INSTANCES}/vm1/start")
+    assert len(set(seen)) == 3
+
+
+def test_what_is_there_costs_also_while_nobody_uses_it(cloud: Any, run: Any, spot_body: Any) -> None:
+    def hourly() -> dict[str, Any]:
+        lines = cloud.control("GET", "/resources")["resources"]
+        return {line["kind"]: pytest.approx(line["hourly"]) for line in lines}
+
+    run("POST", ADDRESSES, {"name": "ip1"})
+    assert hourly() == {"address": 0.01}
+    ip = cloud.compute("GET", f"{ADDRESSES}/ip1").json()["address"]
+    nic = [{"accessConfigs": [{"type": "ONE_TO_ONE_NAT", "natIP": ip}]}]
+    disk = spot_body()["disks"][0] | {"autoDelete": False}
+    disk["initializeParams"] |= {"diskType": "zones/us-central1-a/diskTypes/pd-balanced"}
+    run("POST", INSTANCES, spot_body(networkInterfaces=nic, disks=[disk]))
+    kept = {"disk": 20 * 0.1 / 730}
+    assert hourly() == kept | {"address": 0.0, "instance": 0.020106 + 0.0025}
+    run("POST", f"{INSTANCES}/vm1/stop")
+    assert hourly() == kept | {"address": 0.01, "instance": 0.0}
+    run("DELETE", f"{INSTANCES}/vm1")
+    assert hourly() == kept | {"address": 0.01}
+    run("DELETE", "zones/us-central1-a/disks/vm1")
+    run("POST", INSTANCES, spot_body(networkInterfaces=[{}]))
+    assert hourly() == {"address": 0.01, "disk": 20 * 0.04 / 730, "instance": 0.020106}
+
+
 def test_an_address_that_is_not_reserved_is_refused(cloud: Any, spot_body: Any) -> None:
     nic = [{"accessConfigs": [{"type": "ONE_TO_ONE_NAT", "natIP": "127.0.77.99"}]}]
     assert error_of(cloud.compute("POST", INSTANCES, spot_body(networkInterfaces=nic))) == (400, "invalid")
@@ -187,6 +289,7 @@ def test_a_preemption_is_an_operation_of_the_system(
     [event] = cloud.compute("GET", OPERATIONS, **query).json()["items"]
     assert event["name"].startswith("systemevent-")
     assert (event["user"], event["status"]) == ("system", "DONE")
+    assert event["statusMessage"] == "Instance was preempted."
     assert event["targetLink"].endswith("/instances/vm1")
     found = cloud.compute("GET", "aggregated/operations", **query).json()["items"]
     assert [op["name"] for op in found["zones/us-central1-a"]["operations"]] == [event["name"]]
@@ -267,12 +370,14 @@ def test_a_restart_of_the_server_does_not_make_the_notice_longer(
     assert time.monotonic() - before < 4.4
 
 
+@pytest.mark.parametrize("phase", ["provisioning", "staging"])
 def test_a_preemption_before_the_vm_runs_ends_its_creation_and_leaves_it_stopped(
-    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any, phase: str
 ) -> None:
     """There is no guest yet to give notice to."""
-    set_durations(cloud, provisioning=0.5)
+    set_durations(cloud, **{phase: 0.5})
     inserted = cloud.compute("POST", INSTANCES, with_notice(spot_body, 120)).json()
+    wait_until(lambda: status() == phase.upper(), "the phase")
     cloud.control("POST", "/preempt/vm1")
     done = cloud.compute("POST", f"{OPERATIONS}/{inserted['name']}/wait").json()
     (error,) = done["error"]["errors"]
@@ -284,12 +389,17 @@ def test_a_preemption_before_the_vm_runs_ends_its_creation_and_leaves_it_stopped
     assert status() == "RUNNING"
 
 
+@pytest.mark.parametrize("phase", ["STAGING", "RUNNING"])
 def test_a_preemption_with_action_delete_leaves_nothing(
-    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+    cloud: Any, status: Any, spot_body: Any, wait_until: Any, phase: str
 ) -> None:
-    run("POST", INSTANCES, with_notice(spot_body, 120, instanceTerminationAction="DELETE"))
+    set_durations(cloud, staging=0.5)
+    cloud.compute("POST", INSTANCES, with_notice(spot_body, 120, instanceTerminationAction="DELETE"))
+    wait_until(lambda: status() == phase, "the phase")
     cloud.control("POST", "/preempt/vm1")
-    assert status() == "RUNNING"
+    assert status() == ("RUNNING" if phase == "RUNNING" else "STOPPING")
+    with pytest.raises(httpx.HTTPStatusError):
+        cloud.control("POST", "/preempt/vm1")
     wait_until(lambda: status() == "GONE", "the preempted VM to be deleted")
     assert cloud.control("GET", "/resources") == {"resources": []}
 
@@ -399,11 +509,19 @@ def test_fingerprints_guard_metadata_and_labels(cloud: Any, run: Any, spot_body:
     again = cloud.compute("POST", f"{INSTANCES}/vm1/setMetadata", fresh)
     assert error_of(again) == (412, "conditionNotMet"), "the fingerprint has changed with the metadata"
 
+    tags = {"items": ["web"], "fingerprint": before["tags"]["fingerprint"]}
+    run("POST", f"{INSTANCES}/vm1/setTags", tags)
+    assert error_of(cloud.compute("POST", f"{INSTANCES}/vm1/setTags", tags)) == (412, "conditionNotMet")
+    large = fresh | {"items": [{"key": "a", "value": "x" * (2**18 + 1)}]}
+    large["fingerprint"] = cloud.compute("GET", f"{INSTANCES}/vm1").json()["metadata"]["fingerprint"]
+    assert error_of(cloud.compute("POST", f"{INSTANCES}/vm1/setMetadata", large)) == (400, "invalid")
+
     labels = {"labels": {"x": "y"}, "labelFingerprint": before["labelFingerprint"]}
     run("POST", f"{INSTANCES}/vm1/setLabels", labels)
     assert error_of(cloud.compute("POST", f"{INSTANCES}/vm1/setLabels", labels)) == (412, "conditionNotMet")
     after = cloud.compute("GET", f"{INSTANCES}/vm1").json()
     assert (after["labels"], after["metadata"]["items"]) == ({"x": "y"}, items)
+    assert after["tags"]["items"] == ["web"]
 
 
 def test_the_machine_type_changes_only_while_stopped(cloud: Any, run: Any, spot_body: Any) -> None:
@@ -418,6 +536,9 @@ def test_the_machine_type_changes_only_while_stopped(cloud: Any, run: Any, spot_
 def test_a_disk_without_auto_delete_stays_behind(cloud: Any, run: Any, spot_body: Any) -> None:
     disk = spot_body()["disks"][0] | {"autoDelete": False}
     run("POST", INSTANCES, spot_body(disks=[disk]))
+    refused = cloud.compute("DELETE", "zones/us-central1-a/disks/vm1")
+    assert error_of(refused) == (400, "resourceInUseByAnotherResource")
+    assert refused.json()["error"]["message"].startswith("The disk resource 'projects/p1/zones/")
     run("DELETE", f"{INSTANCES}/vm1")
     [left] = cloud.control("GET", "/resources")["resources"]
     assert (left["kind"], left["name"]) == ("disk", "vm1")
@@ -486,6 +607,20 @@ def test_wait_is_a_long_poll(cloud: Any, spot_body: Any, monkeypatch: Any) -> No
     assert time.monotonic() - before > 0.3
 
 
+def test_wait_gives_up_after_two_minutes(cloud: Any, spot_body: Any, monkeypatch: Any) -> None:
+    from localcloud.services.compute import operations
+
+    assert operations._LONGEST_WAIT == 120
+    monkeypatch.setattr(operations, "_LONGEST_WAIT", 0.2)
+    may_start = threading.Event()
+    monkeypatch.setattr(cloud.context.vms, "start", lambda spec: may_start.wait(10))
+    operation = cloud.compute("POST", INSTANCES, spot_body()).json()
+    waited = cloud.compute("POST", f"{OPERATIONS}/{operation['name']}/wait")
+    may_start.set()
+    assert waited.elapsed.total_seconds() >= 0.2
+    assert (waited.status_code, waited.json()["status"]) == (200, "RUNNING")
+
+
 def test_the_serial_port_goes_on_where_it_was_left(cloud: Any, run: Any, spot_body: Any) -> None:
     run("POST", INSTANCES, spot_body())
     first = cloud.compute("GET", f"{INSTANCES}/vm1/serialPort").json()
@@ -494,6 +629,7 @@ def test_the_serial_port_goes_on_where_it_was_left(cloud: Any, run: Any, spot_bo
     later = cloud.compute("GET", f"{INSTANCES}/vm1/serialPort", start=first["next"]).json()
     assert "off within 0 s" in later["contents"]
     assert later["contents"].startswith("vm1: off"), "what was read before does not come again"
+    assert error_of(cloud.compute("GET", f"{INSTANCES}/vm1/serialPort", start="x")) == (400, "invalid")
 
 
 def test_unfinished_operations_go_on_after_a_restart(

@@ -58,6 +58,7 @@ def _instances(service: Instances) -> list[BaseRoute]:
         "reset": service.reset,
         "setMetadata": service.set_metadata,
         "setLabels": service.set_labels,
+        "setTags": service.set_tags,
         "setMachineType": service.set_machine_type,
         "simulateMaintenanceEvent": service.simulate_maintenance,
     }

@@ -46,7 +46,6 @@ class Asked:
     body: Json
     disk: Json
     nat_ip: str
-    external: bool
 
 
 def read(settings: Settings, key: str, body: Json, now: str) -> Asked:
@@ -73,10 +72,10 @@ def read(settings: Settings, key: str, body: Json, now: str) -> Asked:
         "fingerprint": paths.fingerprint(key),
         "metadata": metadata(body.get("metadata", {})),
         "scheduling": scheduling(body.get("scheduling", {})),
-        "tags": _tags(body.get("tags", {})),
+        "tags": tags(body.get("tags", {})),
         "networkInterfaces": [_kept_interface(settings, key, interface)],
     }
-    return Asked(resource, disk, access.get("natIP", ""), bool(interface.get("accessConfigs")))
+    return Asked(resource, disk, access.get("natIP", ""))
 
 
 def machine_type(zone: str, body: Json) -> str:
@@ -93,14 +92,13 @@ def metadata(given: Json) -> Json:
     """The kept form of metadata, with its fingerprint."""
     items = given.get("items", [])
     total, seen = 0, set()
-    for item in items:
+    for at, item in enumerate(items):
+        field = f"resource.metadata.items[{at}]"
         key, size = item.get("key", ""), len(item.get("value", "").encode())
         if not _METADATA_KEY.fullmatch(key) or key in seen:
-            raise invalid_field(
-                "resource.metadata.items[0].key", key, "Unique [a-zA-Z0-9_-]{1,128} is needed."
-            )
+            raise invalid_field(f"{field}.key", key, "Unique [a-zA-Z0-9_-]{1,128} is needed.")
         if size > _VALUE_BYTES:
-            raise _too_long("resource.metadata.items[0].value", f"{key}: {size} bytes", _VALUE_BYTES)
+            raise _too_long(f"{field}.value", f"{key}: {size} bytes", _VALUE_BYTES)
         seen.add(key)
         total += len(key) + size
     if total > _METADATA_BYTES:
@@ -221,10 +219,12 @@ def _kept_interface(settings: Settings, key: str, asked: Json) -> Json:
     return kept
 
 
-def _tags(given: Json) -> Json:
+def tags(given: Json) -> Json:
+    """The kept form of network tags, with their fingerprint."""
     items: Any = given.get("items", [])
     kept: Json = {"fingerprint": paths.fingerprint(items)}
-    return kept | {"items": [paths.check_name(item) for item in items]} if items else kept
+    named = [paths.check_name(item, f"resource.tags.items[{at}]") for at, item in enumerate(items)]
+    return kept | {"items": named} if items else kept
 
 
 def show_address(body: Json, ip: str) -> None:

@@ -24,6 +24,7 @@ _TERM = re.compile(
     \s*\)*""",
     re.VERBOSE,
 )
+_DIGITS = re.compile(r"[0-9]{0,18}")
 _LARGEST_PAGE = 500
 
 
@@ -116,11 +117,17 @@ def _created(document: tuple[str, Json]) -> str:
 
 
 def _size(text: str) -> int:
-    if not text:
-        return _LARGEST_PAGE
-    if not text.isdigit() or not 0 <= int(text) <= _LARGEST_PAGE:
+    size = whole_number("maxResults", text)
+    if size > _LARGEST_PAGE:
         raise invalid_field("maxResults", text, f"Must be between 0 and {_LARGEST_PAGE}.")
-    return int(text) or _LARGEST_PAGE
+    return size or _LARGEST_PAGE
+
+
+def whole_number(parameter: str, text: str) -> int:
+    """The value of a parameter; 0 if it is not given."""
+    if not _DIGITS.fullmatch(text):
+        raise invalid_field(parameter, text, "Must be a whole number.")
+    return int(text or "0")
 
 
 def _start(chosen: Sequence[tuple[str, Json]], token: str) -> int:

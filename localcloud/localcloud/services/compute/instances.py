@@ -14,6 +14,7 @@ from localcloud.operations import Tasks
 from localcloud.services.compute import creation, paths, prices
 from localcloud.services.compute.capacity import Capacity
 from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone, region_of
+from localcloud.services.compute.filters import whole_number
 from localcloud.services.compute.guest import enabled
 from localcloud.services.compute.lifecycle import ALIVE, Parts
 from localcloud.services.compute.lists import aggregated, listing
@@ -66,7 +67,7 @@ class Instances:
     def serial_port(self, call: Call) -> Json:
         record = self._records.require(_key(call))
         output = self._context.vms.serial_output(record.vm).encode()
-        start = int(call.query.get("start", "0") or "0")
+        start = whole_number("start", call.query.get("start", ""))
         return {
             "kind": "compute#serialPortOutput",
             "selfLink": self._context.settings.base_url + call.raw_path,
@@ -204,8 +205,8 @@ class Instances:
             return self._preempt(*found[0])
 
     def _preempt(self, key: str, record: Record) -> Json:
-        if not record.is_spot or record.status not in ALIVE or record.preempted:
-            why = f"is {record.status}" if record.is_spot else "is not a Spot VM"
+        why = _unpreemptible(record)
+        if why:
             raise conflict(f"{key} cannot be preempted: it {why}", "notPreemptible")
         record.preempted = True
         notice = self._notice(record)
@@ -247,6 +248,15 @@ class Instances:
                 del record.body["labels"]
 
         return self._operations.once(call, lambda: self._change(_key(call), "setLabels", change))
+
+    def set_tags(self, call: Call) -> Json:
+        body = check(call.json(), "Tags")
+
+        def change(record: Record) -> None:
+            _same(record.body["tags"]["fingerprint"], body.get("fingerprint"))
+            record.body["tags"] = creation.tags(body)
+
+        return self._operations.once(call, lambda: self._change(_key(call), "setTags", change))
 
     def set_machine_type(self, call: Call) -> Json:
         body = check(call.json(), "InstancesSetMachineTypeRequest")
@@ -297,7 +307,7 @@ class Instances:
                 zone,
                 record.status,
                 hourly=_hourly(record) if runs else 0.0,
-                preemptible=record.is_spot and record.status in ALIVE and not record.preempted,
+                preemptible=not _unpreemptible(record),
             )
 
     def _log(self, name: str) -> str | None:
@@ -310,7 +320,18 @@ class Instances:
 def _hourly(record: Record) -> float | None:
     """Of a running instance, with its address."""
     machine = prices.machine(paths.last(record.body["machineType"]), spot=record.is_spot)
-    return None if machine is None else machine + prices.address_in_use(spot=record.is_spot)
+    external = record.body["networkInterfaces"][0].get("accessConfigs")
+    address = prices.address_in_use(spot=record.is_spot) if external else 0.0
+    return None if machine is None else machine + address
+
+
+def _unpreemptible(record: Record) -> str:
+    """Why it cannot be preempted; empty if it can."""
+    if not record.is_spot:
+        return "is not a Spot VM"
+    if record.status not in ALIVE:
+        return f"is {record.status}"
+    return "is being preempted already" if record.preempted else ""
 
 
 def _key(call: Call) -> str:
@@ -321,4 +342,4 @@ def _key(call: Call) -> str:
 def _same(current: str, given: str | None) -> None:
     # gcloud decodes and encodes it again, with the other base64 alphabet.
     if (given or "").translate(_URL_SAFE) != current.translate(_URL_SAFE):
-        raise condition_not_met("Supplied fingerprint does not match current metadata fingerprint.")
+        raise condition_not_met("Supplied fingerprint does not match the current one.")

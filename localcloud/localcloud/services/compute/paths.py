@@ -62,10 +62,10 @@ def fingerprint(content: Any) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
-def check_name(name: Any) -> str:
+def check_name(name: Any, field: str = "resource.name") -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         why = "Must be a match of regex '(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)'"
-        raise invalid_field("resource.name", name, why)
+        raise invalid_field(field, name, why)
     return name
 
 

@@ -24,6 +24,7 @@ ROOTS = (
     "InstancesSetLabelsRequest",
     "InstancesSetMachineTypeRequest",
     "Metadata",
+    "Tags",
 )
 _KEPT = ("$ref", "additionalProperties", "enum", "format", "items", "properties", "type")
 _INTEGER = re.compile(r"-?\d+")
