@@ -254,7 +254,7 @@ def unset_name(name: str, url: Url = _URL) -> None:
 def _call(method: str, url: str, path: str, body: Any = None) -> Any:
     try:
         answer = httpx.request(method, f"{url.rstrip('/')}/_localcloud/v1{path}", json=body, timeout=60)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         typer.echo(f"No local cloud answers at {url} ({error}). Is LOCALCLOUD_URL right?", err=True)
         raise typer.Exit(1) from error
     if answer.is_success:

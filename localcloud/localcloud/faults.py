@@ -22,13 +22,20 @@ _KIND = "localcloud.fault"
 _F = TypeVar("_F", bound="Fault")
 Service = Literal["compute", "storage", "pubsub", "cloudscheduler", "cloudfunctions"]
 Text = Annotated[str, Field(min_length=1)]
+# A month: clocks and threads cannot wait for ever, and nobody waits for longer.
+Seconds = Annotated[float, Field(ge=0, le=31 * 24 * 3600)]
 
 
 class Fault(BaseModel):
     """What all have: `kind` says which one it is, `id` is given by the store."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        serialize_by_alias=True,
+        allow_inf_nan=False,
     )
 
     id: str = ""
@@ -49,7 +56,14 @@ class CallFault(Fault):
     reason: str = "backendError"
     count: int = Field(default=1, ge=0)
     when: Literal["before", "after"] = "before"
-    latency: float = Field(default=0.0, ge=0)
+    latency: Seconds = 0.0
+
+    @field_validator("code")
+    @classmethod
+    def _is_failure(cls, value: int) -> int:
+        if value and value < 400:
+            raise ValueError("must be 0, or a status of a failure: 400 to 599")
+        return value
 
     @field_validator("path")
     @classmethod
@@ -99,7 +113,7 @@ class FreshApi(Fault):
 
     kind: Literal["fresh-api"]
     service: Service
-    seconds: float = Field(gt=0)
+    seconds: Seconds = Field(gt=0)
     since: datetime | None = None
 
 
@@ -146,7 +160,7 @@ class Disorder(Fault):
 
     kind: Literal["disorder"]
     subscription: Text = "*"
-    seconds: float = Field(gt=0)
+    seconds: Seconds = Field(gt=0)
 
 
 class SilentZone(Fault):
@@ -168,7 +182,7 @@ class SlowBoot(Fault):
 
     kind: Literal["slow-boot"]
     instance: Text = "*"
-    seconds: float = Field(gt=0)
+    seconds: Seconds = Field(gt=0)
 
 
 class CrashingVm(Fault):
@@ -176,7 +190,7 @@ class CrashingVm(Fault):
 
     kind: Literal["crashing-vm"]
     instance: Text
-    seconds: float = Field(default=0, ge=0)
+    seconds: Seconds = 0
 
 
 class BrokenModel(Fault):

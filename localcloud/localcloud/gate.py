@@ -169,4 +169,6 @@ class Rates:
             f"Quota exceeded for quota metric '{group.capitalize()} requests' and limit "
             f"'{group.capitalize()} requests per minute' of service '{call.service}.googleapis.com'."
         )
-        return ApiError(403, "rateLimitExceeded", message).because("RATE_LIMIT_EXCEEDED") if over else None
+        # Compute has said 403 from its beginning, the others 429.
+        error = ApiError(403 if call.service == "compute" else 429, "rateLimitExceeded", message)
+        return error.because("RATE_LIMIT_EXCEEDED") if over else None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import dns.exception
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -41,6 +42,10 @@ class Names:
 
     def set(self, name: str, kind: str, values: Iterable[str]) -> None:
         """Replace the records of one name and type (A or AAAA); with no value the name has none of it."""
+        try:
+            dns.name.from_text(_absolute(name))
+        except dns.exception.DNSException as error:
+            raise ValueError(f"{name!r} is not a name: {error}") from error
         version = 4 if kind == "A" else 6
         texts = [str(ip_address(value)) for value in values]
         for text in texts:

@@ -105,6 +105,16 @@ def test_reads_and_writes_are_counted_by_the_minute(tmp_path: Path, clock: Manua
         assert client.get(ZONE).status_code == 200
 
 
+def test_other_apis_than_compute_limit_with_429(client: TestClient, context: Context) -> None:
+    add(context, kind="rate-limit", service="pubsub", calls="write", perMinute=0)
+    add(context, kind="rate-limit", service="storage", calls="read", perMinute=0)
+    topic = client.put("/v1/projects/p/topics/ttt")
+    assert (topic.status_code, topic.json()["error"]["status"]) == (429, "RESOURCE_EXHAUSTED")
+    buckets = client.get("/storage/v1/b", params={"project": "p"})
+    assert (buckets.status_code, buckets.json()["error"]["errors"][0]["reason"]) == (429, "rateLimitExceeded")
+    assert client.get("/v1/projects/p/topics").status_code == 200
+
+
 def test_latency_alone_fails_nothing(client: TestClient, context: Context) -> None:
     add(context, path="/zones", code=0, latency=0.05)
     answer = client.get(ZONE)

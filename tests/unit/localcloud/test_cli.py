@@ -13,8 +13,10 @@ from typer.testing import CliRunner, Result
 from localcloud.app import create_app
 from localcloud.cli import app
 from localcloud.context import Context, Resource
+from localcloud.faults import Faults
 from localcloud.journal import Entry
 from localcloud.settings import Settings
+from localcloud.store import Store
 
 
 @pytest.fixture
@@ -84,6 +86,78 @@ def test_faults_are_added_listed_and_removed(run: Any, context: Context) -> None
     assert "stock-out" in refused.output
 
 
+FAULTS = {
+    "call": ("path=/instances$", "method=POST", "code=0", "latency=2.5", "when=after"),
+    "stock-out": ("zone=us-central1-a", "model=SPOT", "code=ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"),
+    "quota": ("region=us-central1", "metric=PREEMPTIBLE_CPUS", "limit=4", "when=request"),
+    "disabled-api": ("service=cloudscheduler",),
+    "fresh-api": ("service=cloudfunctions", "seconds=60"),
+    "permission-denied": ("permission=compute.instances.*",),
+    "rate-limit": ("service=compute", "calls=read", "perMinute=100"),
+    "scheduler-bound": ("location=europe-west1",),
+    "no-scheduler": ("location=europe-north1",),
+    "duplicates": ("subscription=budget-*", "copies=2"),
+    "disorder": ("seconds=3",),
+    "silent-zone": ("zone=us-central1-b",),
+    "refused-field": ("field=scheduling.preemptionNoticeDuration",),
+    "slow-boot": ("instance=budget-*", "seconds=30"),
+    "crashing-vm": ("instance=budget-a", "seconds=5"),
+}
+
+
+def test_every_fault_is_set_by_command_outlives_a_restart_and_is_removed(run: Any, context: Context) -> None:
+    assert f"tags: {', '.join(map(repr, FAULTS))}" in run("fault", "add", "earthquake").output
+    for kind, fields in FAULTS.items():
+        made = run("fault", "add", kind, *fields).output.strip()
+        [row] = json.loads(run("fault", "ls", "-o", "json").output)
+        assert (row["id"], row["kind"]) == (made, kind)
+        for name, value in (field.split("=") for field in fields):
+            assert str(row[name]).removesuffix(".0") == value
+        after_restart = Faults(Store(context.settings.home / "store.db"))
+        assert [each.id for each in after_restart.all()] == [made]
+        assert run("fault", "rm", made).exit_code == 0
+        assert after_restart.all() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ("stock-out", "zone"),
+        ("stock-out zone=z model=CHEAP", "model"),
+        ("stock-out zone=z colour=red", "colour"),
+        ("call path=(", "path"),
+        ("call path=x code=99", "code"),
+        ("call path=x count=many", "count"),
+        ("rate-limit service=bigquery calls=read perMinute=1", "service"),
+        ("rate-limit service=compute calls=read", "perMinute"),
+        ("slow-boot seconds=inf", "seconds"),
+    ],
+)
+def test_a_fault_that_is_none_is_refused_in_one_line_with_its_field(run: Any, words: str, field: str) -> None:
+    refused = run("fault", "add", *words.split())
+    assert refused.exit_code == 1
+    [line] = refused.output.splitlines()
+    assert f".{field}: " in line
+
+
+def test_names_are_set_and_unset(run: Any, context: Context) -> None:
+    assert run("dns", "set", "model.test", "A", "10.0.0.7", "10.0.0.8").exit_code == 0
+    assert context.names.values("model.test", "A") == ["10.0.0.7", "10.0.0.8"]
+    for words in (("x..y", "A", "10.0.0.7"), ("x.y", "A", "10.0.0"), ("x.y", "AAAA", "10.0.0.7")):
+        refused = run("dns", "set", *words)
+        assert (refused.exit_code, len(refused.output.splitlines())) == (1, 1)
+    assert run("dns", "unset", "model.test").exit_code == 0
+    assert "model.test" in run("dns", "unset", "model.test").output
+
+
+def test_the_journal_is_counted_beyond_what_it_prints(run: Any, context: Context) -> None:
+    for _ in range(3):
+        context.journal.record(Entry(0, "t", "POST", "/y", 200, "me", "compute.instances.create", True))
+    assert len(run("journal", "--limit", "2").output.splitlines()) == 2
+    assert run("journal", "--limit", "2", "--effective", "--count").output == "3\n"
+    assert run("journal", "--limit", "-1").output == "limit must be a whole number, not '-1'\n"
+
+
 def test_the_journal_is_printed_and_asked(run: Any, context: Context) -> None:
     insert = "compute.instances.create"
     context.journal.record(Entry(0, "t", "GET", "/x", 200, "me"))
@@ -94,8 +168,9 @@ def test_the_journal_is_printed_and_asked(run: Any, context: Context) -> None:
     assert run("journal", "--permission", "compute.*", "--effective", "--count").output == "1\n"
 
 
-def test_without_a_server_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = CliRunner().invoke(app, ["ls", "--url", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nowhere", "http://["])
+def test_without_a_server_the_variable_is_named(url: str) -> None:
+    failed = CliRunner().invoke(app, ["ls", "--url", url])
     assert failed.exit_code == 1
     assert "LOCALCLOUD_URL" in failed.output
 

@@ -59,4 +59,7 @@ def test_the_journal_can_be_read_in_parts(client: TestClient) -> None:
     assert [entry["path"] for entry in entries] == ["/compute/v1/projects/a", "/compute/v1/projects/b"]
     after = client.get(f"{ROOT}/journal", params={"after": entries[0]["id"]}).json()["entries"]
     assert [entry["path"] for entry in after] == ["/compute/v1/projects/b"]
-    assert client.get(f"{ROOT}/journal", params={"after": "x"}).status_code == 400
+    for query in ({"after": "x"}, {"limit": "-1"}, {"limit": "\u00b2"}, {"limit": "9" * 30}):
+        refused = client.get(f"{ROOT}/journal", params=query)
+        assert refused.status_code == 400
+        assert next(iter(query)) in refused.json()["error"]["message"]

@@ -90,6 +90,12 @@ def test_what_is_no_address_of_that_type_is_refused(names: Names, kind: str, val
         names.set("model.test", kind, [value])
 
 
+@pytest.mark.parametrize("name", ["a..b", "a" * 64, ".x"])
+def test_what_is_no_name_is_refused(names: Names, name: str) -> None:
+    with pytest.raises(ValueError, match="is not a name"):
+        names.set(name, "A", ["10.0.0.1"])
+
+
 @pytest.mark.parametrize("datagram", [b"", b"hello", b"\x00" * 12])
 def test_what_is_no_question_gets_no_answer(names: Names, datagram: bytes) -> None:
     assert answer(datagram, names, host) is None
