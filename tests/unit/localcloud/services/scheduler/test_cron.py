@@ -41,6 +41,28 @@ def test_an_hour_that_does_not_exist_is_not_skipped_for_the_day() -> None:
 
 
 @pytest.mark.parametrize(
+    ("day", "ticks"),
+    [
+        ("2026-03-28T12:00:00", ["2026-03-29T01:00:00", "2026-03-30T00:30:00"]),
+        ("2026-10-24T12:00:00", ["2026-10-25T00:30:00", "2026-10-26T01:30:00"]),
+    ],
+    ids=["02:30 is not there: as soon as it would be over", "02:30 is there twice: the first"],
+)
+def test_half_past_two_in_berlin_ticks_once_on_both_days_of_change(day: str, ticks: list[str]) -> None:
+    found = [next_tick("30 2 * * *", "Europe/Berlin", at(day))]
+    found.append(next_tick("30 2 * * *", "Europe/Berlin", found[-1]))
+    assert found == [at(each) for each in ticks]
+
+
+@pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"])
+def test_every_hour_of_a_day_of_change_has_its_tick(day: str) -> None:
+    tick = at(f"{day}T00:00:00") - timedelta(hours=3)
+    for _ in range(30):
+        tick, before = next_tick("0 * * * *", "Europe/Berlin", tick), tick
+        assert tick - before == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
     "schedule", ["", "* * * *", "0 * * * * *", "61 * * * *", "every 5 minutes", "0 0 30 2 *"]
 )
 def test_bad_schedules_are_refused(schedule: str) -> None:

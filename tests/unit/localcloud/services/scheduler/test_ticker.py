@@ -24,8 +24,8 @@ SUBSCRIPTION = "projects/p/subscriptions/sss"
 class World:
     """A ground without a server: the test makes the steps of the ticker itself."""
 
-    def __init__(self, home: Path) -> None:
-        self.clock = ManualClock(datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC))
+    def __init__(self, home: Path, start: datetime = datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC)) -> None:
+        self.clock = ManualClock(start)
         context = ground(Settings(home), self.clock)
         self.store = context.store
         self.ticks = context.ticks
@@ -61,6 +61,17 @@ def test_it_fires_at_the_minute_and_says_when_the_next_is(world: World) -> None:
     assert job["lastAttemptTime"] == "2026-01-01T10:01:00.000Z"
     assert job["scheduleTime"] == "2026-01-01T10:02:00.000Z"
     assert job["status"] == {}
+
+
+@pytest.mark.parametrize("start", ["2026-03-28T12:00", "2026-10-24T12:00"])
+def test_a_nightly_job_fires_once_in_the_night_of_a_change(tmp_path: Path, start: str) -> None:
+    world = World(tmp_path, datetime.fromisoformat(start).replace(tzinfo=UTC))
+    world.jobs.change(JOB, {"schedule": "30 2 * * *", "timeZone": "Europe/Berlin"}, "schedule,timeZone")
+    for _ in range(26 * 12):
+        world.ticker.step()
+        world.clock.advance(300)
+    assert world.fired() == 1
+    world.store.close()
 
 
 def test_missed_ticks_are_made_up_for_once(world: World) -> None:
