@@ -215,6 +215,12 @@ def _changes(script: Script, found: Clients) -> None:
         large = [compute_v1.Items(key="large", value="x" * (256 * 1024 + 1))]
         change = compute_v1.Metadata(fingerprint=fresh, items=large)
         instances.set_metadata_unary(instance=NAME, metadata_resource=change, **AT)
+    tags = compute_v1.Tags(fingerprint=got.tags.fingerprint, items=["web"])
+    with script.call("instances.setTags"):
+        found.good(instances.set_tags_unary(instance=NAME, tags_resource=tags, **AT))
+        same(list(instances.get(instance=NAME, **AT).tags.items), ["web"])
+    with script.refused("instances.setTags with an old fingerprint", exceptions.PreconditionFailed):
+        instances.set_tags_unary(instance=NAME, tags_resource=tags, **AT)
     labels = compute_v1.InstancesSetLabelsRequest(label_fingerprint=got.label_fingerprint, labels={"c": "d"})
     with script.call("instances.setLabels"):
         found.good(
