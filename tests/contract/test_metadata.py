@@ -36,7 +36,12 @@ def guest(cloud: Any, body: dict[str, Any]) -> httpx.Client:
     """Insert the instance and speak from its address."""
     operation = cloud.compute("POST", INSTANCES, body).json()
     cloud.compute("POST", f"zones/us-central1-a/operations/{operation['name']}/wait")
-    ip = cloud.compute("GET", f"{INSTANCES}/{body['name']}").json()["networkInterfaces"][0]["networkIP"]
+    return at(cloud, body["name"])
+
+
+def at(cloud: Any, name: str) -> httpx.Client:
+    """Speak from the address that the instance has now."""
+    ip = cloud.compute("GET", f"{INSTANCES}/{name}").json()["networkInterfaces"][0]["networkIP"]
     base = f"{cloud.url}/computeMetadata/v1/"
     transport = httpx.HTTPTransport(local_address=ip)
     return httpx.Client(transport=transport, base_url=base, headers=GOOGLE, timeout=30)
@@ -227,6 +232,7 @@ def test_the_notice_of_a_preemption_is_read_while_the_vm_runs(
         wait_until(lambda: status() == "TERMINATED", "the soft-off")
         cloud.compute("POST", f"{INSTANCES}/vm1/start")
         wait_until(lambda: status() == "RUNNING", "the VM to run again")
+    with at(cloud, "vm1") as vm:
         assert vm.get("instance/preempted").text == "FALSE"
 
 
