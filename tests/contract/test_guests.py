@@ -160,12 +160,11 @@ def test_nobody_answers_for_a_vm_that_is_gone(
             kept.get(f"https://{ip}/healthz/ready")
     assert operator.report() == GuestReport()
     others = insert("vm2", NEW)
-    assert others == ip, "the address was free"
     cloud.compute("POST", f"{INSTANCES}/vm1/start")
     wait_until(lambda: status() == "RUNNING", "the start")
     found = cloud.compute("GET", f"{INSTANCES}/vm1").json()
     again = found["networkInterfaces"][0]["accessConfigs"][0]["natIP"]
-    assert again != ip
+    assert len({ip, others, again}) == 3
     assert operator.looks(again).model.status == "True"
 
 
