@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from dev.conformance.bodies import spot_instance
 from dev.conformance.server import until
-from localcloud.app import build_context, create_app
+from localcloud.app import create_app, ground
 from localcloud.clock import ManualClock, parse_rfc3339
 from localcloud.operations import Tasks
 from localcloud.services.compute.records import Records
@@ -30,7 +30,7 @@ NOTICE = SPOT | {"preemptionNoticeDuration": {"seconds": "120"}}
 class World:
     def __init__(self, home: Path) -> None:
         self.clock = ManualClock()
-        self.context = build_context(Settings(home, port=0, durations=GIVEN), self.clock)
+        self.context = ground(Settings(home, durations=GIVEN), self.clock)
         self.http = TestClient(create_app(self.context))
         self.lived: dict[str, float] = {}
         """Seconds in each state, in the order of the states."""
