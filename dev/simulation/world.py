@@ -27,16 +27,14 @@ from dev.simulation.sessions import Carrier, carried, mounted
 from localcloud.jumping import JumpingClock
 from localcloud.mounted import Mounted
 from localcloud.services.compute.records import INSTANCE
-from localcloud.settings import Durations
+from localcloud.settings import GOOGLES, Durations
 from localcloud.settings import Settings as CloudSettings
 
 PROJECT = "simulated"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ZONES = ("us-central1-a", "us-central1-b")
-#: Seconds, as at Google. Nobody has to watch simulated VMs: they do not die by themselves.
-GOOGLES = Durations(
-    provisioning=4, staging=6, operation=2, notice=30, stop_spot=30, stop_standard=90, watch=3600
-)
+#: Nobody has to watch simulated VMs: they do not die by themselves.
+DURATIONS = replace(GOOGLES, watch=3600)
 NAMESPACE = "default"
 RESTART_SECONDS = 5.0
 
@@ -48,7 +46,7 @@ class World:
     folder: Path
     kept: int = 1000
     zones: tuple[str, ...] = ZONES
-    durations: Durations = GOOGLES
+    durations: Durations = DURATIONS
     clock: JumpingClock = field(default_factory=lambda: JumpingClock(START))
     clock_error: timedelta = timedelta(0)
     """Of the operator's machine."""

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import httpx
 import typer
 
-from localcloud.settings import Durations, Settings
+from localcloud.settings import GOOGLES, Durations, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Google's APIs on one port, with VMs in Docker.")
 dns = typer.Typer(no_args_is_help=True, help="The names that VMs see.")
@@ -71,7 +71,7 @@ def serve(
     vm_image: Annotated[str, typer.Option(help="Docker image that every VM boots.")] = Settings.vm_image,
     duration: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=SECONDS that something takes, such as provisioning=8; repeatable."),
+        typer.Option(help="NAME=SECONDS that something takes, or google: all as there; repeatable."),
     ] = None,
 ) -> None:
     """Run the local cloud until it is told to stop."""
@@ -110,10 +110,13 @@ def serve(
 def _durations(given: Iterable[str]) -> Durations:
     seconds = asdict(Durations())
     for text in given:
+        if text == "google":
+            seconds = asdict(GOOGLES)
+            continue
         name, _, value = text.partition("=")
         if name not in seconds or not re.fullmatch(r"\d+(\.\d+)?", value):
             known = ", ".join(seconds)
-            raise typer.BadParameter(f"{text!r} is not NAME=SECONDS with one of {known}")
+            raise typer.BadParameter(f"{text!r} is neither google nor NAME=SECONDS with one of {known}")
         seconds[name] = float(value)
     return Durations(**seconds)
 

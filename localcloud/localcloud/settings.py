@@ -27,6 +27,12 @@ class Durations:
     watch: float = 1.0
 
 
+GOOGLES = Durations(
+    provisioning=4, staging=8, operation=2, notice=120, stop_spot=30, stop_standard=120, watch=1
+)
+"""About what Google takes; how long a guest then boots is its own affair."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """`home` holds all state; `host`:`port` is where everybody (clients and VMs) reaches the server.

@@ -143,6 +143,8 @@ def test_a_request_id_counts_for_every_mutation(cloud: Any, spot_body: Any) -> N
         ({"scheduling": {"provisioningModel": "CHEAP"}}, "resource.scheduling.provisioningModel"),
         ({"scheduling": {"provisioningModel": "SPOT", "automaticRestart": True}}, "automaticRestart"),
         ({"scheduling": {"instanceTerminationAction": "STOP"}}, "Only for Spot"),
+        ({"scheduling": {"maxRunDuration": {"seconds": "60"}}}, "resource.scheduling.maxRunDuration"),
+        ({"scheduling": {"skipGuestOsShutdown": True}}, "ignores nothing silently"),
         ({"name": "Vm1"}, "resource.name"),
         ({"name": "v" * 64}, "resource.name"),
         ({"labels": {"Bad": "x"}}, "Label keys"),

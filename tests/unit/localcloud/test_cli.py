@@ -11,11 +11,11 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 from localcloud.app import create_app
-from localcloud.cli import app
+from localcloud.cli import _durations, app
 from localcloud.context import Context, Resource
 from localcloud.faults import Faults
 from localcloud.journal import Entry
-from localcloud.settings import Settings
+from localcloud.settings import GOOGLES, Settings
 from localcloud.store import Store
 
 
@@ -184,6 +184,11 @@ def test_a_duration_that_means_nothing_is_refused_with_those_that_do(text: str) 
     failed = CliRunner().invoke(app, ["serve", "--duration", text])
     assert failed.exit_code == 2
     assert "stop_spot" in failed.output
+
+
+def test_durations_are_googles_but_for_what_is_said() -> None:
+    found = _durations(["google", "stop_spot=3"])
+    assert (found.provisioning, found.notice, found.stop_spot) == (GOOGLES.provisioning, 120, 3)
 
 
 @pytest.mark.parametrize("subnet", ["10.202.50.0/24", "127.0.0.0/7", "::1/128", "everywhere"])

@@ -21,6 +21,7 @@ _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _IMAGE = re.compile(
     r"projects/[^/]+/(global/images/(family/)?[a-z][-a-z0-9]*|zones/[^/]+/imageFamilyViews/[a-z][-a-z0-9]*)"
 )
+_NOT_OFFERED = ("maxRunDuration", "terminationTime", "onInstanceStopAction", "skipGuestOsShutdown")
 _INPUT_AND_OWN = (
     "disks",
     "fingerprint",
@@ -112,6 +113,10 @@ def _too_long(field: str, value: str, limit: int) -> ApiError:
 
 
 def scheduling(given: Json) -> Json:
+    for name in _NOT_OFFERED:
+        if given.get(name):
+            why = "The local cloud does not offer it, and ignores nothing silently."
+            raise invalid_field(f"resource.scheduling.{name}", given[name], why)
     spot = given.get("provisioningModel") == "SPOT" or bool(given.get("preemptible"))
     defaults: Json = {
         "provisioningModel": "SPOT" if spot else "STANDARD",
