@@ -117,10 +117,12 @@ class History:
         self.world.cloud.context.faults.add(parse(fault), self.world.clock.now())
         whose = next((fault[field] for field in ("service", "zone", "permission") if field in fault), "")
         self.fault = f"{fault['kind']} {whose}".strip()
+        self.world.look_again()
 
     def end_faults(self) -> None:
         self.world.cloud.context.faults.clear()
         self.fault = None
+        self.world.look_again()
 
     # -- hands in the project
 
@@ -129,18 +131,18 @@ class History:
         found = [key for key, doc in self.world.store.list(INSTANCE) if doc["body"]["name"] == vm(name)]
         if not found or found[0] in self.strangers:
             return
-        path = f"/compute/v1/{found[0]}"
+        path, body = f"/compute/v1/{found[0]}", self.world.store.get(INSTANCE, found[0])
+        assert body is not None
         if verb == "delete":
             self.ask("DELETE", path)
         elif verb == "relabel":
-            fingerprint = json.loads(self.ask("GET", path).body)["labelFingerprint"]
-            labels = json.loads(self.ask("GET", path).body).get("labels", {}) | {"budgetml-wanted": "no"}
-            self.ask("POST", f"{path}/setLabels", {"labels": labels, "labelFingerprint": fingerprint})
+            labels = body["body"].get("labels", {}) | {"budgetml-wanted": "no"}
+            changed = {"labels": labels, "labelFingerprint": body["body"]["labelFingerprint"]}
+            self.ask("POST", f"{path}/setLabels", changed)
         elif verb == "rewrite":
-            metadata = json.loads(self.ask("GET", path).body)["metadata"]
-            items = [item for item in metadata["items"] if item["key"] != "budget-config"]
-            body = {"items": items, "fingerprint": metadata["fingerprint"]}
-            self.ask("POST", f"{path}/setMetadata", body)
+            metadata = body["body"]["metadata"]
+            items = [item for item in metadata.get("items", ()) if item["key"] != "budget-config"]
+            self.ask("POST", f"{path}/setMetadata", metadata | {"items": items})
         else:
             self.ask("POST", f"{path}/{verb}")
 

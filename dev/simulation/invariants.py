@@ -85,7 +85,7 @@ def calm(world: World, wanted: dict[str, Any], conflicts: frozenset[str]) -> lis
     return [
         *(problem for name in names for problem in _served(world, name, wanted[name])),
         *(problem for name in conflicts for problem in _conflict(world, name)),
-        *_only(world, names, bool(wanted)),
+        *_only(world, names, conflicts, shared=bool(wanted)),
     ]
 
 
@@ -118,13 +118,13 @@ def _conflict(world: World, name: str) -> Iterator[str]:
         yield f"{name} does not say NameConflict: {world.kube.status(name).get('conditions')}"
 
 
-def _only(world: World, names: tuple[str, ...], shared: bool) -> Iterator[str]:
-    """Exactly what the deployments need, and nothing half made."""
-    wanted = sorted(vm(name) for name in names)
+def _only(world: World, names: tuple[str, ...], conflicts: frozenset[str], *, shared: bool) -> Iterator[str]:
+    """Exactly what the deployments need; one that waits for its name keeps the address it had."""
+    wanted, kept = {vm(name) for name in names}, {vm(name) for name in conflicts}
     for kind in (INSTANCE, ADDRESS):
-        found = sorted(last(key) for key, _ in _ours(world, kind))
-        if found != wanted:
-            yield f"{kind}: {found} instead of {wanted}"
+        found = {last(key) for key, _ in _ours(world, kind)}
+        if found - (kept if kind == ADDRESS else set()) != wanted:
+            yield f"{kind}: {sorted(found)} instead of {sorted(wanted)}"
     for kind in SHARED:
         count = len(_ours(world, kind))
         if count != shared:
