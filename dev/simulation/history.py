@@ -6,7 +6,7 @@ must come right by itself.
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
@@ -29,6 +29,10 @@ FOREIGN = "gamma"
 RECOVERY = 3 * 3600.0
 """Seconds in which everything comes right, the longest pauses included."""
 REMOVAL = 3600.0
+SETTLED = 150.0
+"""Seconds after which a change must have been seen, and a tick must have come."""
+BLINDING = ("call", "disabled-api compute", "permission-denied compute", "rate-limit", "silent-zone")
+"""What hides the VMs from the operator."""
 
 DETAILED = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
 FAULTS: tuple[Json, ...] = (
@@ -196,6 +200,18 @@ class History:
         if self.trouble.struck.total() > before:
             self.met[action, str(next(reversed(self.trouble.struck))[0])] += 1
         self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers))
+        if seconds >= SETTLED:
+            self._must(list(self._after_a_while()))
+
+    def _after_a_while(self) -> Iterator[str]:
+        """What must be true once time has passed without a step, as long as the cloud can be seen."""
+        if self.world.operator is None and self.fault is None and self._is_armed():
+            yield from invariants.kept_alive(self.world)
+        if self.world.operator is not None and not (self.fault or "").startswith(BLINDING):
+            yield from invariants.honest(self.world, (*NAMES, FOREIGN))
+
+    def _is_armed(self) -> bool:
+        return all(self.world.store.list(part) for part in invariants.SHARED)
 
     def come_right(self) -> None:
         """All troubles end. Everything wanted serves, nothing else is there; deleted, nothing is left."""

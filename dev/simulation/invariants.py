@@ -6,12 +6,15 @@ from typing import Any
 
 from budget_operator.core.names import LABEL_INSTALLATION
 from dev.simulation.world import NAMESPACE, World, vm
+from localcloud.guests.residents import Residents
+from localcloud.services.compute.operations import OPERATION
 from localcloud.services.compute.records import INSTANCE
 from localcloud.store import Json
 
 DISK, ADDRESS, FIREWALL = "compute.disk", "compute.address", "compute.firewall"
 JOB, TOPIC, FUNCTION = "scheduler.job", "pubsub.topic", "functions.function"
 BUCKET, OBJECT = "storage.bucket", "storage.object"
+PREEMPTED = "compute.instances.preempted"
 SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
 
 
@@ -77,6 +80,36 @@ def _untrue(world: World, names: tuple[str, ...]) -> Iterator[str]:
             yield f"{name} is Ready without an endpoint"
         if ready[0] == "False" and not ready[2]:
             yield f"{name} is not Ready and does not say why"
+
+
+def honest(world: World, names: tuple[str, ...]) -> Iterator[str]:
+    """After enough time without any change: who is called Ready answers, and has told every loss once."""
+    residents = Residents(world.cloud.context, "")
+    for name in names:
+        if (NAMESPACE, name) not in world.kube.objects:
+            continue
+        if world.kube.condition(name, "Ready")[0] == "True":
+            guest = residents.at(world.kube.status(name)["ip"])
+            if guest is None or guest.obstacle:
+                yield f"{name} is called Ready and does not answer: {guest and guest.obstacle}"
+        told = (world.kube.status(name).get("preemptions") or {}).get("count", 0)
+        if told > _losses(world, name):
+            yield f"{name} was preempted {_losses(world, name)} times, and {told} are told"
+
+
+def _losses(world: World, name: str) -> int:
+    return sum(
+        last(operation["targetLink"]) == vm(name) and operation["operationType"] == PREEMPTED
+        for _, operation in world.store.list(OPERATION)
+    )
+
+
+def kept_alive(world: World) -> Iterator[str]:
+    """After some ticks without an operator: what should run runs, or is on its way."""
+    for key, document in _ours(world, INSTANCE):
+        body = document["body"]
+        if body["status"] == "TERMINATED" and body["labels"].get("budgetml-wanted") == "running":
+            yield f"{last(key)} is down, and nobody starts it"
 
 
 def calm(world: World, wanted: dict[str, Any], conflicts: frozenset[str]) -> list[str]:

@@ -145,8 +145,8 @@ class World:
             self.passes.remove(key)
             return
         same = before == (len(self.journal.calls), self.store.revision)
-        quiet = same and passed.ok and passed.after >= IDLE_SECONDS
-        self.passes.done(key, self.clock.monotonic() + passed.after, quiet=quiet)
+        idle = same and passed.ok and passed.after >= IDLE_SECONDS
+        self.passes.done(key, self.clock.monotonic() + passed.after, idle=idle)
 
     def _wait(self, now: float, until: float) -> None:
         """Until something is due or has changed."""

@@ -26,8 +26,12 @@ SLOWEST_PACE = 30.0
 
 
 def motion_pause(memory: Memory, now: datetime, *, moving: bool) -> float:
-    """Seconds to the next look; remembers since when something moves."""
-    if not moving:
+    """Seconds to the next look; remembers since when something moves.
+
+    An endpoint that has just stopped answering is asked often, too: so long as it is called Ready, that may
+    be a lie.
+    """
+    if not moving and memory.failing_since is None:
         memory.motion_since = None
         return SLOWEST_PACE
     memory.motion_since = memory.motion_since or now
