@@ -13,7 +13,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from budget_operator.core.api import FINALIZER
-from budget_operator.core.errors import BudgetError, NotFound, PreconditionFailed, ResourceNotReady
+from budget_operator.core.errors import (
+    BudgetError,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    ResourceNotReady,
+)
 from budget_operator.core.gateways import Document
 
 CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
@@ -66,6 +72,8 @@ class ApiServer:
     config_maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
     status_writes: int = 0
+    terminating: set[str] = field(default_factory=set)  # namespaces
+    refused: list[str] = field(default_factory=list)  # what should have been made in them
     _versions: Any = field(default_factory=lambda: itertools.count(1))
 
     def apply(
@@ -96,6 +104,25 @@ class ApiServer:
             found["metadata"]["deletionTimestamp"] = "now"
             self._touch(found)
             self._collect(namespace, name)
+
+    def terminate(self, namespace: str) -> None:
+        """Delete a namespace: everything in it at once, in no order, and nothing new may be made in it."""
+        self.terminating.add(namespace)
+        everything: tuple[dict[tuple[str, str], Any], ...] = (
+            self.secrets,
+            self.secret_owners,
+            self.config_maps,
+        )
+        for held in everything:
+            for key in [key for key in held if key[0] == namespace]:
+                del held[key]
+        for _, name in [key for key in self.objects if key[0] == namespace]:
+            self.delete(name, namespace)
+
+    def annotate(self, name: str, key: str, value: str, namespace: str = "default") -> None:
+        found = self.objects[namespace, name]
+        found["metadata"].setdefault("annotations", {})[key] = value
+        self._touch(found)
 
     def status(self, name: str, namespace: str = "default") -> dict[str, Any]:
         return dict(self.objects[namespace, name].get("status", {}))
@@ -175,11 +202,17 @@ class ApiServer:
                 self.secret_owners[namespace, name] = owner["metadata"]["uid"]
 
         if (namespace, name) not in self.secrets:
+            self._check_open(namespace, f"secret {name}")
             self.journal.mutate(f"ensure_secret {name}", effect)
         uid = self.secret_owners.get((namespace, name))
         if owner is not None and uid not in (None, owner["metadata"]["uid"]):
             raise ResourceNotReady(f"Secret {name} belongs to a deployment that was deleted")
         return self.secrets[namespace, name]
+
+    def _check_open(self, namespace: str, what: str) -> None:
+        if namespace in self.terminating:
+            self.refused.append(what)
+            raise PermissionDenied(f"{what}: namespace {namespace} is being terminated")
 
     def collect_garbage(self) -> None:
         """As Kubernetes does it: some time after an object its dependents go."""

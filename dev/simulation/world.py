@@ -143,6 +143,7 @@ class World:
             return
         if passed.after is None:
             self.passes.remove(key)
+            self.kube.collect_garbage()
             return
         same = before == (len(self.journal.calls), self.store.revision)
         idle = same and passed.ok and passed.after >= IDLE_SECONDS

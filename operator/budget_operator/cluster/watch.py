@@ -54,6 +54,7 @@ def changed(known: tuple[Any, ...] | None, body: dict[str, Any]) -> tuple[tuple[
         metadata.get("generation"),
         metadata.get("deletionTimestamp"),
         tuple(metadata.get("finalizers", ())),
+        (metadata.get("annotations") or {}).get(api.ABANDON),
     )
     return current, current != known
 

@@ -20,6 +20,8 @@ VERSION = "v1alpha1"
 KIND = "BudgetDeployment"
 PLURAL = "budgetdeployments"
 FINALIZER = f"{GROUP}/cleanup"
+#: Holds the uid of an object that is being deleted: its parts in the cloud are given up.
+ABANDON = f"{GROUP}/abandon"
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -320,6 +322,13 @@ class Spec(Model):
     endpoint: Endpoint = Endpoint()
     readiness: Readiness = Readiness()
     server: Server = Server()
+    deletion_policy: Annotated[
+        Literal["Delete", "Retain"],
+        Field(
+            description="What becomes of everything in the cloud when the object is deleted. Retain: it "
+            "stays and works on; an object of the same namespace and name takes it over again."
+        ),
+    ] = "Delete"
 
 
 class Condition(Model):

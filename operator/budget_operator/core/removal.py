@@ -33,6 +33,22 @@ class Remains:
     last: bool  # no other deployment needs what is shared
     problems: Mapping[Room, BudgetError]
 
+    @property
+    def takes_shared(self) -> bool:
+        """Whether what all deployments share goes as well: nothing that was retained lives by it."""
+        return self.last and not self.silent and not retained(self.inventory, self.owner)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Zones and regions that do not answer: what lies there cannot be seen."""
+        return tuple(sorted(scope for scope in self.inventory.unknown if "/" in scope))
+
+
+def retained(inventory: Inventory, owner: Owner) -> tuple[str, ...]:
+    """VMs and addresses of the installation that belong to others."""
+    parts: tuple[Instance | Address, ...] = (*inventory.instances, *inventory.addresses)
+    return tuple(dict.fromkeys(part.name for part in parts if not owner.owns(part.labels)))
+
 
 def plan(remains: Remains) -> Plan:
     """The steps of all rooms; without steps and problems nothing of ours is left."""
@@ -59,9 +75,8 @@ def check_instances(now: Remains) -> Step | None:
         return Step(found, Reason.DELETING, f"the VM in {now.instances[0].zone} is being deleted", OPERATION)
     if now.pending:
         return Step((), Reason.DELETING, now.pending, CHANGE)
-    silent = sorted(scope for scope in now.inventory.unknown if "/" in scope)
-    if silent:
-        raise Unseen(Unavailable(f"{silent[0]} does not answer: what lies there cannot be seen"))
+    if now.silent:
+        raise Unseen(Unavailable(f"{now.silent[0]} does not answer: what lies there cannot be seen"))
     return None
 
 
@@ -79,13 +94,13 @@ def check_addresses(now: Remains) -> Step | None:
 
 def check_objects(now: Remains) -> Step | None:
     look(now.inventory, "bucket")
-    if not _bucket_is_ours(now) or now.instances:
+    if not _bucket_is_ours(now) or now.instances or now.silent:  # a VM may live by them
         return None
     return _delete_objects(now.objects, *own_prefixes(now.owner.cloud_name))
 
 
 def check_job(now: Remains) -> Step | None:
-    if not now.last:
+    if not now.takes_shared:
         return None
     look(now.inventory, "job")
     job = now.inventory.job
@@ -95,7 +110,7 @@ def check_job(now: Remains) -> Step | None:
 
 
 def check_function(now: Remains) -> Step | None:
-    if not now.last:
+    if not now.takes_shared:
         return None
     look(now.inventory, "function")
     function = now.inventory.function
@@ -106,7 +121,7 @@ def check_function(now: Remains) -> Step | None:
 
 
 def check_topic(now: Remains) -> Step | None:
-    if not now.last:
+    if not now.takes_shared:
         return None
     look(now.inventory, "topic")
     topic = now.inventory.topic
@@ -116,7 +131,7 @@ def check_topic(now: Remains) -> Step | None:
 
 
 def check_firewall(now: Remains) -> Step | None:
-    if not now.last or now.instances:
+    if not now.takes_shared or now.instances:
         return None
     look(now.inventory, "firewall")
     firewall = now.inventory.firewall
@@ -129,7 +144,7 @@ def check_firewall(now: Remains) -> Step | None:
 def check_bucket(now: Remains) -> Step | None:
     """With the last deployment the bucket goes, unless somebody keeps things of their own in it."""
     look(now.inventory, "bucket")
-    if not now.last or now.instances or not _bucket_is_ours(now):
+    if not now.takes_shared or now.instances or not _bucket_is_ours(now):
         return None
     few = len(now.objects) <= OBJECTS_AT_ONCE  # the bucket is emptied in the same call
     if few and all(name.startswith(OUR_PREFIXES) for name in now.objects):

@@ -288,8 +288,8 @@ def _ip(before: Status, facts: Facts) -> str | None:
     return before.ip if Room.INSTANCE in facts.outcome.unseen else None
 
 
-def deleting(before: Status, generation: int, outcome: Outcome, now: datetime) -> Status:
-    """The status of a deployment that is being removed."""
+def deleting(before: Status, generation: int, outcome: Outcome, now: datetime, ignored: str = "") -> Status:
+    """The status of a deployment that is being removed. `ignored`: what its owner asked for in vain."""
     message, reason = "the deployment is being deleted", str(Reason.DELETING)
     for step in outcome.open.values():
         message = step.message
@@ -297,6 +297,8 @@ def deleting(before: Status, generation: int, outcome: Outcome, now: datetime) -
     for error in outcome.problems.values():
         message, reason = error.message, error.reason
         break
+    if ignored:
+        message = f"{message}; {ignored}"
     verdicts: dict[Type, Verdict] = {
         old_type: Verdict(old.status, old.reason, old.message)
         for old in before.conditions

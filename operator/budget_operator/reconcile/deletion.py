@@ -4,25 +4,31 @@ What is still to be removed is decided by `removal`. What all deployments share 
 only while that is found out and acted on nobody else may come to the same conclusion, or use it.
 """
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 from budget_operator.core import removal
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Room
 from budget_operator.core.api import FINALIZER, Intent
 from budget_operator.core.artifact import own_prefixes
+from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Instance, Inventory, OperationRef
+from budget_operator.core.parting import Parting, ignored, parting
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import CHANGE, OPERATION, SOON, Outcome, Passed, Plan
 from budget_operator.reconcile import observe
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.inputs import key_secret
+
+log = logging.getLogger(__name__)
 
 # How long an insert that was decided but never confirmed may still bring a VM into being.
 UNRESOLVED_GRACE = timedelta(seconds=30)
@@ -44,17 +50,23 @@ class Deletion:
 
     def run(self, document: Document, sharing: AbstractContextManager[object]) -> Passed:
         """The pass; it needs no other one once nothing is left."""
+        apart = parting(
+            document, statuses.read(document), self._owner, self._settings, key_secret(self._owner)
+        )
+        if apart is not None:
+            return self._part(document, apart)
         self._memory.new_generation(int(document["metadata"].get("generation", 1)))
         execution = Execution(self._means, self._memory, _never)
         execution.poll()
         intent = statuses.read(document).instance
+        last = self._is_last()
+        self._memory.last_since = (self._memory.last_since or self._means.clock()) if last else None
         try:
             inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
         except BudgetError as error:
             blind = Plan((), dict.fromkeys(Room, error), frozenset(Room))
             return self._tell(document, execution.run(blind, intent))
         intent, pending, extra = self._intent(intent, inventory)
-        last = self._is_last()
         remains = self._remains(inventory, pending, extra, last=last)
         with sharing if last else nullcontext():
             if last and not self._is_last():
@@ -67,6 +79,14 @@ class Deletion:
                 return Passed(SOON)
             self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))
             self._kube.remove_finalizer(document)
+        return Passed(None)
+
+    def _part(self, document: Document, apart: Parting) -> Passed:
+        """Let the object go without a call to the cloud. The key stays: it is of use with the VM alone."""
+        log.warning("%s: %s", apart.reason, apart.message)
+        kind: Literal["Normal", "Warning"] = "Warning" if apart.reason is Reason.ABANDONED else "Normal"
+        self._kube.event(document, kind, apart.reason, apart.message)
+        self._kube.remove_finalizer(document)
         return Passed(None)
 
     def _is_last(self) -> bool:
@@ -135,7 +155,8 @@ class Deletion:
 
     def _tell(self, document: Document, outcome: Outcome) -> Passed:
         before, now = statuses.read(document), self._means.wall()
-        after = statuses.deleting(before, int(document["metadata"].get("generation", 1)), outcome, now)
+        generation = int(document["metadata"].get("generation", 1))
+        after = statuses.deleting(before, generation, outcome, now, ignored(document))
         patch = statuses.merge_patch(document.get("status") or {}, statuses.dump(after))
         if patch:
             document = self._kube.patch_status(document, patch)

@@ -32,6 +32,8 @@ FRESH = timedelta(seconds=5)  # how old a picture may be while something is in m
 def snapshot(cloud: Cloud, memory: Memory, now: datetime) -> Inventory:
     """A picture that shows everything this process did for the deployment."""
     newest = memory.acted_at or memory.since
+    if memory.last_since is not None:
+        newest = max(newest, memory.last_since)
     if memory.motion_since is not None:
         newest = max(newest, now - FRESH)
     return cloud.snapshots.snapshot(newer_than=newest)

@@ -80,7 +80,13 @@ def test_every_condition_is_explained() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    event_only = {Reason.PREEMPTED, Reason.RECREATED_FOR_MEMORY, Reason.IMAGE_REPLACED}
+    event_only = {
+        Reason.PREEMPTED,
+        Reason.RECREATED_FOR_MEMORY,
+        Reason.IMAGE_REPLACED,
+        Reason.RETAINED,
+        Reason.ABANDONED,
+    }
     assert set(rows(REFERENCE, "### Reasons")) == set(Reason) - event_only
     events = REFERENCE.read_text(encoding="utf-8").split("## Events")[1]
     assert all(f"`{reason}`" in events for reason in event_only)

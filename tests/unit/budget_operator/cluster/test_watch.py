@@ -19,6 +19,8 @@ BODY: dict[str, Any] = {"metadata": {"uid": "1", "generation": 1, "finalizers": 
         ({"generation": 2}, True),
         ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, True),
         ({"uid": "2"}, True),
+        ({"annotations": {"unrelated": "x"}}, False),
+        ({"annotations": {api.ABANDON: "1"}}, True),
     ],
 )
 def test_only_what_a_pass_acts_on_calls_for_one(change: dict[str, Any], expected: bool) -> None:

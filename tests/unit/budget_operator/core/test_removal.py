@@ -8,8 +8,9 @@ import pytest
 from budget_operator.core import actions
 from budget_operator.core.actions import Action, Room
 from budget_operator.core.errors import Unavailable
-from budget_operator.core.observed import Bucket, Inventory
-from budget_operator.core.removal import Remains, plan
+from budget_operator.core.names import Owner
+from budget_operator.core.observed import Bucket, Instance, Inventory
+from budget_operator.core.removal import Remains, plan, retained
 from budget_operator.core.steps import OBJECTS_AT_ONCE
 from tests.unit.budget_operator.core.conftest import NOW, OWNER, SHARED, Scene
 
@@ -146,6 +147,33 @@ def test_a_part_that_does_not_answer_may_be_there(scene: Scene, word: str) -> No
 def test_a_vm_that_may_still_appear_is_waited_for(scene: Scene) -> None:
     found = plan(remains(scene, inventory=NOTHING, pending="waits"))
     assert [step.message for _, step in found.steps] == ["waits"]
+
+
+def other(scene: Scene) -> Instance:
+    labels = Owner(SHARED.installation, "default", "other").labels
+    return replace(scene.instance, name="budget-other-0", labels=labels)
+
+
+def test_what_was_retained_keeps_what_is_shared(scene: Scene) -> None:
+    inventory = replace(scene.inventory, instances=(other(scene),), addresses=())
+    found = remains(scene, inventory=inventory, objects=(OBJECT, "code/budget-other-0/x"), last=True)
+    assert retained(inventory, OWNER) == ("budget-other-0",)
+    assert [action for _, step in plan(found).steps for action in step.actions] == [
+        actions.DeleteObject(OBJECT)
+    ]
+
+
+def test_an_address_alone_is_retained_as_well(scene: Scene) -> None:
+    address = replace(scene.address, labels=other(scene).labels)
+    found = remains(scene, inventory=replace(scene.inventory, instances=(), addresses=(address,)), last=True)
+    assert plan(found).steps == ()
+
+
+def test_behind_silence_there_may_be_a_vm_that_needs_everything(scene: Scene) -> None:
+    inventory = replace(scene.inventory, unknown=frozenset({"zones/us-central1-a"}))
+    found = plan(remains(scene, inventory=inventory, objects=(OBJECT,), last=True))
+    assert found.steps == ()
+    assert found.unseen == {Room.INSTANCE}
 
 
 def test_problems_of_the_look_close_their_room(scene: Scene) -> None:
