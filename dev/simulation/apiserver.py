@@ -71,6 +71,7 @@ class ApiServer:
     secret_owners: dict[tuple[str, str], str] = field(default_factory=dict)  # uids
     config_maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     events: list[tuple[str, str, str]] = field(default_factory=list)
+    uid: str = "cluster-1"
     status_writes: int = 0
     terminating: set[str] = field(default_factory=set)  # namespaces
     refused: list[str] = field(default_factory=list)  # what should have been made in them
@@ -147,6 +148,9 @@ class ApiServer:
         if found["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
             raise PreconditionFailed("stale")
         return found
+
+    def cluster(self) -> str:
+        return self.uid
 
     def deployment(self, namespace: str, name: str) -> Document | None:
         found = self.objects.get((namespace, name))

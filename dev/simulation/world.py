@@ -84,11 +84,15 @@ class World:
         self.passes = Passes(self.kept)
         self.operator: Reconciler | None = self.new_operator()
 
-    def new_operator(self) -> Reconciler:
-        """A process that has just started and remembers nothing."""
-        now, wall = self.clock.now, self._wall
-        cloud = replace(gateways(self.settings, now, wall), prober=HttpProber(self._streets))
-        return Reconciler(self.settings, self.kube, cloud, clock=now, wall=wall, jitter=lambda: 0.5)
+    def new_operator(self, kube: ApiServer | None = None, **settings: Any) -> Reconciler:
+        """A process that has just started and remembers nothing; perhaps of another cluster."""
+        now, wall, changed = self.clock.now, self._wall, replace(self.settings, **settings)
+        cloud = replace(gateways(changed, now, wall), prober=HttpProber(self._streets))
+        return Reconciler(changed, kube or self.kube, cloud, clock=now, wall=wall, jitter=lambda: 0.5)
+
+    def new_cluster(self, uid: str) -> ApiServer:
+        """An empty one; `kube` and `operator` stay those of the first until somebody changes them."""
+        return ApiServer(self.clock.now, self.journal, uid=uid)
 
     def _wall(self) -> datetime:
         return self.clock.now() + self.clock_error

@@ -56,6 +56,11 @@ def test_what_is_absent_is_none_and_not_an_error(kube: Kube) -> None:
     assert kube.config_map("default", "absent") is None
 
 
+def test_the_cluster_has_a_uid(kube: Kube, rbac: Any) -> None:
+    found = rbac.kubectl("get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}").stdout
+    assert kube.cluster() == found
+
+
 def test_the_list_holds_what_was_applied(kube: Kube, document: Any) -> None:
     assert document["metadata"]["uid"] in {item["metadata"]["uid"] for item in kube.all_deployments()}
 

@@ -22,7 +22,7 @@ from budget_operator.core import errors
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
-from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef
+from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, Stored
 from budget_operator.core.operations import operation_error
 
 REGION, ZONE = "us-central1", "us-central1-a"
@@ -307,6 +307,22 @@ def test_bucket(gateways: Gateways) -> None:
     assert storage.bucket() is None
 
 
+def test_an_object_that_has_one_owner(gateways: Gateways) -> None:
+    storage = gateways.storage
+    assert storage.read("owner") is None, "there is no bucket"
+    storage.create_bucket(REGION, SHARED.labels)
+    assert storage.read("owner") is None
+    first = storage.write("owner", b"a", "application/json", 0)
+    assert storage.read("owner") == Stored(b"a", first)
+    with pytest.raises(errors.PreconditionFailed):
+        storage.write("owner", b"b", "application/json", 0)
+    second = storage.write("owner", b"b", "application/json", first)
+    with pytest.raises(errors.PreconditionFailed):
+        storage.write("owner", b"c", "application/json", first)
+    assert storage.read("owner") == Stored(b"b", second)
+    storage.delete_bucket()
+
+
 def test_topic(gateways: Gateways) -> None:
     gateways.pubsub.create_topic(SHARED.keep_alive, SHARED.labels)
     found = gateways.pubsub.topic(SHARED.keep_alive)
@@ -413,12 +429,13 @@ def test_the_inventory_takes_a_fixed_number_of_calls(
     cloud: Any, gateways: Gateways, compute: ComputeGateway, vm: str
 ) -> None:
     gateways.storage.create_bucket(REGION, SHARED.labels)
+    gateways.storage.write("owner", b"{}", "application/json", 0)
     inventories = Inventories(gateways, "default", steady_clock, wall_clock)
     before = len(cloud.control("GET", "/journal")["entries"])
     first = inventories.snapshot()
     assert inventories.snapshot() is first
     calls = len(cloud.control("GET", "/journal")["entries"]) - before
-    assert calls == 8
+    assert calls == 9
     assert [item.name for item in first.instances] == [vm]
     assert first.bucket is not None
     assert (first.topic, first.function, first.job, first.firewall) == (None, None, None, None)

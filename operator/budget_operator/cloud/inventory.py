@@ -1,6 +1,6 @@
 """The shared inventory: one picture of everything of this installation, for all deployments together.
 
-Three lists and five look-ups per picture, however many deployments there are. Nothing is taken for absent
+Three lists and six look-ups per picture, however many deployments there are. Nothing is taken for absent
 because it could not be seen: without instances and addresses there is no picture, and every other part that
 fails is named in `unknown`, so that an outage of one service does not hide what the others show. Which parts
 belong to whom is decided by `reconcile.observe`.
@@ -16,6 +16,7 @@ from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Compute, Functions, PubSub, Scheduler, Storage
 from budget_operator.core.names import LABEL_INSTALLATION, Shared
 from budget_operator.core.observed import Inventory
+from budget_operator.core.ownership import OWNER_OBJECT
 
 T = TypeVar("T")
 
@@ -115,6 +116,7 @@ class Inventories:
             addresses=addresses.items,
             preemptions=() if preemptions is None else preemptions.items,
             bucket=_try(problems, "bucket", services.storage.bucket),
+            owner=_try(problems, "owner", lambda: services.storage.read(OWNER_OBJECT)),
             topic=_try(problems, "topic", lambda: services.pubsub.topic(shared.keep_alive)),
             function=_try(problems, "function", lambda: services.functions.function(shared.keep_alive)),
             job=_try(problems, "job", lambda: services.scheduler.job(shared.keep_alive)),

@@ -13,7 +13,7 @@ from google.cloud.storage import Client
 from budget_operator.cloud.connection import CONNECT_SECONDS, READ_SECONDS, Connection
 from budget_operator.cloud.failures import translated
 from budget_operator.core.errors import NotFound
-from budget_operator.core.observed import Bucket
+from budget_operator.core.observed import Bucket, Stored
 
 # This client speaks `requests` itself and takes its pair of timeouts directly.
 _CALL: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
@@ -68,6 +68,21 @@ class StorageGateway:
 
     def delete_object(self, name: str) -> None:
         self._delete(name, None)
+
+    def read(self, name: str) -> Stored | None:
+        blob = self._client.bucket(self._name).blob(name)
+        try:
+            with translated(f"read {name} in bucket {self._name}"):
+                data = blob.download_as_bytes(**_CALL)
+        except NotFound:
+            return None
+        return Stored(data, int(blob.generation))
+
+    def write(self, name: str, data: bytes, content_type: str, generation: int) -> int:
+        blob = self._client.bucket(self._name).blob(name)
+        with translated(f"write {name} to bucket {self._name}"):
+            blob.upload_from_string(data, content_type=content_type, if_generation_match=generation, **_CALL)
+        return int(blob.generation)
 
     def _delete(self, name: str, generation: int | None) -> None:
         try:

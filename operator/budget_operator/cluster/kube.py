@@ -125,6 +125,11 @@ class Kube:
         self._objects = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
 
+    def cluster(self) -> str:
+        found = _call("get namespace kube-system", self._core.read_namespace, name="kube-system")
+        uid: str = found.metadata.uid
+        return uid
+
     def deployment(self, namespace: str, name: str) -> Document | None:
         what = f"get budgetdeployment {namespace}/{name}"
         found: Document | None = _look_up(

@@ -98,6 +98,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     REFERENCE_MISSING = "ReferenceMissing"
     NAME_CONFLICT = "NameConflict"
+    OWNED_ELSEWHERE = "OwnedElsewhere"
     NOT_FOUND = "NotFound"
     ALREADY_EXISTS = "AlreadyExists"
     PRECONDITION_FAILED = "PreconditionFailed"

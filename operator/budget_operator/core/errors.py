@@ -47,6 +47,13 @@ class NameConflict(BudgetError):
     disposition = Disposition.STALL
 
 
+class OwnedElsewhere(BudgetError):
+    """The installation belongs to another cluster: nothing may be changed from here."""
+
+    reason = "OwnedElsewhere"
+    disposition = Disposition.STALL
+
+
 class NotFound(BudgetError):
     """The named cloud resource does not exist. Gateways return None from look-ups instead."""
 

@@ -23,6 +23,7 @@ from budget_operator.core.observed import (
     OperationState,
     Preemption,
     Probe,
+    Stored,
     Topic,
 )
 
@@ -124,6 +125,15 @@ class Storage(Protocol):
     def objects(self, prefix: str) -> tuple[str, ...]: ...
     def upload(self, name: str, data: bytes, content_type: str) -> None: ...
     def delete_object(self, name: str) -> None: ...
+    def read(self, name: str) -> Stored | None:
+        """A small object; None if it, or the bucket, is not there."""
+
+    def write(self, name: str, data: bytes, content_type: str, generation: int) -> int:
+        """Write over this generation of the object (0: there is none); the new generation.
+
+        Raises:
+            PreconditionFailed: there is another one.
+        """
 
 
 class PubSub(Protocol):
@@ -184,6 +194,9 @@ class Kubernetes(Protocol):
     """The API server. Every read is live; nothing here is cached. Failures are `errors.BudgetError`s:
     Unavailable where the server did not answer, PermissionDenied where RBAC refuses.
     """
+
+    def cluster(self) -> str:
+        """What tells this cluster from every other one."""
 
     def deployment(self, namespace: str, name: str) -> Document | None: ...
 

@@ -95,6 +95,14 @@ class Bucket:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """One small object of the bucket, as it was read or written."""
+
+    data: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
 class Topic:
     """The keep-alive topic."""
 
@@ -147,10 +155,10 @@ class Inventory:
     """One snapshot of everything of this installation in the project.
 
     Instances and addresses are those with the installation's label; bucket, topic, function, job and firewall
-    are looked up by name, whoever they belong to. `unknown` holds the scopes ("zones/Z", "regions/R") and the
-    words ("bucket", "topic", "function", "job", "firewall", "preemptions") that did not answer: nothing in
-    them is created, released or forgotten. `problems` has the error of each that gave one. `taken_at` is
-    the steady clock's.
+    are looked up by name, whoever they belong to; so is the object that names the installation's owner.
+    `unknown` holds the scopes ("zones/Z", "regions/R") and the words ("bucket", "owner", "topic", "function",
+    "job", "firewall", "preemptions") that did not answer: nothing in them is created, released or forgotten.
+    `problems` has the error of each that gave one. `taken_at` is the steady clock's.
     """
 
     taken_at: datetime
@@ -159,6 +167,7 @@ class Inventory:
     preemptions: tuple[Preemption, ...] = ()
     unknown: frozenset[str] = frozenset()
     bucket: Bucket | None = None
+    owner: Stored | None = None
     topic: Topic | None = None
     function: Function | None = None
     job: Job | None = None

@@ -51,7 +51,9 @@ COMING_UP = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STAGING, Inst
 
 def plan(situation: Situation) -> Plan:
     """What is to be done for a deployment that should be there."""
-    return run(CHECKS if situation.desired is not None else KEEPING_CHECKS, situation)
+    if situation.desired is None:
+        return run(KEEPING_CHECKS, situation)
+    return run(CHECKS if situation.held else FIRST_CHECKS, situation)
 
 
 # --- the bucket and what lies in it ---
@@ -69,6 +71,12 @@ def check_bucket(now: Situation) -> Step | None:
             f"set BUDGET_BUCKET to a name that is free"
         )
     return None
+
+
+def check_held(now: Situation) -> Step | None:
+    """Nothing is made before another cluster can see whose installation this is."""
+    message = "waits until the installation has its bucket"
+    return None if now.held else Step((), Reason.PROVISIONING, message, ANOTHER_ROOM)
 
 
 def check_objects(now: Situation) -> Step | None:
@@ -462,6 +470,11 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_address),
     (Room.INSTANCE, check_stale_addresses),
     (Room.INSTANCE, check_made),
+)
+FIRST_CHECKS: tuple[Check, ...] = (
+    (Room.ARTIFACT, check_bucket),
+    (Room.KEEP_ALIVE, check_held),
+    (Room.INSTANCE, check_held),
 )
 KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_surplus),

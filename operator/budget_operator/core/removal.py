@@ -14,6 +14,7 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Address, Instance, Inventory
+from budget_operator.core.ownership import OWNER_OBJECT
 from budget_operator.core.steps import CHANGE, OBJECTS_AT_ONCE, OPERATION, SOON, Plan, Step, Unseen, look
 
 OUR_PREFIXES = (CODE_PREFIX, FUNCTION_PREFIX, STATE_PREFIX)
@@ -142,14 +143,36 @@ def check_firewall(now: Remains) -> Step | None:
 
 
 def check_bucket(now: Remains) -> Step | None:
-    """With the last deployment the bucket goes, unless somebody keeps things of their own in it."""
+    """With the last deployment the bucket goes, unless somebody keeps things of their own in it.
+
+    It is the very last, since it holds the installation for this cluster.
+    """
     look(now.inventory, "bucket")
     if not now.takes_shared or now.instances or not _bucket_is_ours(now):
         return None
+    others = [name for name in now.objects if not name.startswith(OUR_PREFIXES) and name != OWNER_OBJECT]
     few = len(now.objects) <= OBJECTS_AT_ONCE  # the bucket is emptied in the same call
-    if few and all(name.startswith(OUR_PREFIXES) for name in now.objects):
+    if others or not few:
+        step = _delete_objects(now.objects, *OUR_PREFIXES)
+        if step is not None:
+            return step
+    if _anything_else(now):
+        return None
+    if not others:
         return Step((actions.DeleteBucket(),), Reason.DELETING, "the bucket is being deleted")
-    return _delete_objects(now.objects, *OUR_PREFIXES)
+    return _delete_objects(set(now.objects) & {OWNER_OBJECT}, OWNER_OBJECT)
+
+
+def _anything_else(now: Remains) -> bool:
+    """Whether anything of ours but the bucket may still be there."""
+    inventory = now.inventory
+    if now.addresses or now.pending or {"job", "function", "topic", "firewall"} & inventory.unknown:
+        return True
+    labelled = (inventory.function, inventory.topic)
+    marked = (inventory.job, inventory.firewall)
+    return any(part is not None and _ours(part.labels, now.shared) for part in labelled) or any(
+        part is not None and part.description == now.shared.mark for part in marked
+    )
 
 
 def _delete_objects(names: Iterable[str], *prefixes: str) -> Step | None:

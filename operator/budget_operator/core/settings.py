@@ -64,6 +64,7 @@ class Settings:
     acme_email: str = ""
     acme_directory: str = ""
     acme_ca_bundle: str = ""
+    takeover: bool = False
     system_namespace: str = "budgetml-system"
     health_port: int = 8080
     logs_command: str = GCLOUD_LOGS
@@ -108,6 +109,7 @@ class Settings:
             acme_email=read.get("BUDGET_ACME_EMAIL", "", _email),
             acme_directory=read.get("BUDGET_ACME_DIRECTORY", "", _acme_directory),
             acme_ca_bundle=read.get("BUDGET_ACME_CA_BUNDLE", "", _bundle),
+            takeover=read.get("BUDGET_TAKEOVER", "false", _flag),
             system_namespace=read.get("POD_NAMESPACE", "budgetml-system", _text),
             health_port=read.get("BUDGET_HEALTH_PORT", "8080", _port),
             logs_command=read.get("BUDGET_LOGS_COMMAND", GCLOUD_LOGS, _template),
@@ -215,6 +217,12 @@ def _directory(value: str) -> Path:
     if not (path / "main.py").is_file():
         raise ValueError(f"{value} is not a directory with a main.py")
     return path
+
+
+def _flag(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value == "true"
 
 
 def _port(value: str) -> int:

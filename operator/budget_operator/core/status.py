@@ -22,7 +22,6 @@ from budget_operator.core.conditions import (
     ABNORMAL,
     IN_MOTION,
     Reason,
-    TriState,
     Type,
     Verdict,
     Verdicts,
@@ -40,6 +39,7 @@ from budget_operator.core.serving import Serving
 from budget_operator.core.steps import Observation, Outcome
 
 SERVED = frozenset({"Serving", "Updating", "Restarting"})
+WAITS_FOR_CHANGE = "waits for a change; Stalled tells which"
 PROVISIONING = {"SPOT": "Spot", "STANDARD": "Standard"}
 
 
@@ -229,7 +229,7 @@ def _kept_or_stalled(before: Status, facts: Facts, kind: Type, message: str) -> 
 
 def _reconciling(facts: Facts, stall: BudgetError | None, verdicts: Verdicts) -> Verdict:
     if stall is not None:
-        return Verdict("False", stall.reason, "waits for a change; Stalled tells which")
+        return Verdict("False", stall.reason, WAITS_FOR_CHANGE)
     told = [
         *((error.reason, error.message) for error in facts.outcome.problems.values()),
         *((step.reason, step.message) for step in facts.outcome.open.values()),
@@ -299,16 +299,13 @@ def deleting(before: Status, generation: int, outcome: Outcome, now: datetime, i
         break
     if ignored:
         message = f"{message}; {ignored}"
-    verdicts: dict[Type, Verdict] = {
-        old_type: Verdict(old.status, old.reason, old.message)
-        for old in before.conditions
-        for old_type in Type
-        if old.type == old_type
-    }
-    status: TriState = "False"
-    verdicts[Type.READY] = Verdict(status, Reason.DELETING, message)
+    verdicts = _before(before)
+    verdicts[Type.READY] = Verdict("False", Reason.DELETING, message)
     verdicts[Type.RECONCILING] = Verdict("True", reason, message)
     verdicts[Type.STALLED] = Verdict("False", Reason.UP_TO_DATE)
+    if any(error.disposition is Disposition.STALL for error in outcome.problems.values()):
+        verdicts[Type.RECONCILING] = Verdict("False", reason, WAITS_FOR_CHANGE)
+        verdicts[Type.STALLED] = Verdict("True", reason, message)
     return before.model_copy(
         update={
             "state": "Deleting",
@@ -317,6 +314,23 @@ def deleting(before: Status, generation: int, outcome: Outcome, now: datetime, i
             "instance": outcome.intent,
         }
     )
+
+
+def elsewhere(before: Status, generation: int, error: BudgetError, now: datetime) -> Status:
+    """The status of a deployment of an installation that another cluster has."""
+    verdicts = _before(before)
+    verdicts[Type.READY] = Verdict("False", error.reason, error.message)
+    verdicts[Type.RECONCILING] = Verdict("False", error.reason, WAITS_FOR_CHANGE)
+    verdicts[Type.STALLED] = Verdict("True", error.reason, error.message)
+    conditions = merged(before.conditions, verdicts, generation, now)
+    return before.model_copy(
+        update={"state": "Stalled", "observed_generation": generation, "conditions": conditions}
+    )
+
+
+def _before(before: Status) -> dict[Type, Verdict]:
+    """What was known, for a pass that looks no further."""
+    return {Type(old.type): Verdict(old.status, old.reason, old.message) for old in before.conditions}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Situation:
     refused_machine_type: str | None
     settled: bool  # the wanted revision serves
     request_id: str  # for a new insert
+    held: bool = True  # the installation is; False: there is no bucket of ours to hold it by
     rest: float = 0.0  # seconds that a start waits, because preemptions cut the last boots short
 
 

@@ -27,6 +27,7 @@ from budget_operator.core.steps import CHANGE, OPERATION, SOON, Outcome, Passed,
 from budget_operator.reconcile import observe
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.inputs import key_secret
+from budget_operator.reconcile.ownership import Ownership
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,16 @@ class Deletion:
     """Of one deployment."""
 
     def __init__(
-        self, kube: Kubernetes, means: Means, settings: Settings, owner: Owner, memory: Memory
+        self,
+        kube: Kubernetes,
+        means: Means,
+        settings: Settings,
+        ownership: Ownership,
+        owner: Owner,
+        memory: Memory,
     ) -> None:
         self._kube = kube
+        self._ownership = ownership
         self._means = means
         self._settings = settings
         self._owner = owner
@@ -64,14 +72,13 @@ class Deletion:
         try:
             inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
         except BudgetError as error:
-            blind = Plan((), dict.fromkeys(Room, error), frozenset(Room))
-            return self._tell(document, execution.run(blind, intent))
+            return self._tell(document, execution.run(_blind(error), intent))
         intent, pending, extra = self._intent(intent, inventory)
         remains = self._remains(inventory, pending, extra, last=last)
         with sharing if last else nullcontext():
             if last and not self._is_last():
                 remains = replace(remains, last=False)
-            outcome = execution.run(removal.plan(remains), intent)
+            outcome = execution.run(self._plan(remains), intent)
         if outcome.open or outcome.problems or self._memory.operations or outcome.acted:
             return self._tell(document, outcome)
         with sharing:  # of two that take each other for the next one, the second is the last
@@ -80,6 +87,16 @@ class Deletion:
             self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))
             self._kube.remove_finalizer(document)
         return Passed(None)
+
+    def _plan(self, remains: removal.Remains) -> Plan:
+        """Nothing is removed for an installation that is not known to be this cluster's."""
+        planned = removal.plan(remains)
+        if any(step.actions for _, step in planned.steps):
+            try:
+                self._ownership.hold(remains.inventory)
+            except BudgetError as error:
+                return _blind(error)
+        return planned
 
     def _part(self, document: Document, apart: Parting) -> Passed:
         """Let the object go without a call to the cloud. The key stays: it is of use with the VM alone."""
@@ -167,6 +184,10 @@ class Deletion:
         if outcome.acted:
             outcome.again(SOON)
         return Passed(CHANGE if outcome.after is None else outcome.after, ok=not outcome.unseen)
+
+
+def _blind(error: BudgetError) -> Plan:
+    return Plan((), dict.fromkeys(Room, error), frozenset(Room))
 
 
 def _never(intent: Intent) -> None:

@@ -9,7 +9,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.desired import Desired, Parts
 from budget_operator.core.endpoint import Tls
-from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
+from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere, Unavailable
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
 from budget_operator.core.names import Owner, Shared
@@ -43,6 +43,7 @@ from budget_operator.reconcile import inputs, observe
 from budget_operator.reconcile.deletion import Deletion
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.offers import Offers
+from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import Probing, motion_pause
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Reconciler:
         self.parts = load_parts(settings) if parts is None else parts
         self.means = Means(cloud, Capacity(), clock, wall, jitter)
         self.offers = Offers(cloud.compute, clock)
+        self.ownership = Ownership(settings, kube, cloud, clock, wall)
         # Held while shared resources change hands: the last of several deletions must see that it is.
         self.sharing = threading.RLock()
         self._memories: dict[tuple[str, str], Memory] = {}
@@ -108,10 +110,8 @@ class Reconciler:
         if metadata.get("deletionTimestamp"):
             if not marked:
                 return Passed(None)
-            deletion = Deletion(self.kube, self.means, self.settings, owner, memory)
+            deletion = Deletion(self.kube, self.means, self.settings, self.ownership, owner, memory)
             return deletion.run(document, self.sharing)
-        if not marked:
-            document = self.kube.add_finalizer(document)
         return Pass(self, document, owner, memory).run()
 
     def _memory(self, key: tuple[str, str], document: Document) -> Memory:
@@ -161,17 +161,34 @@ class Pass:
         self._memory.new_generation(self._generation)
         self._execution.poll()
         inventory, blind = self._look()
-        wish = self._wish(inventory)
+        held = False
+        if inventory is not None:
+            try:
+                held = self._reconciler.ownership.hold(inventory)
+            except OwnedElsewhere as error:
+                return self._stand_back(error)
+            except BudgetError as error:
+                blind = error
+        if blind is None and FINALIZER not in self._document["metadata"].get("finalizers", ()):
+            self._document = self._kube.add_finalizer(self._document)
+        wish = self._wish(inventory if blind is None else None)
         zones = self._zones(wish)
         seen = None
         if inventory is not None:
             observer = observe.Observer(self._means.cloud, self._owner, self._memory, self._means.clock)
             making = wish.desired is not None
             seen = observer.observe(inventory, zones, self._before.instance, making=making)
-        outcome = self._act(seen, wish, zones, blind)
+        outcome = self._act(seen, wish, zones, blind, held=held)
         judged = self._serving(seen, wish, outcome)
         after = self._tell(seen, wish, outcome, judged)
         return Passed(after, ok=blind is None and wish.hindrance is None)
+
+    def _stand_back(self, error: OwnedElsewhere) -> Passed:
+        """Another cluster has the installation: only the status tells so. What was known may change there."""
+        self._memory.objects = None
+        after = statuses.elsewhere(self._before, self._generation, error, self._means.wall())
+        self._write(after, statuses.events(self._before.conditions, after.conditions))
+        return Passed(IDLE_SECONDS, ok=False)
 
     def _look(self) -> tuple[Inventory | None, BudgetError | None]:
         try:
@@ -228,15 +245,17 @@ class Pass:
         wish: Wish,
         zones: tuple[str, ...],
         blind: BudgetError | None,
+        *,
+        held: bool,
     ) -> Outcome:
         execution = self._execution
-        if seen is None:
+        if seen is None or blind is not None:
             error = blind or Unavailable("the project could not be looked at")
             lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))
             return execution.run(lost, self._before.instance)
         if wish.desired is not None:
             self._note_lost_insert(execution, seen, wish.desired)
-        situation = self._situation(seen, wish.desired, zones)
+        situation = replace(self._situation(seen, wish.desired, zones), held=held)
         planned = plan.plan(situation)
         if wish.hindrance is not None:
             planned = planned.hindered(wish.hindrance)

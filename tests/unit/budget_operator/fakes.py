@@ -17,6 +17,7 @@ from budget_operator.core.errors import (
     AlreadyExists,
     BudgetError,
     NotFound,
+    PreconditionFailed,
     ResourceNotReady,
 )
 from budget_operator.core.gateways import Cloud, Door, FunctionRequest, InstanceRequest, Scan
@@ -37,8 +38,10 @@ from budget_operator.core.observed import (
     OperationState,
     Preemption,
     Probe,
+    Stored,
     Topic,
 )
+from budget_operator.core.ownership import OWNER_OBJECT
 from budget_operator.core.settings import Settings
 from budget_operator.reconcile import Reconciler
 from dev.simulation.apiserver import ApiServer, Crash, Journal
@@ -103,6 +106,7 @@ class FakeCloud:
     by_request: dict[str, OperationRef] = field(default_factory=dict)
     the_bucket: Bucket | None = None
     blobs: dict[str, bytes] = field(default_factory=dict)
+    the_owner: Stored | None = None
     the_topic: Topic | None = None
     the_function: Function | None = None
     the_job: Job | None = None
@@ -219,6 +223,7 @@ class FakeCloud:
             preemptions=tuple(self.preempted),
             unknown=frozenset(self.unknown | set(self.down)),
             bucket=part("bucket", self.the_bucket),
+            owner=part("owner", self.the_owner),
             topic=part("topic", self.the_topic),
             function=part("function", self.the_function),
             job=part("job", self.the_job),
@@ -498,7 +503,7 @@ class FakeCloud:
 
     def delete_bucket(self) -> None:
         def effect() -> None:
-            self.the_bucket = None
+            self.the_bucket = self.the_owner = None
             self.blobs.clear()
 
         self._call("delete_bucket", effect)
@@ -506,7 +511,24 @@ class FakeCloud:
     def objects(self, prefix: str) -> tuple[str, ...]:
         if self.the_bucket is None:
             raise NotFound("bucket")
-        return tuple(name for name in self.blobs if name.startswith(prefix))
+        owner = () if self.the_owner is None else (OWNER_OBJECT,)
+        return tuple(name for name in (*self.blobs, *owner) if name.startswith(prefix))
+
+    def read(self, name: str) -> Stored | None:
+        raise NotImplementedError
+
+    def write(self, name: str, data: bytes, content_type: str, generation: int) -> int:
+        def effect() -> None:
+            if (0 if self.the_owner is None else self.the_owner.generation) != generation:
+                raise PreconditionFailed(name)
+            self.the_owner = Stored(data, next(self._numbers))
+
+        if self.the_owner is not None and _cluster(data) == _cluster(self.the_owner.data):
+            effect()  # a renewal, which is no news
+        else:
+            self._call(f"write {name}", effect)
+        assert self.the_owner is not None
+        return self.the_owner.generation
 
     def upload(self, name: str, data: bytes, content_type: str) -> None:
         def effect() -> None:
@@ -520,6 +542,8 @@ class FakeCloud:
     def delete_object(self, name: str) -> None:
         def effect() -> None:
             self.blobs.pop(name, None)
+            if name == OWNER_OBJECT:
+                self.the_owner = None
 
         self._call(f"delete_object {name}", effect)
 
@@ -698,6 +722,11 @@ class FakeCloud:
             wanted = vm.labels.get(LABEL_WANTED) == WANTED_RUNNING
             if wanted and vm.status is InstanceStatus.TERMINATED:
                 self.start_instance(zone, name, f"tick-{next(self._numbers)}")
+
+
+def _cluster(claim: bytes) -> str:
+    cluster: str = json.loads(claim)["cluster"]
+    return cluster
 
 
 class World:

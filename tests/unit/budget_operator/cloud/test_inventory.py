@@ -78,6 +78,7 @@ def test_a_fixed_number_of_calls(world: World, inventories: Inventories) -> None
         ("addresses", "budgetml-installation", shared.hash),
         ("preemptions", START - PREEMPTION_WINDOW),
         ("bucket",),
+        ("read", "owner"),
         ("topic", shared.keep_alive),
         ("function", shared.keep_alive),
         ("job", shared.keep_alive),

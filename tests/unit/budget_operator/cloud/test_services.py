@@ -85,6 +85,15 @@ def test_objects_and_upload(google: Any) -> None:
     assert b"application/zip" in google.requests[-1].body
 
 
+def test_one_call_reads_an_object_and_its_generation(google: Any) -> None:
+    storage = StorageGateway(google.connection, "b1")
+    assert storage.read("owner") is None
+    google.answer("POST /upload/storage/v1/b/b1/o", (200, {"name": "owner", "generation": "8"}))
+    assert storage.write("owner", b"x", "application/json", 7) == 8
+    assert google.requests[-1].query["ifGenerationMatch"] == "7"
+    assert len(google.requests) == 2
+
+
 def test_an_upload_is_not_repeated(google: Any, google_error: Any) -> None:
     google.answer("POST /upload/storage/v1/b/b1/o", google_error(503, "backendError", "later"))
     with pytest.raises(errors.Unavailable):

@@ -22,7 +22,7 @@ def test_every_service_is_asked_where_the_settings_say(google: Any) -> None:
     assert google.requests == [], "wiring makes no call"
     assert cloud.snapshots.snapshot().unknown == frozenset()
     paths = [sent.path for sent in google.requests]
-    assert len(paths) == 8
+    assert len(paths) == 9
     assert "/storage/v1/b/b1" in paths
     assert any(path.startswith("/v1/projects/p1/locations/r1/jobs/") for path in paths)
     assert any(path.startswith("/v2/projects/p1/locations/r1/functions/") for path in paths)

@@ -15,6 +15,7 @@ from budget_operator.core.steps import OBJECTS_AT_ONCE
 from tests.unit.budget_operator.core.conftest import NOW, OWNER, SHARED, Scene
 
 NOTHING = Inventory(taken_at=NOW)
+ONLY_BUCKET = replace(NOTHING, bucket=Bucket("bucket", SHARED.labels))
 OBJECT = f"code/{OWNER.cloud_name}/000000000000/bundle.zip"
 
 
@@ -69,13 +70,30 @@ def test_only_our_own_objects_go(scene: Scene) -> None:
 def test_what_the_vm_wrote_goes_as_well(scene: Scene) -> None:
     ours, other = f"state/{OWNER.cloud_name}/log-tail", "state/budget-other-0/log-tail"
     assert done(remains(scene, objects=(ours, other)), Room.ARTIFACT) == [actions.DeleteObject(ours)]
-    assert done(remains(scene, last=True, objects=(other,)), Room.ARTIFACT) == [actions.DeleteBucket()]
+    found = remains(scene, inventory=ONLY_BUCKET, last=True, objects=(other,))
+    assert done(found, Room.ARTIFACT) == [actions.DeleteBucket()]
 
 
 def test_the_last_one_empties_the_bucket(scene: Scene) -> None:
-    assert done(remains(scene, last=True, objects=("function/f.zip",)), Room.ARTIFACT) == [
-        actions.DeleteBucket()
-    ]
+    found = remains(scene, inventory=ONLY_BUCKET, last=True, objects=("function/f.zip", "owner"))
+    assert done(found, Room.ARTIFACT) == [actions.DeleteBucket()]
+
+
+def test_the_bucket_goes_last(scene: Scene) -> None:
+    """It says whose all the rest is."""
+    assert done(remains(scene, last=True, objects=("owner",)), Room.ARTIFACT) == []
+    for part in ("topic", "function", "job", "firewall"):
+        silent = replace(ONLY_BUCKET, unknown=frozenset({part}), problems={part: Unavailable("x")})
+        assert done(remains(scene, inventory=silent, last=True), Room.ARTIFACT) == []
+    with_address = remains(scene, inventory=ONLY_BUCKET, addresses=(scene.address,), last=True)
+    assert done(with_address, Room.ARTIFACT) == []
+
+
+def test_a_bucket_that_stays_belongs_to_nobody_any_more(scene: Scene) -> None:
+    objects = ("notes.txt", "owner", "owner-notes.txt")
+    assert done(remains(scene, last=True, objects=objects), Room.ARTIFACT) == []
+    found = remains(scene, inventory=ONLY_BUCKET, last=True, objects=objects)
+    assert done(found, Room.ARTIFACT) == [actions.DeleteObject("owner")]
 
 
 @pytest.mark.parametrize("last", [False, True])

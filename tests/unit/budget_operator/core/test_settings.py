@@ -24,6 +24,7 @@ def test_defaults(good: dict[str, str]) -> None:
     settings = Settings.from_environment(good)
     assert settings.zones == ("us-central1-a", "us-central1-b")
     assert settings.region == "us-central1"
+    assert not settings.takeover
     assert (settings.installation, settings.vm_image) == ("default", COS_IMAGE)
     assert (settings.api_endpoint, settings.credentials) == ("", "adc")
     assert (settings.schedule, settings.time_zone) == ("* * * * *", "Etc/UTC")
@@ -42,6 +43,7 @@ def test_everything_can_be_set(good: dict[str, str]) -> None:
             "BUDGET_HEALTH_PORT": "9000",
             "BUDGET_SCHEDULER_LOCATION": "europe-west1",
             "BUDGET_LOGS_COMMAND": "logs {name}",
+            "BUDGET_TAKEOVER": "true",
             "POD_NAMESPACE": "ops",
         }
     )
@@ -50,6 +52,7 @@ def test_everything_can_be_set(good: dict[str, str]) -> None:
     assert (settings.installation, settings.vm_service_account) == ("team", "vm@p")
     assert (settings.health_port, settings.system_namespace) == (9000, "ops")
     assert settings.logs_command == "logs {name}"
+    assert settings.takeover
     assert (settings.scheduler_location, settings.region) == ("europe-west1", "us-central1")
 
 
@@ -74,6 +77,7 @@ def test_every_missing_variable_is_named() -> None:
         ("BUDGET_SCHEDULE", "every minute"),
         ("BUDGET_FUNCTION_RUNTIME", "nodejs20"),
         ("BUDGET_FUNCTION_SOURCE", "/nowhere"),
+        ("BUDGET_TAKEOVER", "yes"),
         ("BUDGET_HEALTH_PORT", "0"),
         ("BUDGET_HEALTH_PORT", "http"),
         ("BUDGET_LOGS_COMMAND", "logs {vm}"),
