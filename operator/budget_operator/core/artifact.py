@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -175,16 +176,29 @@ def _revision(manifest: bytes, files: Mapping[str, bytes], secrets: bytes, key: 
     return hmac.new(key, content, hashlib.sha256).hexdigest()[:REVISION_LENGTH]
 
 
+def sealed_login(sealed: bytes, key: bytes, cloud_name: str, revision: str) -> Login | None:
+    """The login that was sealed with a revision; None if it does not open."""
+    try:
+        plain = AESGCM(_sealing(key)).decrypt(sealed[:12], sealed[12:], f"{cloud_name}/{revision}".encode())
+    except (InvalidTag, ValueError):
+        return None
+    held = json.loads(plain)
+    return Login(held["username"], held["password"], held["token"])
+
+
 def _seal(plain: bytes, key: bytes, context: bytes) -> bytes:
     """Authenticated encryption, bound to deployment and revision.
 
     The nonce is a keyed digest of the plain text and its context: two passes give the same bytes, and two
     different texts never share a nonce.
     """
-    sealing = HKDF(algorithm=SHA256(), length=32, salt=None, info=SEAL_PURPOSE).derive(key)
     naming = HKDF(algorithm=SHA256(), length=32, salt=None, info=NONCE_PURPOSE).derive(key)
     nonce = hmac.new(naming, context + b"\0" + plain, hashlib.sha256).digest()[:12]
-    return nonce + AESGCM(sealing).encrypt(nonce, plain, context)
+    return nonce + AESGCM(_sealing(key)).encrypt(nonce, plain, context)
+
+
+def _sealing(key: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=SEAL_PURPOSE).derive(key)
 
 
 def _canonical(document: Mapping[str, object]) -> bytes:

@@ -6,14 +6,17 @@ there but unusable is an `InvalidSpec`. No message ever holds a value.
 
 import base64
 import binascii
+import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 
+from budget_operator.core import status as statuses
 from budget_operator.core.api import RESERVED_ENV, EnvVar, Spec
-from budget_operator.core.artifact import KEY_BYTES, Login, Source
+from budget_operator.core.artifact import KEY_BYTES, Login, Source, sealed_login
 from budget_operator.core.errors import InvalidSpec, ReferenceMissing
-from budget_operator.core.gateways import Document, Kubernetes
-from budget_operator.core.names import METADATA_KEY, Owner
+from budget_operator.core.gateways import Document, Kubernetes, Storage
+from budget_operator.core.names import METADATA_CONFIG, METADATA_KEY, Owner
 from budget_operator.core.observed import Instance
 from budget_operator.core.requirements import read_requirements
 from budget_operator.core.sources import check_code, check_file_names, module_file
@@ -26,8 +29,12 @@ _RANDOM_BYTES = 24
 _NAME_LIMIT = 253
 
 
-def read_source(kube: Kubernetes, document: Document, spec: Spec) -> Source:
+def read_source(
+    kube: Kubernetes, document: Document, spec: Spec, former: Callable[[], Login | None]
+) -> Source:
     """Read and check everything a revision is made of; makes the login Secret if the spec names none.
+
+    `former` looks up the login that callers of this deployment know already.
 
     Raises:
         ReferenceMissing: a ConfigMap, Secret or key is not there.
@@ -42,7 +49,8 @@ def read_source(kube: Kubernetes, document: Document, spec: Spec) -> Source:
         variable.name: _value(kube, namespace, f"spec.env[{index}]", variable)
         for index, variable in enumerate(spec.env)
     }
-    return Source(files, requirements.lines, {**env, **requirements.logins}, _login(kube, document, spec))
+    login = _login(kube, document, spec, former)
+    return Source(files, requirements.lines, {**env, **requirements.logins}, login)
 
 
 def login_secret(name: str, spec: Spec) -> str:
@@ -121,11 +129,15 @@ def _value(kube: Kubernetes, namespace: str, field: str, variable: EnvVar) -> st
     return _usable(where, _text(where, found[reference.key]))
 
 
-def _login(kube: Kubernetes, document: Document, spec: Spec) -> Login:
+def _login(kube: Kubernetes, document: Document, spec: Spec, former: Callable[[], Login | None]) -> Login:
     namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
     secret = login_secret(name, spec)
     if spec.auth.secret_name is None:
-        found: Mapping[str, bytes] | None = kube.ensure_secret(namespace, secret, _new_login(), document)
+        # One that the status knows was deleted on purpose: that is how a login is changed.
+        adopts = not statuses.read(document).login_secret and kube.secret(namespace, secret) is None
+        login = (former() if adopts else None) or _new_login()
+        data = {key: value.encode() for key, value in zip(LOGIN_KEYS, astuple(login), strict=True)}
+        found: Mapping[str, bytes] | None = kube.ensure_secret(namespace, secret, data, document)
     else:
         found = kube.secret(namespace, secret)
     if found is None:
@@ -140,12 +152,27 @@ def _login(kube: Kubernetes, document: Document, spec: Spec) -> Login:
     return Login(*values)
 
 
-def _new_login() -> Mapping[str, bytes]:
-    return {
-        "username": DEFAULT_USERNAME.encode(),
-        "password": secrets.token_urlsafe(_RANDOM_BYTES).encode(),
-        "token": secrets.token_urlsafe(_RANDOM_BYTES).encode(),
-    }
+def _new_login() -> Login:
+    password, token = (secrets.token_urlsafe(_RANDOM_BYTES) for _ in range(2))
+    return Login(DEFAULT_USERNAME, password, token)
+
+
+def former_login(storage: Storage, owner: Owner, instance: Instance) -> Login | None:
+    """The login of a VM that is there, opened with its own key.
+
+    Raises:
+        BudgetError: it could not be looked up.
+    """
+    key = _adopted(instance)
+    try:
+        config = json.loads(instance.metadata.get(METADATA_CONFIG, ""))
+        name, revision = str(config["sealed"]), str(config["revision"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    sealed = None if key is None else storage.read(name)
+    if key is None or sealed is None:
+        return None
+    return sealed_login(sealed.data, key, owner.cloud_name, revision)
 
 
 def _text(field: str, value: bytes) -> str:

@@ -26,7 +26,7 @@ from budget_operator.core.api import (
     Status,
     parse_spec,
 )
-from budget_operator.core.artifact import build
+from budget_operator.core.artifact import Login, build
 from budget_operator.core.capacity import Capacity
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.conditions import Type, is_true
@@ -203,10 +203,10 @@ class Pass:
             spec = parse_spec(self._document.get("spec"))
             zones = wishes.zones_of(self._settings, spec)
             self._check_offers(inventory, spec, zones)
-            source = inputs.read_source(self._kube, self._document, spec)
+            source = inputs.read_source(
+                self._kube, self._document, spec, lambda: self._former_login(inventory, zones)
+            )
             key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
-            if key is None and not self._can_see(inventory, zones):
-                return Wish(spec, hindrance=Unavailable("the project could not be looked at"))
             key = key or self._make_key(inventory, zones)
         except InvalidSpec as error:
             return Wish(spec, stall=error)
@@ -223,18 +223,27 @@ class Pass:
         instances = observe.own_instances(inventory, self._owner, zones)
         self._reconciler.offers.check(spec, zones, instances[0] if instances else None)
 
-    def _can_see(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bool:
-        """Whether an instance that holds the only copy of the key would be seen."""
-        if inventory is None:
-            return False
-        known = (*zones, *([self._before.zone] if self._before.zone else []))
-        return not any(f"zones/{zone}" in inventory.unknown for zone in known)
-
     def _make_key(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bytes:
-        assert inventory is not None  # _can_see
-        instances = observe.own_instances(inventory, self._owner, zones)
-        holder = instances[0] if instances else None
+        holder = self._holder(inventory, zones)
         return inputs.make_key(self._kube, self._settings.system_namespace, self._owner, holder)
+
+    def _former_login(self, inventory: Inventory | None, zones: tuple[str, ...]) -> Login | None:
+        holder = self._holder(inventory, zones)
+        if holder is None:
+            return None
+        return inputs.former_login(self._means.cloud.storage, self._owner, holder)
+
+    def _holder(self, inventory: Inventory | None, zones: tuple[str, ...]) -> Instance | None:
+        """The instance that may hold the only copy of the deployment's key.
+
+        Raises:
+            Unavailable: it would not be seen.
+        """
+        known = (*zones, *([self._before.zone] if self._before.zone else []))
+        if inventory is None or any(f"zones/{zone}" in inventory.unknown for zone in known):
+            raise Unavailable("the project could not be looked at")
+        instances = observe.own_instances(inventory, self._owner, zones)
+        return instances[0] if instances else None
 
     def _zones(self, wish: Wish) -> tuple[str, ...]:
         return wish.desired.zones if wish.desired is not None else self._settings.zones

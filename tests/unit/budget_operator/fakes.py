@@ -515,7 +515,9 @@ class FakeCloud:
         return tuple(name for name in (*self.blobs, *owner) if name.startswith(prefix))
 
     def read(self, name: str) -> Stored | None:
-        raise NotImplementedError
+        if name == OWNER_OBJECT:
+            return self.the_owner
+        return Stored(self.blobs[name], 1) if name in self.blobs else None
 
     def write(self, name: str, data: bytes, content_type: str, generation: int) -> int:
         def effect() -> None:

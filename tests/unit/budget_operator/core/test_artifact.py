@@ -151,3 +151,24 @@ def test_the_function_is_named_by_its_content() -> None:
 
 def test_the_key_travels_as_base64() -> None:
     assert base64.b64decode(encoded_key(KEY)) == KEY
+
+
+def test_the_login_comes_back_from_what_was_sealed() -> None:
+    made = build()
+    assert artifact.sealed_login(made.sealed.data, KEY, CLOUD_NAME, made.revision) == LOGIN
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "revision"),
+    [
+        (None, bytes(32), None),
+        (None, KEY, "another"),
+        (b"", KEY, None),
+        (b"short", KEY, None),
+        (b"long enough, but nothing that was sealed", KEY, None),
+    ],
+)
+def test_what_does_not_open_holds_no_login(data: bytes | None, key: bytes, revision: str | None) -> None:
+    made = build()
+    sealed = made.sealed.data if data is None else data
+    assert artifact.sealed_login(sealed, key, CLOUD_NAME, revision or made.revision) is None

@@ -1,11 +1,13 @@
 """References are read, named when they are missing, and never quoted."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from budget_operator.core.api import parse_spec
 from budget_operator.core.errors import InvalidSpec, ReferenceMissing
+from budget_operator.core.names import METADATA_CONFIG, METADATA_KEY
 from budget_operator.reconcile import inputs
 from dev.simulation.apiserver import CODE
 from tests.unit.budget_operator.fakes import World
@@ -16,7 +18,7 @@ LOGIN = {"username": b"u", "password": b"p", "token": b"t"}
 def read(world: World, **spec: Any) -> Any:
     spec = {"predictor": {"inline": CODE}, **spec}
     document = world.kube.apply("iris", spec)
-    return inputs.read_source(world.kube, document, parse_spec(spec))
+    return inputs.read_source(world.kube, document, parse_spec(spec), lambda: None)
 
 
 def test_a_login_is_made_once(world: World) -> None:
@@ -122,3 +124,18 @@ def test_requirements_may_lie_in_the_config_map(world: World) -> None:
     world.kube.config_maps["default", "code"] = files
     found = read(world, predictor={"configMap": {"name": "code"}}, requirements=["-r more.txt"])
     assert found.requirements == ("six==1.17.0",)
+
+
+@pytest.mark.parametrize("config", [None, "", "{}", "[]", '{"sealed": "absent", "revision": "r"}'])
+def test_a_vm_that_does_not_tell_its_login_has_none(world: World, config: str | None) -> None:
+    world.up()
+    vm = world.vm("iris")
+    assert vm is not None
+    owner, storage = world.owner("iris"), world.cloud
+    assert inputs.former_login(storage, owner, vm) is not None
+    metadata = {key: value for key, value in vm.metadata.items() if key != METADATA_CONFIG}
+    if config is not None:
+        metadata[METADATA_CONFIG] = config
+    assert inputs.former_login(storage, owner, replace(vm, metadata=metadata)) is None
+    no_key = {key: value for key, value in vm.metadata.items() if key != METADATA_KEY}
+    assert inputs.former_login(storage, owner, replace(vm, metadata=no_key)) is None

@@ -990,10 +990,11 @@ def test_a_restored_backup_adopts_what_is_there(world: World) -> None:
     assert again == []
 
 
-def test_a_backup_whose_login_is_collected_serves_on_with_a_new_one(world: World) -> None:
+def test_a_backup_whose_login_is_collected_serves_on_with_the_same(world: World) -> None:
     """Kubernetes deletes what was restored with the uid of an owner that is no more."""
     world.up()
     (before,) = world.cloud.vms.values()
+    login, revision = world.kube.secrets["default", "iris-login"], world.kube.status("iris")["revision"]
     old = world.kube.objects.pop(("default", "iris"))
     world.kube.apply("iris", old["spec"])
     world.start_operator()
@@ -1003,7 +1004,55 @@ def test_a_backup_whose_login_is_collected_serves_on_with_a_new_one(world: World
     world.drive(lambda: world.is_ready("iris"), "iris")
     (after,) = world.cloud.vms.values()
     assert (after.id, after.status) == (before.id, before.status)
+    assert world.kube.secrets["default", "iris-login"] == login
+    assert world.kube.status("iris")["revision"] == revision
     assert not [call for call in world.journal.calls if call.startswith(("stop_", "start_", "delete_inst"))]
+
+
+def test_a_login_that_is_deleted_on_purpose_is_a_new_one(world: World) -> None:
+    world.up()
+    before = world.kube.secrets.pop(("default", "iris-login"))
+    world.drive(lambda: ("default", "iris-login") in world.kube.secrets, "iris")
+    assert world.kube.secrets["default", "iris-login"]["token"] != before["token"]
+
+
+@pytest.mark.parametrize("part", ["zone", "bucket"])
+def test_a_lost_login_waits_while_the_former_cannot_be_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    world.up()
+    login = world.kube.secrets.pop(("default", "iris-login"))
+    spec = world.kube.objects.pop(("default", "iris"))["spec"]
+    world.kube.apply("iris", spec)
+    world.kube.secret_owners.clear()
+
+    def refuse(_: str) -> None:
+        raise errors.Unavailable("no objects")
+
+    with monkeypatch.context() as patch:
+        if part == "bucket":
+            patch.setattr(world.cloud, "read", refuse)
+        world.cloud.unknown = {"zones/us-central1-a"} if part == "zone" else set()
+        world.cloud.forget()
+        for _ in range(3):
+            world.clock.advance(world.pass_("iris") or 0)
+        assert ("default", "iris-login") not in world.kube.secrets
+        assert world.kube.condition("iris", "Reconciling")[1] == "CloudUnavailable"
+    world.cloud.unknown = set()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.kube.secrets["default", "iris-login"] == login
+
+
+def test_a_vm_whose_login_does_not_open_gets_a_new_one(world: World) -> None:
+    world.up()
+    old = world.kube.secrets.pop(("default", "iris-login"))
+    spec = world.kube.objects.pop(("default", "iris"))["spec"]
+    for name in world.cloud.blobs:
+        world.cloud.blobs[name] = b"not what was sealed"
+    world.kube.apply("iris", spec)
+    world.kube.secret_owners.clear()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    assert world.kube.secrets["default", "iris-login"] != old
 
 
 def test_a_lost_key_is_adopted_from_the_vm(world: World) -> None:

@@ -1,0 +1,233 @@
+"""What is there is taken over: by an object that comes back, by a restored cluster, by one cluster of two."""
+
+import json
+from typing import Any
+
+from budget_operator.reconcile import Reconciler
+from dev.simulation.apiserver import ApiServer
+from dev.simulation.world import NAMESPACE, World, vm, world
+from tests.simulation.scenes import WHILE, Calls, is_gone, is_ready, left, mend, outage, up
+
+MINUTE = 60.0
+KEY = ("alpha", NAMESPACE)
+
+
+def boots(made: World) -> dict[str, tuple[str, str]]:
+    """Which boot of which VM there is."""
+    found = {}
+    for _, record in made.store.list("compute.instance"):
+        body = record["body"]
+        found[body["name"]] = (body["id"], body["lastStartTimestamp"])
+    return found
+
+
+def move(made: World, kube: ApiServer, **settings: Any) -> None:
+    """The same world with another cluster in it, whose operator has just started."""
+    made.kube, made.operator = kube, made.new_operator(kube, **settings)
+    for _, name in kube.objects:
+        made.passes.add((NAMESPACE, name), made.clock.monotonic())
+
+
+def restored(made: World, uid: str, *, secrets: bool) -> ApiServer:
+    """A cluster into which the objects were applied again, as a backup without status has them."""
+    kube, old = made.new_cluster(uid), made.kube
+    for namespace, name in old.objects:
+        kube.apply(name, old.objects[namespace, name]["spec"], namespace)
+        kube.objects[namespace, name]["metadata"]["uid"] = f"new-{name}"
+    if secrets:
+        kube.secrets.update(old.secrets)
+    return kube
+
+
+def owner(made: World) -> dict[str, str]:
+    assert made.operator is not None
+    stored = made.operator.cloud.storage.read("owner")
+    assert stored is not None
+    found: dict[str, str] = json.loads(stored.data)
+    return found
+
+
+def told(status: dict[str, Any]) -> dict[str, Any]:
+    """What a status says, less what an observer cannot find out again: when conditions changed."""
+    said = dict(status)
+    said["conditions"] = [(each["type"], each["status"], each["reason"]) for each in status["conditions"]]
+    return said
+
+
+# --- retained ---
+
+
+def test_what_was_retained_is_taken_over_as_it_is() -> None:
+    calls = Calls()
+    with world(calls) as made:
+        up(made, "alpha", deletionPolicy="Retain")
+        before, there, status = left(made), boots(made), told(made.kube.status("alpha"))
+        made.delete("alpha")
+        made.run(WHILE)
+        assert is_gone(made, "alpha")
+        count = len(calls.made)
+        up(made, "alpha", deletionPolicy="Retain")
+        assert boots(made) == there
+        assert left(made) == before
+        assert told(made.kube.status("alpha")) == status, "not even another revision"
+        assert [call for call in calls.made[count:] if "/o" not in call] == []
+
+
+# --- restored ---
+
+
+def test_a_restored_backup_takes_over_what_is_there() -> None:
+    calls = Calls()
+    with world(calls) as made:
+        up(made, "alpha", "beta")
+        there, old = boots(made), made.kube
+        move(made, restored(made, "cluster-2", secrets=True), takeover=True)
+        count = len(calls.made)
+        made.run(WHILE)
+        for name in ("alpha", "beta"):
+            assert told(made.kube.status(name)) == told(old.status(name))
+        assert boots(made) == there
+        assert owner(made)["cluster"] == "cluster-2"
+        assert {call.rpartition("/")[2] for call in calls.made[count:]} == {"o"}, "only the owner was written"
+
+
+def test_a_backup_without_secrets_takes_over_what_is_there() -> None:
+    """The key comes from the VM, and the login from what was sealed with it."""
+    calls = Calls()
+    with world(calls) as made:
+        up(made, "alpha")
+        there, old = boots(made), made.kube
+        move(made, restored(made, "cluster-2", secrets=False), takeover=True)
+        count = len(calls.made)
+        made.run(WHILE)
+        assert told(made.kube.status("alpha")) == told(old.status("alpha"))
+        assert made.kube.secrets == old.secrets
+        assert boots(made) == there
+        assert {call.rpartition("/")[2] for call in calls.made[count:]} == {"o"}
+
+
+def test_a_restored_cluster_waits_until_the_old_one_is_silent() -> None:
+    with world() as made:
+        up(made, "alpha")
+        there = boots(made)
+        move(made, restored(made, "cluster-2", secrets=True))
+        made.run(MINUTE)
+        assert made.kube.condition("alpha", "Stalled")[:2] == ("True", "OwnedElsewhere")
+        assert made.kube.status("alpha")["state"] == "Stalled"
+        made.run(15 * MINUTE)
+        assert is_ready(made, "alpha")
+        assert boots(made) == there
+
+
+def test_a_cluster_that_was_lost_long_ago_is_waited_for_shortly() -> None:
+    with world() as made:
+        up(made, "alpha")
+        made.operator = None
+        made.run(24 * 60 * MINUTE)
+        move(made, restored(made, "cluster-2", secrets=True))
+        made.run(5 * MINUTE)
+        assert made.kube.condition("alpha", "Stalled")[1] == "OwnedElsewhere"
+        made.run(3 * MINUTE)
+        assert is_ready(made, "alpha")
+
+
+# --- two clusters ---
+
+
+class Rival:
+    """A second cluster with the same installation, and what its operator does beside the first."""
+
+    def __init__(self, made: World, **settings: Any) -> None:
+        self.made = made
+        self.kube = made.new_cluster("cluster-2")
+        self.operator: Reconciler = made.new_operator(self.kube, **settings)
+        for name in ("alpha", "gamma"):
+            self.kube.apply(name)
+
+    def run(self, seconds: float, *, first: bool = True) -> None:
+        """Both live; `first`: the first one as well."""
+        operator = self.made.operator
+        self.made.operator = operator if first else None
+        for _ in range(int(seconds / 30)):
+            self.made.run(30)
+            for namespace, name in list(self.kube.objects):
+                self.operator.reconcile(namespace, name)
+        self.made.operator = operator
+
+    def reason(self, name: str = "alpha") -> str:
+        return self.kube.condition(name, "Stalled")[1]
+
+
+def test_the_second_of_two_clusters_changes_nothing() -> None:
+    with world(kept=1) as made:
+        up(made, "alpha")
+        rival = Rival(made)
+        before, journal = left(made), len(made.journal.calls)
+        rival.run(60 * MINUTE)
+        assert [rival.reason(name) for name in ("alpha", "gamma")] == ["OwnedElsewhere"] * 2
+        message = rival.kube.condition("gamma", "Stalled")[2]
+        assert f"cluster-1 since {owner(made)['since']}" in message
+        assert left(made) == before
+        assert set(made.journal.calls[journal:]) == {"patch_status"}
+        assert rival.kube.status_writes == 2, "once for each"
+        assert rival.kube.secrets == {}
+        assert is_ready(made, "alpha")
+
+
+def test_the_second_takes_over_when_the_first_is_silent_and_the_first_sees_it() -> None:
+    calls = Calls()
+    with world(calls, kept=1) as made:
+        up(made, "alpha")
+        there = boots(made)[vm("alpha")]
+        rival = Rival(made)
+        rival.run(9 * MINUTE, first=False)
+        assert rival.reason() == "OwnedElsewhere"
+        rival.run(10 * MINUTE, first=False)
+        assert rival.kube.condition("gamma", "Ready")[0] == "True"
+        assert owner(made)["cluster"] == "cluster-2"
+        assert boots(made)[vm("alpha")] == there
+        before = left(made)
+        made.preempt("alpha")
+        made.delete("alpha")
+        count = len(calls.made)
+        assert made.operator is not None
+        made.operator.reconcile(NAMESPACE, "alpha")
+        assert calls.made[count:] == []
+        rival.run(20 * MINUTE)
+        assert made.kube.condition("alpha", "Stalled")[:2] == ("True", "OwnedElsewhere")
+        assert made.kube.status("alpha")["state"] == "Deleting"
+        assert sorted(left(made)) == sorted(before)
+
+
+def test_a_takeover_needs_no_silence() -> None:
+    with world(kept=1) as made:
+        up(made, "alpha")
+        rival = Rival(made, takeover=True)
+        rival.run(10 * MINUTE)
+        assert rival.kube.condition("alpha", "Ready")[0] == "True"
+        assert made.kube.condition("alpha", "Stalled")[1] == "OwnedElsewhere"
+        assert not is_ready(made, "alpha")
+
+
+def test_the_installation_is_free_once_its_last_deployment_is_gone() -> None:
+    with world(kept=1) as made:
+        up(made, "alpha")
+        rival = Rival(made)
+        rival.run(5 * MINUTE)
+        made.delete("alpha")
+        made.run(WHILE)
+        assert is_gone(made, "alpha")
+        assert left(made) == []
+        rival.run(10 * MINUTE)
+        assert rival.kube.condition("gamma", "Ready")[0] == "True"
+
+
+def test_an_owner_without_storage_acts_on_until_others_could_have_taken_over() -> None:
+    with world(kept=1) as made:
+        up(made, "alpha")
+        outage(made)
+        made.run(3 * 60 * MINUTE)
+        mend(made)
+        made.run(WHILE)
+        assert is_ready(made, "alpha")
+        assert owner(made)["cluster"] == "cluster-1"
