@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
+from budget_operator.core.api import ABANDON
 from budget_operator.reconcile import Reconciler
 from dev.simulation.apiserver import ApiServer
 from dev.simulation.world import NAMESPACE, World, vm, world
-from tests.simulation.scenes import WHILE, Calls, is_gone, is_ready, left, mend, outage, up
+from tests.simulation.scenes import CLAIM, WHILE, Calls, fault, is_gone, is_ready, left, mend, up
 
 MINUTE = 60.0
-KEY = ("alpha", NAMESPACE)
 
 
 def boots(made: World) -> dict[str, tuple[str, str]]:
@@ -70,7 +70,7 @@ def test_what_was_retained_is_taken_over_as_it_is() -> None:
         assert boots(made) == there
         assert left(made) == before
         assert told(made.kube.status("alpha")) == status, "not even another revision"
-        assert [call for call in calls.made[count:] if "/o" not in call] == []
+        assert calls.since(count) == []
 
 
 # --- restored ---
@@ -88,7 +88,7 @@ def test_a_restored_backup_takes_over_what_is_there() -> None:
             assert told(made.kube.status(name)) == told(old.status(name))
         assert boots(made) == there
         assert owner(made)["cluster"] == "cluster-2"
-        assert {call.rpartition("/")[2] for call in calls.made[count:]} == {"o"}, "only the owner was written"
+        assert set(calls.made[count:]) == {CLAIM}
 
 
 def test_a_backup_without_secrets_takes_over_what_is_there() -> None:
@@ -103,7 +103,7 @@ def test_a_backup_without_secrets_takes_over_what_is_there() -> None:
         assert told(made.kube.status("alpha")) == told(old.status("alpha"))
         assert made.kube.secrets == old.secrets
         assert boots(made) == there
-        assert {call.rpartition("/")[2] for call in calls.made[count:]} == {"o"}
+        assert set(calls.made[count:]) == {CLAIM}
 
 
 def test_a_restored_cluster_waits_until_the_old_one_is_silent() -> None:
@@ -199,6 +199,27 @@ def test_the_second_takes_over_when_the_first_is_silent_and_the_first_sees_it() 
         assert sorted(left(made)) == sorted(before)
 
 
+def test_the_loser_can_let_its_objects_go() -> None:
+    calls = Calls()
+    with world(calls, kept=1) as made:
+        up(made, "alpha", deletionPolicy="Retain")
+        up(made, "beta")
+        rival = Rival(made, takeover=True)
+        rival.run(10 * MINUTE)
+        count = len(calls.made)
+        made.delete("alpha")
+        made.delete("beta")
+        made.run(MINUTE)
+        assert is_gone(made, "alpha")
+        assert not is_gone(made, "beta")
+        uid = made.kube.objects[NAMESPACE, "beta"]["metadata"]["uid"]
+        made.kube.annotate("beta", ABANDON, uid, NAMESPACE)
+        made.passes.add((NAMESPACE, "beta"), made.clock.monotonic())
+        made.run(MINUTE)
+        assert is_gone(made, "beta")
+        assert calls.made[count:] == []
+
+
 def test_a_takeover_needs_no_silence() -> None:
     with world(kept=1) as made:
         up(made, "alpha")
@@ -222,12 +243,22 @@ def test_the_installation_is_free_once_its_last_deployment_is_gone() -> None:
         assert rival.kube.condition("gamma", "Ready")[0] == "True"
 
 
-def test_an_owner_without_storage_acts_on_until_others_could_have_taken_over() -> None:
-    with world(kept=1) as made:
-        up(made, "alpha")
-        outage(made)
-        made.run(3 * 60 * MINUTE)
+def test_an_owner_without_storage_acts_on_for_a_while() -> None:
+    """Until others could have taken over; then only the keep-alive is left."""
+    calls = Calls()
+    with world(calls, kept=1) as made:
+        up(made, "alpha", "beta")
+        fault(made, "call", path="/storage/", count=0)
+        made.delete("alpha")
+        made.run(5 * MINUTE)
+        assert [each for each in left(made) if f"instance/{vm('alpha')}" in each] == []
+        assert calls.count("DELETE", vm("alpha")) == 2, "the VM and its address"
+        made.run(15 * MINUTE)
+        count = len(calls.made)
+        made.delete("beta")
+        made.run(30 * MINUTE)
+        assert [call for call in calls.made[count:] if call.startswith("DELETE")] == []
+        assert made.kube.condition("beta", "Reconciling")[1] == "CloudUnavailable"
         mend(made)
         made.run(WHILE)
-        assert is_ready(made, "alpha")
-        assert owner(made)["cluster"] == "cluster-1"
+        assert left(made) == []

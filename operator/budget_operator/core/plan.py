@@ -5,7 +5,7 @@ one has to wait; rooms fail alone. Deleting is in `removal`, running the steps i
 serves in `serving`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
@@ -73,12 +73,6 @@ def check_bucket(now: Situation) -> Step | None:
     return None
 
 
-def check_held(now: Situation) -> Step | None:
-    """Nothing is made before another cluster can see whose installation this is."""
-    message = "waits until the installation has its bucket"
-    return None if now.held else Step((), Reason.PROVISIONING, message, ANOTHER_ROOM)
-
-
 def check_objects(now: Situation) -> Step | None:
     if Room.ARTIFACT in now.seen.problems:
         raise Unseen(now.seen.problems[Room.ARTIFACT])
@@ -99,6 +93,12 @@ def check_old_revisions(now: Situation) -> Step | None:
     old = sorted(name for name in now.seen.objects if name.startswith(prefix) and name not in wanted)
     found = tuple(actions.DeleteObject(name) for name in old[:OBJECTS_AT_ONCE])
     return Step(found, proceed=True) if found else None
+
+
+def _wait_for_bucket(reason: Reason) -> Callable[[Situation], Step]:
+    """Nothing else is made before other clusters can see in the bucket whose installation this is."""
+    step = Step((), reason, "waits until the installation has its bucket", ANOTHER_ROOM)
+    return lambda _: step
 
 
 # --- what starts the VM while the operator is away ---
@@ -473,8 +473,8 @@ CHECKS: tuple[Check, ...] = (
 )
 FIRST_CHECKS: tuple[Check, ...] = (
     (Room.ARTIFACT, check_bucket),
-    (Room.KEEP_ALIVE, check_held),
-    (Room.INSTANCE, check_held),
+    (Room.KEEP_ALIVE, _wait_for_bucket(Reason.ARMING)),
+    (Room.INSTANCE, _wait_for_bucket(Reason.PROVISIONING)),
 )
 KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_surplus),

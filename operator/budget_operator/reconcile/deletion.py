@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # How long an insert that was decided but never confirmed may still bring a VM into being.
 UNRESOLVED_GRACE = timedelta(seconds=30)
+# Seconds after which a deletion that waits looks again, so that it says in time whose the installation is.
+LONGEST_WAIT = 60.0
 
 
 class Deletion:
@@ -89,9 +91,12 @@ class Deletion:
         return Passed(None)
 
     def _plan(self, remains: removal.Remains) -> Plan:
-        """Nothing is removed for an installation that is not known to be this cluster's."""
+        """Nothing is removed for an installation that is not known to be this cluster's.
+
+        It is held while something is left: what is waited for stays ours. What is gone needs no owner.
+        """
         planned = removal.plan(remains)
-        if any(step.actions for _, step in planned.steps):
+        if planned.steps or planned.problems:
             try:
                 self._ownership.hold(remains.inventory)
             except BudgetError as error:
@@ -183,7 +188,8 @@ class Deletion:
             outcome.again(OPERATION)
         if outcome.acted:
             outcome.again(SOON)
-        return Passed(CHANGE if outcome.after is None else outcome.after, ok=not outcome.unseen)
+        pause = CHANGE if outcome.after is None else min(outcome.after, LONGEST_WAIT)
+        return Passed(pause, ok=not outcome.unseen)
 
 
 def _blind(error: BudgetError) -> Plan:

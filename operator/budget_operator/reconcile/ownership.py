@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from budget_operator.core.errors import BudgetError, PreconditionFailed
+from budget_operator.core.errors import BudgetError, OwnedElsewhere, PreconditionFailed
 from budget_operator.core.gateways import Cloud, Kubernetes
 from budget_operator.core.names import Shared
 from budget_operator.core.observed import Inventory, Stored
@@ -43,6 +43,7 @@ class Ownership:
         self._written: tuple[Stored, datetime] | None = None  # by us, after pictures that are still in use
         self._failed: tuple[datetime, BudgetError] | None = None  # to write, for the picture of that time
         self._good_until: datetime | None = None
+        self._lost: tuple[datetime, OwnedElsewhere] | None = None  # as the picture of that time told
 
     def hold(self, inventory: Inventory) -> bool:
         """Claim or renew what the picture shows; False if there is no bucket of ours to hold it by.
@@ -52,6 +53,8 @@ class Ownership:
             BudgetError: it cannot be told, or the claim could not be written. Nothing may be changed either.
         """
         with self._lock:
+            if self._lost is not None and inventory.taken_at < self._lost[0]:
+                raise self._lost[1]
             try:
                 look(inventory, "bucket")
                 look(inventory, "owner")
@@ -61,7 +64,11 @@ class Ownership:
                 return True
             if inventory.bucket is None or not self._labels.items() <= inventory.bucket.labels.items():
                 return False
-            self._hold(inventory)
+            try:
+                self._hold(inventory)
+            except OwnedElsewhere as error:
+                self._lost = inventory.taken_at, error
+                raise
             return True
 
     def _hold(self, inventory: Inventory) -> None:

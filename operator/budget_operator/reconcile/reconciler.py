@@ -9,7 +9,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -141,6 +141,15 @@ class Wish:
     hindrance: BudgetError | None = None  # nothing is wrong with the spec, but something could not be seen
 
 
+@dataclass(frozen=True)
+class View:
+    """What a pass sees of the cloud. With a problem nothing may be changed."""
+
+    inventory: Inventory | None
+    held: bool = False  # the installation is
+    problem: BudgetError | None = None
+
+
 class Pass:
     """Over a deployment that should be there."""
 
@@ -160,28 +169,23 @@ class Pass:
         """The pass."""
         self._memory.new_generation(self._generation)
         self._execution.poll()
-        inventory, blind = self._look()
-        held = False
-        if inventory is not None:
-            try:
-                held = self._reconciler.ownership.hold(inventory)
-            except OwnedElsewhere as error:
-                return self._stand_back(error)
-            except BudgetError as error:
-                blind = error
-        if blind is None and FINALIZER not in self._document["metadata"].get("finalizers", ()):
+        try:
+            view = self._look()
+        except OwnedElsewhere as error:
+            return self._stand_back(error)
+        if view.problem is None and FINALIZER not in self._document["metadata"].get("finalizers", ()):
             self._document = self._kube.add_finalizer(self._document)
-        wish = self._wish(inventory if blind is None else None)
+        wish = self._wish(view.inventory if view.problem is None else None)
         zones = self._zones(wish)
         seen = None
-        if inventory is not None:
+        if view.inventory is not None:
             observer = observe.Observer(self._means.cloud, self._owner, self._memory, self._means.clock)
             making = wish.desired is not None
-            seen = observer.observe(inventory, zones, self._before.instance, making=making)
-        outcome = self._act(seen, wish, zones, blind, held=held)
+            seen = observer.observe(view.inventory, zones, self._before.instance, making=making)
+        outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
         after = self._tell(seen, wish, outcome, judged)
-        return Passed(after, ok=blind is None and wish.hindrance is None)
+        return Passed(after, ok=view.problem is None and wish.hindrance is None)
 
     def _stand_back(self, error: OwnedElsewhere) -> Passed:
         """Another cluster has the installation: only the status tells so. What was known may change there."""
@@ -190,11 +194,16 @@ class Pass:
         self._write(after, statuses.events(self._before.conditions, after.conditions))
         return Passed(IDLE_SECONDS, ok=False)
 
-    def _look(self) -> tuple[Inventory | None, BudgetError | None]:
+    def _look(self) -> View:
+        """Raises OwnedElsewhere where another cluster has the installation."""
+        inventory = None
         try:
-            return observe.snapshot(self._means.cloud, self._memory, self._means.clock()), None
+            inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
+            return View(inventory, held=self._reconciler.ownership.hold(inventory))
+        except OwnedElsewhere:
+            raise
         except BudgetError as error:
-            return None, error
+            return View(inventory, problem=error)
 
     def _wish(self, inventory: Inventory | None) -> Wish:
         """Validate first: nothing is made for a spec that cannot work."""
@@ -253,19 +262,16 @@ class Pass:
         seen: Observation | None,
         wish: Wish,
         zones: tuple[str, ...],
-        blind: BudgetError | None,
-        *,
-        held: bool,
+        view: View,
     ) -> Outcome:
         execution = self._execution
-        if seen is None or blind is not None:
-            error = blind or Unavailable("the project could not be looked at")
+        if seen is None or view.problem is not None:
+            error = view.problem or Unavailable("the project could not be looked at")
             lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))
             return execution.run(lost, self._before.instance)
         if wish.desired is not None:
             self._note_lost_insert(execution, seen, wish.desired)
-        situation = replace(self._situation(seen, wish.desired, zones), held=held)
-        planned = plan.plan(situation)
+        planned = plan.plan(self._situation(seen, wish.desired, zones, held=view.held))
         if wish.hindrance is not None:
             planned = planned.hindered(wish.hindrance)
         if not _touches_shared(planned):
@@ -282,7 +288,9 @@ class Pass:
             seen.insert, InsertInstance(wanted.instance_request(intent.zone, address), intent)
         )
 
-    def _situation(self, seen: Observation, wanted: Desired | None, zones: tuple[str, ...]) -> Situation:
+    def _situation(
+        self, seen: Observation, wanted: Desired | None, zones: tuple[str, ...], *, held: bool
+    ) -> Situation:
         candidates = {*zones, *([seen.instance.zone] if seen.instance is not None else [])}
         sold_out = {}
         if wanted is not None:
@@ -301,6 +309,7 @@ class Pass:
             settled=is_true(self._before.conditions, Type.MODEL_SERVING)
             and self._before.revision.active == target,
             request_id=str(uuid.uuid4()),
+            held=held,
             rest=preemptions.rest(self._counted(seen)[0], self._before.conditions, self._means.wall()),
         )
 

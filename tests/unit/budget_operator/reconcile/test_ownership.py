@@ -106,6 +106,16 @@ def test_an_owner_that_is_silent_loses_it_and_notices(two: Two) -> None:
         two.hold(two.first)
 
 
+def test_an_older_picture_does_not_bring_it_back(two: Two) -> None:
+    two.hold(two.first)
+    old = two.picture()
+    assert two.hold(two.ownership("cluster-2", takeover=True))
+    with pytest.raises(OwnedElsewhere):
+        two.hold(two.first)
+    with pytest.raises(OwnedElsewhere):
+        two.first.hold(old)
+
+
 def test_an_owner_that_speaks_keeps_it_whatever_the_clocks_say(two: Two) -> None:
     two.world.clock.off = timedelta(hours=1)  # only the second one asks for the time of day here
     for _ in range(120):
