@@ -168,6 +168,23 @@ def test_what_is_retained_stays_and_works_on() -> None:
         assert record["body"]["status"] == "RUNNING", "the keep-alive goes on for it"
 
 
+def test_one_is_retained_while_the_only_other_one_goes() -> None:
+    """Both at once: whoever comes last knows what the other one left."""
+    with world() as made:
+        up(made, "alpha", deletionPolicy="Retain")
+        up(made, "beta")
+        for name in ("beta", "alpha"):
+            made.delete(name)
+        made.run(WHILE)
+        assert is_gone(made, "alpha")
+        assert is_gone(made, "beta")
+        made.preempt("alpha")
+        made.run(WHILE)
+        assert [each for each in left(made) if vm("beta") in each] == []
+        ((_, record),) = made.store.list("compute.instance")
+        assert record["body"]["status"] == "RUNNING"
+
+
 def test_what_was_retained_goes_when_it_is_deleted_after_all() -> None:
     with world() as made:
         up(made, "alpha", deletionPolicy="Retain")

@@ -25,6 +25,7 @@ from budget_operator.core.conditions import (
     Type,
     Verdict,
     Verdicts,
+    find,
     is_true,
     is_warning,
     kept,
@@ -330,7 +331,8 @@ def elsewhere(before: Status, generation: int, error: BudgetError, now: datetime
 
 def _before(before: Status) -> dict[Type, Verdict]:
     """What was known, for a pass that looks no further."""
-    return {Type(old.type): Verdict(old.status, old.reason, old.message) for old in before.conditions}
+    found = {kind: find(before.conditions, kind) for kind in Type}
+    return {kind: Verdict(old.status, old.reason, old.message) for kind, old in found.items() if old}
 
 
 @dataclass(frozen=True)

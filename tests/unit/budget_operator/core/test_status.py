@@ -8,7 +8,14 @@ import pytest
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Failure, Intent, Preemptions, RevisionStatus, Status
 from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged
-from budget_operator.core.errors import BudgetError, InvalidSpec, NameConflict, PermissionDenied, Unavailable
+from budget_operator.core.errors import (
+    BudgetError,
+    InvalidSpec,
+    NameConflict,
+    OwnedElsewhere,
+    PermissionDenied,
+    Unavailable,
+)
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import InstanceStatus
 from budget_operator.core.serving import Serving
@@ -18,6 +25,7 @@ from budget_operator.core.status import (
     build,
     deleting,
     dump,
+    elsewhere,
     events,
     merge_patch,
     read,
@@ -264,3 +272,26 @@ def test_deleting_tells_what_is_left() -> None:
     assert next(item.message for item in found.conditions if item.type == Type.READY) == "the VM goes"
     found = deleting(before, 4, problem(Room.INSTANCE, Unavailable("no answer")), NOW)
     assert verdict(found, Type.RECONCILING) == ("True", "CloudUnavailable")
+    assert verdict(found, Type.STALLED) == ("False", "UpToDate")
+
+
+def test_a_deletion_may_wait_for_its_owner() -> None:
+    found = deleting(Status(), 4, problem(Room.INSTANCE, OwnedElsewhere("theirs")), NOW, "in vain")
+    assert found.state == "Deleting"
+    assert verdict(found, Type.STALLED) == ("True", "OwnedElsewhere")
+    assert verdict(found, Type.RECONCILING) == ("False", "OwnedElsewhere")
+    assert next(each.message for each in found.conditions if each.type == Type.STALLED) == "theirs; in vain"
+
+
+def test_an_installation_of_another_cluster_stalls_and_keeps_what_is_known() -> None:
+    before = with_conditions(ModelServing="True", Ready="True").model_copy(update={"ip": "10.0.0.1"})
+    unknown = before.conditions[0].model_copy(update={"type": "OfALaterVersion"})
+    before = before.model_copy(update={"conditions": (*before.conditions, unknown)})
+    found = elsewhere(before, 4, OwnedElsewhere("theirs"), NOW)
+    assert (found.state, found.observed_generation, found.ip) == ("Stalled", 4, "10.0.0.1")
+    assert verdict(found, Type.READY) == ("False", "OwnedElsewhere")
+    assert verdict(found, Type.STALLED) == ("True", "OwnedElsewhere")
+    assert verdict(found, Type.RECONCILING) == ("False", "OwnedElsewhere")
+    assert verdict(found, Type.MODEL_SERVING) == ("True", "Before")
+    told = events(before.conditions, found.conditions)
+    assert {(event.kind, event.reason) for event in told} == {("Warning", "OwnedElsewhere")}

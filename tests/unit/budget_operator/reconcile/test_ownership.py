@@ -198,6 +198,13 @@ def test_a_claim_whose_answer_was_lost_is_ours(two: Two) -> None:
     assert two.claim.cluster == "cluster-1"
 
 
+def test_nothing_but_the_bucket_is_made_before_the_claim(world: World) -> None:
+    world.up()
+    before = world.journal.calls[: world.journal.calls.index("write owner")]
+    made = [call for call in before if call.startswith(("create", "upload", "reserve", "insert"))]
+    assert made == ["create_bucket"]
+
+
 def test_another_cluster_changes_nothing_at_all(world: World) -> None:
     world.up()
     other = World()

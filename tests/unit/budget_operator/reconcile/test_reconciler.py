@@ -1136,6 +1136,21 @@ def test_the_last_of_several_deletions_removes_what_is_shared(world: World) -> N
     assert world.cloud.empty
 
 
+def test_what_was_retained_a_moment_ago_is_not_missed_in_an_old_picture(world: World) -> None:
+    world.up()
+    picture = replace(world.cloud.snapshot(), instances=(), addresses=(), taken_at=world.clock.now)
+    world.up("rose", {"predictor": {"inline": CODE}, "deletionPolicy": "Retain"})
+    world.kube.delete("rose")
+    world.drive(lambda: world.is_gone("rose"), "rose")
+    world.cloud.cached = replace(picture, taken_at=world.clock.now)
+    world.clock.advance(1)
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert [vm.name for vm in world.cloud.vms.values()] == [world.owner("rose").cloud_name]
+    assert world.cloud.the_job is not None
+    assert world.journal.count("delete_job") == 0
+
+
 @dataclass
 class Sharing:
     """Stands in for the reconciler's lock; `entered` happens just before it is had."""
