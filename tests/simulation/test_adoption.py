@@ -148,18 +148,29 @@ class Rival:
         for name in ("alpha", "gamma"):
             self.kube.apply(name)
 
-    def run(self, seconds: float, *, first: bool = True) -> None:
-        """Both live; `first`: the first one as well."""
+    def run(self, seconds: float, *, first: bool = True, step: float = 30) -> None:
+        """Both live, and look every so many seconds; `first`: the first one as well."""
         operator = self.made.operator
         self.made.operator = operator if first else None
-        for _ in range(int(seconds / 30)):
-            self.made.run(30)
+        for _ in range(int(seconds / step)):
+            self.made.run(step)
             for namespace, name in list(self.kube.objects):
                 self.operator.reconcile(namespace, name)
         self.made.operator = operator
 
     def reason(self, name: str = "alpha") -> str:
         return self.kube.condition(name, "Stalled")[1]
+
+
+def test_of_two_clusters_that_begin_at_once_one_has_it() -> None:
+    calls = Calls()
+    with world(calls, kept=1) as made:
+        rival = Rival(made)
+        made.apply("alpha")
+        rival.run(2 * MINUTE, step=1)
+        states = {made.kube.condition("alpha", "Stalled")[1], rival.reason()}
+        assert states == {"UpToDate", "OwnedElsewhere"}
+        assert calls.count("POST", "/instances") == len(boots(made))
 
 
 def test_the_second_of_two_clusters_changes_nothing() -> None:

@@ -205,6 +205,26 @@ def test_nothing_but_the_bucket_is_made_before_the_claim(world: World) -> None:
     assert made == ["create_bucket"]
 
 
+def test_without_the_right_to_ask_for_the_cluster_nothing_is_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for an operator whose ClusterRole is that of an earlier version."""
+
+    def refuse() -> str:
+        raise errors.PermissionDenied("get namespace kube-system: check the operator's ClusterRole")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.kube, "cluster", refuse)
+        world.kube.apply("iris")
+        for _ in range(5):
+            world.clock.advance(world.pass_("iris") or 0)
+        assert world.kube.condition("iris", "Reconciling")[1] == "PermissionDenied"
+        assert "ClusterRole" in world.kube.condition("iris", "Reconciling")[2]
+        made = [call for call in world.journal.calls if call.startswith(("create_topic", "insert", "upload"))]
+        assert made == []
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
 def test_another_cluster_changes_nothing_at_all(world: World) -> None:
     world.up()
     other = World()
