@@ -63,6 +63,9 @@ class CloudClock:
     def wait(self, seconds: float, wake: threading.Event) -> bool:
         return wake.wait(max(0.0, seconds))
 
+    def thread(self, work: Callable[[], object], name: str) -> threading.Thread:
+        return threading.Thread(target=work, name=name, daemon=True)
+
 
 class Built(FakeCloud):
     """Functions are there as soon as they are asked for; what they would do is done by the tests."""

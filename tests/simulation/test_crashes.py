@@ -13,7 +13,9 @@ from dev.simulation.apiserver import CODE
 from dev.simulation.trouble import Kind, Trouble
 from dev.simulation.world import World, world
 from localcloud.jumping import JumpingClock
+from localcloud.store import Json
 
+Story = Callable[[World], None]
 NAME = "alpha"
 BEFORE = {"predictor": {"inline": CODE}}
 AFTER = {"predictor": {"inline": f"{CODE}# changed\n"}, "machine": {"type": "e2-small"}}
@@ -56,12 +58,12 @@ def edited(made: World) -> None:
     made.apply(NAME, EDITED)
 
 
-WANTED = {create: BEFORE, update: AFTER, delete: None, edited: EDITED}
+WANTED: dict[Story, Json | None] = {create: BEFORE, update: AFTER, delete: None, edited: EDITED}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.RIVAL])
 @pytest.mark.parametrize("story", WANTED)
-def test_wherever_it_strikes_the_end_is_the_same(story: Callable[[World], None], kind: Kind) -> None:
+def test_wherever_it_strikes_the_end_is_the_same(story: Story, kind: Kind) -> None:
     struck = 0
     for number in range(MOST_CALLS):
         with played() as (made, trouble):
