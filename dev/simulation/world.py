@@ -150,8 +150,13 @@ class World:
             self.kube.collect_garbage()
             return
         same = before == (len(self.journal.calls), self.store.revision)
-        idle = same and passed.ok and passed.after >= IDLE_SECONDS
+        idle = same and passed.ok and passed.after >= IDLE_SECONDS and not self._waits(key)
         self.passes.done(key, self.clock.monotonic() + passed.after, idle=idle)
+
+    def _waits(self, key: Key) -> bool:
+        """Whether the deployment is between two attempts: a later pass makes the next one."""
+        conditions = self.kube.objects[key].get("status", {}).get("conditions", ())
+        return any((each["type"], each["status"]) == ("Reconciling", "True") for each in conditions)
 
     def _wait(self, now: float, until: float) -> None:
         """Until something is due or has changed."""
