@@ -167,7 +167,7 @@ class ComputeGateway:
     def operation(self, ref: OperationRef) -> OperationState | None:
         from budget_operator.cloud import words
 
-        doing = f"get operation {ref.name} in {ref.scope}"
+        doing = f"look how this ends: {ref.doing or ref.name}"
         kind, _, place = ref.scope.partition("/")
         if kind == "zones":
             found = self._look(doing, self._zone_operations.get, zone=place, operation=ref.name)
@@ -175,7 +175,7 @@ class ComputeGateway:
             found = self._look(doing, self._region_operations.get, region=place, operation=ref.name)
         else:
             found = self._look(doing, self._global_operations.get, operation=ref.name)
-        state = None if found is None else words.operation(found, ref.scope)
+        state = None if found is None else words.operation(found, ref)
         if state is not None and _is_about_the_notice(state.error_message or ""):
             self._notice_refused = True
         return state
@@ -332,7 +332,7 @@ class ComputeGateway:
         request = {"project": self._project, "request_id": request_id, **body}
         with translated(doing):
             started = call(request=request, **CALL)
-        return OperationRef(name=started.name, scope=scope)
+        return OperationRef(name=started.name, scope=scope, doing=doing)
 
 
 def _is_about_the_notice(message: str) -> bool:

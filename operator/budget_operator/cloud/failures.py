@@ -4,8 +4,10 @@ The class says what happens next; the message says what was being done and repea
 the error of a finished Compute operation means is in `core.operations`.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
@@ -24,13 +26,17 @@ _STOCK_OUT = {"resourcePoolExhausted", "zoneResourcePoolExhausted"}
 # Cloud Functions and Eventarc say this for some minutes after their APIs have been enabled.
 _SETTLING = ("few minutes", "recently", "propagat")
 _BY_STATUS: dict[int, type[errors.BudgetError]] = {
-    401: errors.PermissionDenied,
     404: errors.NotFound,
     408: errors.Unavailable,
     412: errors.PreconditionFailed,
     429: errors.RateLimited,
 }
 _TEXT_LIMIT = 1000
+_CREDENTIALS = (
+    "Google does not accept the operator's credentials: mend BUDGET_CREDENTIALS or the pod's identity"
+)
+# Clients put the call before Google's words. It says nothing to people, and differs with each request id.
+_CALL = re.compile(r"^[A-Z]+ https?://\S+: ", re.ASCII)
 
 
 @contextmanager
@@ -49,13 +55,13 @@ def translate(error: Exception, doing: str) -> errors.BudgetError:
     text = f"{doing}: {_clip(str(error) or type(error).__name__)}"
     refused = isinstance(error, auth.GoogleAuthError) and not isinstance(error, auth.TransportError)
     if refused and not getattr(error, "retryable", False):
-        return errors.PermissionDenied(f"{text}. Google does not accept the operator's credentials.")
+        return errors.PermissionDenied(text, remedy=_CREDENTIALS)
     return errors.Unavailable(text)
 
 
 def _from_answer(error: api.GoogleAPICallError, status: int, doing: str) -> errors.BudgetError:
     reasons = _reasons(error)
-    text = f"{doing}: {_clip(error.message or type(error).__name__)}"
+    text = f"{doing}: {_clip(_words(error))}"
     if reasons & _STOCK_OUT or any(error_class(word) is errors.CapacityExhausted for word in reasons):
         return errors.CapacityExhausted(text)
     if status == 403:
@@ -65,7 +71,7 @@ def _from_answer(error: api.GoogleAPICallError, status: int, doing: str) -> erro
     if status == 409:
         return _conflict(reasons, text)
     if status == 401:
-        text = f"{text}. Google does not accept the operator's credentials."
+        return errors.PermissionDenied(text, remedy=_CREDENTIALS)
     return _BY_STATUS.get(status, errors.Unavailable if status >= 500 else errors.OperationFailed)(text)
 
 
@@ -75,10 +81,10 @@ def _forbidden(error: api.GoogleAPICallError, reasons: set[str], text: str) -> e
     if reasons & _QUOTA:
         return errors.QuotaExceeded(text)
     if reasons & {"SERVICE_DISABLED", "accessNotConfigured"}:
-        service = (error.metadata or {}).get("service", "")
+        service = _about(error, "service")
         remedy = f"gcloud services enable {service}" if service else "enable the API"
-        return errors.PermissionDenied(f"{text} (SERVICE_DISABLED: {remedy})")
-    permission = (error.metadata or {}).get("permission", "")
+        return errors.PermissionDenied(text, remedy=remedy)
+    permission = _about(error, "permission")
     if permission and permission not in text:
         return errors.PermissionDenied(f"{text} (missing permission: {permission})")
     return errors.PermissionDenied(text)
@@ -105,21 +111,38 @@ def _conflict(reasons: set[str], text: str) -> errors.BudgetError:
 
 def _reasons(error: api.GoogleAPICallError) -> set[str]:
     """Every machine-readable word of the answer: legacy `reason`s, ErrorInfo's reason, `error.status`."""
-    found = {item.get("reason", "") for item in error.errors if isinstance(item, dict)}
-    found |= {item.get("code", "") for item in error.errors if isinstance(item, dict)}
-    found.add(error.reason or "")
-    found.add(_status_word(error))
+    body = _body(error)
+    items = [item for item in (*error.errors, *body.get("errors", ())) if isinstance(item, dict)]
+    found = {item.get(key, "") for item in items for key in ("reason", "code")}
+    found |= {detail.get("reason", "") for detail in _details(body)}
+    found.add(body.get("status", ""))
     return {word for word in found if isinstance(word, str) and word}
 
 
-def _status_word(error: api.GoogleAPICallError) -> str:
-    """The canonical code ("FAILED_PRECONDITION") of a REST answer; the exception itself does not keep it."""
+def _about(error: api.GoogleAPICallError, key: str) -> str:
+    """What ErrorInfo names: the service that is disabled, the permission that is missing."""
+    named = [str(detail.get("metadata", {}).get(key, "")) for detail in _details(_body(error))]
+    return next((name for name in named if name), "")
+
+
+def _words(error: api.GoogleAPICallError) -> str:
+    """Google's own text."""
+    told = str(_body(error).get("message") or error.message or type(error).__name__)
+    return _CALL.sub("", told)
+
+
+def _details(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [detail for detail in body.get("details", ()) if isinstance(detail, dict)]
+
+
+def _body(error: api.GoogleAPICallError) -> Mapping[str, Any]:
+    """The answer itself: exceptions do not keep its status, and those of uploads keep nothing of it apart."""
     answer = getattr(error, "response", None)
     try:
-        body = answer.json() if answer is not None else {}
-        return str(body["error"]["status"])
+        body = answer.json()["error"] if answer is not None else {}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _clip(text: str) -> str:

@@ -100,7 +100,7 @@ class SchedulerGateway:
             remedy = self._remedy(error.message)
             if not remedy:
                 raise
-            raise type(error)(f"{error.message} ({remedy})") from error
+            raise type(error)(error.message, remedy=remedy) from error
 
     def _remedy(self, text: str) -> str:
         bound = _BOUND.search(text)

@@ -79,10 +79,9 @@ def firewall(found: v1.Firewall) -> Firewall:
     )
 
 
-def operation(found: v1.Operation, scope: str) -> OperationState:
+def operation(found: v1.Operation, ref: OperationRef) -> OperationState:
     """A polled operation; of several errors the first counts."""
     done = found.status == v1.Operation.Status.DONE
-    ref = OperationRef(name=found.name, scope=scope)
     if found.error.errors:
         first = found.error.errors[0]
         return OperationState(ref, done, first.code or "UNKNOWN", first.message)

@@ -63,7 +63,7 @@ def translate(error: ApiException, what: str) -> errors.BudgetError:
     if error.status == 409:
         return errors.PreconditionFailed(detail)
     if error.status in (401, 403):
-        return errors.PermissionDenied(f"{detail}; check the operator's ClusterRole and Role")
+        return errors.PermissionDenied(detail, remedy="check the operator's ClusterRole and Role")
     if error.status == 429:
         return errors.RateLimited(detail)
     if error.status in (400, 422):

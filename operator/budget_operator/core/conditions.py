@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal
 
 from budget_operator.core.api import Condition
+from budget_operator.core.errors import BudgetError
 
 TriState = Literal["True", "False", "Unknown"]
 
@@ -147,6 +148,11 @@ class Verdict:
 Verdicts = Mapping[Type, Verdict]
 
 
+def because(error: BudgetError, status: TriState = "False") -> Verdict:
+    """The verdict of something that this error keeps from being True."""
+    return Verdict(status, error.reason, error.sentence)
+
+
 def timestamp(moment: datetime) -> str:
     """Kubernetes' form of a time: UTC, whole seconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -171,15 +177,22 @@ def kept(conditions: Iterable[Condition], kind: Type, message: str) -> Verdict:
     return Verdict(found.status, found.reason, found.message)
 
 
+def not_seen(conditions: Iterable[Condition], kind: Type, error: BudgetError) -> Verdict:
+    """What is there stays true; of what was only on its way nothing is known any more but the error."""
+    found = find(conditions, kind)
+    if found is not None and found.status == "True":
+        return Verdict(found.status, found.reason, found.message)
+    return because(error, "Unknown")
+
+
 def ready(verdicts: Verdicts) -> Verdict:
-    """True if all of DEPENDENCIES are; otherwise the first that is not tells why."""
-    for wanted in ("False", "Unknown"):
-        for kind in DEPENDENCIES:
-            verdict = verdicts[kind]
-            if verdict.status == wanted:
-                status: TriState = "False" if wanted == "False" else "Unknown"
-                return Verdict(status, verdict.reason, f"{kind}: {verdict.message or verdict.reason}")
-    return Verdict("True", Reason.SERVING, "a request through the public URL succeeded")
+    """True if all of DEPENDENCIES are; otherwise the cause: trouble before what only waits for it."""
+    lacking = [(kind, verdicts[kind]) for kind in DEPENDENCIES if verdicts[kind].status != "True"]
+    if not lacking:
+        return Verdict("True", Reason.SERVING, "a request through the public URL succeeded")
+    status: TriState = "False" if any(verdict.status == "False" for _, verdict in lacking) else "Unknown"
+    kind, cause = min(lacking, key=lambda each: (each[1].reason in IN_MOTION, each[1].status != "False"))
+    return Verdict(status, cause.reason, f"{kind}: {cause.message or cause.reason}")
 
 
 def merged(

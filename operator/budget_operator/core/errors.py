@@ -1,7 +1,8 @@
 """The error tree of the operator: each class fixes its condition reason and what happens next.
 
 Gateways turn vendor exceptions into these (the vendor's exception is chained); `reconcile` reads only
-`reason` and `disposition`. Messages name the field or resource and the remedy, and never hold a secret.
+`reason` and `disposition`. Messages name the field or resource and repeat Google's words; `sentence` is for
+people: what they can do, and whether it is tried again, comes with it. None of them ever holds a secret.
 """
 
 from enum import Enum
@@ -21,10 +22,19 @@ class BudgetError(Exception):
 
     reason = "InternalError"
     disposition = Disposition.BACK_OFF
+    remedy = "the operator's log tells more"  # empty: there is none, or the message has it
+    retry = "tried again with growing pauses, at least every five minutes"  # as `memory` paces it
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, remedy: str | None = None, retry: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.remedy = type(self).remedy if remedy is None else remedy
+        self.retry = type(self).retry if retry is None else retry
+
+    @property
+    def sentence(self) -> str:
+        """What failed, what helps, and what happens by itself."""
+        return "; ".join(part for part in (self.message.rstrip(". "), self.remedy, self.retry) if part)
 
 
 class InvalidSpec(BudgetError):
@@ -32,12 +42,15 @@ class InvalidSpec(BudgetError):
 
     reason = "InvalidSpec"
     disposition = Disposition.STALL
+    remedy = ""  # the field says it
+    retry = ""
 
 
 class ReferenceMissing(InvalidSpec):
     """A ConfigMap, Secret or key that the spec refers to does not exist (yet)."""
 
     reason = "ReferenceMissing"
+    retry = "looked for every ten seconds"
 
 
 class NameConflict(BudgetError):
@@ -45,6 +58,8 @@ class NameConflict(BudgetError):
 
     reason = "NameConflict"
     disposition = Disposition.STALL
+    remedy = "rename or remove it: what is not ours is never touched"
+    retry = "looked at again every minute"
 
 
 class OwnedElsewhere(BudgetError):
@@ -59,6 +74,7 @@ class NotFound(BudgetError):
 
     reason = "NotFound"
     disposition = Disposition.OBSERVE
+    remedy = ""
 
 
 class AlreadyExists(BudgetError):
@@ -66,6 +82,7 @@ class AlreadyExists(BudgetError):
 
     reason = "AlreadyExists"
     disposition = Disposition.OBSERVE
+    remedy = ""
 
 
 class PreconditionFailed(BudgetError):
@@ -73,6 +90,7 @@ class PreconditionFailed(BudgetError):
 
     reason = "PreconditionFailed"
     disposition = Disposition.OBSERVE
+    remedy = ""
 
 
 class ResourceNotReady(BudgetError):
@@ -80,6 +98,8 @@ class ResourceNotReady(BudgetError):
 
     reason = "ResourceNotReady"
     disposition = Disposition.WAIT
+    remedy = ""
+    retry = "tried again every few seconds"
 
 
 class CapacityExhausted(BudgetError):
@@ -87,6 +107,11 @@ class CapacityExhausted(BudgetError):
 
     reason = "CapacityExhausted"
     disposition = Disposition.WAIT
+    remedy = (
+        "another zone (spec.placement.zones), another spec.machine.type or "
+        "spec.machine.provisioning: Standard may have room"
+    )
+    retry = "tried again every half minute"
 
 
 class QuotaExceeded(BudgetError):
@@ -94,6 +119,8 @@ class QuotaExceeded(BudgetError):
 
     reason = "QuotaExceeded"
     disposition = Disposition.WAIT
+    remedy = "have the quota raised (console: IAM & Admin, Quotas), or take a smaller spec.machine.type"
+    retry = "tried again every minute"
 
 
 class PermissionDenied(BudgetError):
@@ -101,21 +128,26 @@ class PermissionDenied(BudgetError):
 
     reason = "PermissionDenied"
     disposition = Disposition.WAIT
+    remedy = "give the operator's service account a role with this permission"
+    retry = "tried again every minute"
 
 
 class RateLimited(BudgetError):
     """Google refused a call because of its rate."""
 
     reason = "RateLimited"
+    remedy = ""
 
 
 class Unavailable(BudgetError):
     """Google did not answer, or answered 5xx."""
 
     reason = "CloudUnavailable"
+    remedy = ""
 
 
 class OperationFailed(BudgetError):
     """A long-running operation ended with an error that has no class of its own."""
 
     reason = "OperationFailed"
+    remedy = ""

@@ -64,6 +64,7 @@ class OperationRef:
 
     name: str
     scope: str  # "zones/Z", "regions/R" or "global"
+    doing: str = field(default="", compare=False)  # what it does, for people; empty = not known
 
 
 @dataclass(frozen=True)

@@ -44,4 +44,5 @@ def operation_error(
     kind = overtaken if state.error_code == _OVERTAKEN else error_class(state.error_code)
     kind = kind or errors.OperationFailed
     text = state.error_message or "Google gave no message"
-    return kind(f"operation {state.ref.name}: {state.error_code}: {text}")
+    # Its name differs each time: what failed for the same cause should read the same.
+    return kind(f"{state.ref.doing or f'operation {state.ref.name}'}: {state.error_code}: {text}")

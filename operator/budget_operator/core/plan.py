@@ -271,7 +271,8 @@ def check_insert(now: Situation) -> Step | None:
     operation = now.seen.insert
     if operation is None or operation.done:
         return None
-    return Step((), Reason.PROVISIONING, f"operation {operation.ref.name} makes the VM", OPERATION)
+    place = operation.ref.scope.rpartition("/")[2]
+    return Step((), Reason.PROVISIONING, f"the VM is being made in {place}", OPERATION)
 
 
 def check_replaced(now: Situation) -> Step | None:
@@ -424,8 +425,8 @@ def _intent(now: Situation) -> Intent:
     zone = next((zone for zone in desired.zones if zone not in now.sold_out), None)
     if zone is None:
         raise CapacityExhausted(
-            f"{', '.join(desired.zones)} sold out of {desired.provisioning_model} {desired.machine_type}; "
-            f"tried again every few minutes, other zones may help (spec.placement.zones)"
+            f"{', '.join(desired.zones)} sold out of {desired.provisioning_model} {desired.machine_type}",
+            retry="each zone is tried again five minutes after it refused",
         )
     return Intent(name=now.owner.cloud_name, zone=zone, request_id=now.request_id)
 

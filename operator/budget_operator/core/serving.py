@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from budget_operator.core.api import Failure, Replacement, Status
-from budget_operator.core.conditions import Reason, Type, Verdict, find, is_true, kept, timestamp
+from budget_operator.core.conditions import Reason, Type, Verdict, because, find, is_true, kept, timestamp
 from budget_operator.core.endpoint import INTERNAL, Tls
+from budget_operator.core.errors import BudgetError
 from budget_operator.core.observed import GuestReport, Host, Probe
 
 MESSAGE_LIMIT = 1024
@@ -55,6 +56,7 @@ class Glimpse:
     image: str = ""  # the one that should run; empty = any
     host: Host | None = None  # what the VM last said about the one that does
     report: GuestReport | None = None
+    unread: BudgetError | None = None  # why there is no report
     ready: Probe | None = None
     prediction: Probe | None = None
     failing_seconds: float = 0.0  # how long requests have been failing
@@ -179,6 +181,8 @@ def _silent(before: Status, glimpse: Glimpse) -> Verdict:
     phase = glimpse.report.phase if glimpse.report is not None else ""
     if phase in _PREPARING:
         return Verdict("False", Reason.LOADING, f"the VM prepares the model (phase {phase})")
+    if glimpse.unread is not None:
+        seen += f"; what the VM says cannot be read: {glimpse.unread.sentence}"
     was = find(before.conditions, Type.MODEL_SERVING)
     served = was is not None and (was.status == "True" or was.reason == Reason.NOT_ANSWERING)
     if not served:
@@ -208,9 +212,9 @@ def _certificate(before: Status, glimpse: Glimpse) -> Verdict:
             "True", Reason.TLS_OFF, "spec.endpoint.tls.mode is Off: whoever stands in front encrypts"
         )
     if glimpse.tls.mode == "Internal" and not glimpse.ca:
-        return Verdict(
-            "False", Reason.CERTIFICATE_PENDING, "the VM has not told its certificate authority yet"
-        )
+        message = "the VM has not told its certificate authority yet"
+        pending = Verdict("False", Reason.CERTIFICATE_PENDING, message)
+        return pending if glimpse.unread is None else because(glimpse.unread)
     seen = [probe for probe in (glimpse.ready, glimpse.prediction) if probe is not None]
     if any(probe.certificate_ok for probe in seen):
         return Verdict("True", Reason.VERIFIED, "the endpoint's certificate was verified")

@@ -5,7 +5,7 @@ flipped.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -25,15 +25,17 @@ from budget_operator.core.conditions import (
     Type,
     Verdict,
     Verdicts,
+    because,
     find,
     is_true,
     is_warning,
     kept,
     merged,
+    not_seen,
     ready,
 )
 from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
-from budget_operator.core.errors import BudgetError, Disposition
+from budget_operator.core.errors import BudgetError, Disposition, Unavailable
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import Instance, InstanceStatus
 from budget_operator.core.serving import Serving
@@ -41,6 +43,7 @@ from budget_operator.core.steps import Observation, Outcome
 
 SERVED = frozenset({"Serving", "Updating", "Restarting"})
 WAITS_FOR_CHANGE = "waits for a change; Stalled tells which"
+SILENCE = Unavailable("the project could not be looked at")
 PROVISIONING = {"SPOT": "Spot", "STANDARD": "Standard"}
 
 
@@ -129,14 +132,12 @@ def judge(before: Status, facts: Facts) -> Verdicts:
         Type.ARTIFACT_UPLOADED: _artifact(before, facts),
         Type.KEEP_ALIVE_ARMED: _keep_alive(before, facts),
         Type.INSTANCE_RUNNING: _instance(before, facts),
-        Type.MODEL_SERVING: facts.serving.model,
+        Type.MODEL_SERVING: _model(facts),
         Type.CERTIFICATE_VALID: facts.serving.certificate,
     }
     verdicts[Type.READY] = ready(verdicts)
     verdicts[Type.RECONCILING] = _reconciling(facts, stall, verdicts)
-    verdicts[Type.STALLED] = (
-        Verdict("False", Reason.UP_TO_DATE) if stall is None else Verdict("True", stall.reason, stall.message)
-    )
+    verdicts[Type.STALLED] = Verdict("False", Reason.UP_TO_DATE) if stall is None else because(stall, "True")
     return verdicts
 
 
@@ -151,14 +152,13 @@ def stalling(facts: Facts) -> BudgetError | None:
 def _artifact(before: Status, facts: Facts) -> Verdict:
     problem = facts.outcome.problems.get(Room.ARTIFACT)
     if facts.target is None or Room.ARTIFACT in facts.outcome.unseen:
-        message = "not looked at" if problem is None else problem.message
-        return _kept_or_stalled(before, facts, Type.ARTIFACT_UPLOADED, message)
+        return _not_looked_at(before, facts, Type.ARTIFACT_UPLOADED, problem)
     if problem is not None:
         passing = problem.disposition is not Disposition.STALL
         if passing and is_true(before.conditions, Type.ARTIFACT_UPLOADED):
             # An earlier revision lies there and serves; Reconciling tells why the new one does not.
             return kept(before.conditions, Type.ARTIFACT_UPLOADED, problem.message)
-        return Verdict("False", problem.reason, problem.message)
+        return because(problem)
     step = facts.outcome.open.get(Room.ARTIFACT)
     if step is not None:
         return Verdict("False", step.reason, step.message)
@@ -171,10 +171,9 @@ def _keep_alive(before: Status, facts: Facts) -> Verdict:
         return skipped
     problem = facts.outcome.problems.get(Room.KEEP_ALIVE)
     if facts.target is None or Room.KEEP_ALIVE in facts.outcome.unseen:
-        message = "not looked at" if problem is None else problem.message
-        return _kept_or_stalled(before, facts, Type.KEEP_ALIVE_ARMED, message)
+        return _not_looked_at(before, facts, Type.KEEP_ALIVE_ARMED, problem)
     if problem is not None:
-        return Verdict("False", problem.reason, problem.message)
+        return because(problem)
     step = facts.outcome.open.get(Room.KEEP_ALIVE)
     armed = is_true(before.conditions, Type.KEEP_ALIVE_ARMED)
     if step is not None and step.reason == Reason.FUNCTION_DEPLOYING and armed:
@@ -198,7 +197,7 @@ def _skipped(facts: Facts) -> Verdict | None:
         message += f" and {LABEL_SCHEDULE}={schedule or ''} instead of {facts.schedule_label}"
     problem = facts.outcome.problems.get(Room.INSTANCE)
     if problem is not None:
-        return Verdict("False", problem.reason, f"{message}; {problem.message}")
+        return Verdict("False", problem.reason, f"{message}; {problem.sentence}")
     return Verdict("False", Reason.ARMING, message)
 
 
@@ -208,33 +207,47 @@ def _instance(before: Status, facts: Facts) -> Verdict:
         return Verdict("True", Reason.RUNNING, f"{instance.name} runs in {instance.zone}")
     problem = facts.outcome.problems.get(Room.INSTANCE)
     if facts.seen is None or (instance is None and Room.INSTANCE in facts.outcome.unseen):
-        message = "the project could not be looked at" if problem is None else problem.message
-        return kept(before.conditions, Type.INSTANCE_RUNNING, message)
+        return not_seen(before.conditions, Type.INSTANCE_RUNNING, problem or SILENCE)
     if problem is not None:
-        return Verdict("False", problem.reason, problem.message)
+        return because(problem)
     step = facts.outcome.open.get(Room.INSTANCE)
     if step is not None:
         return Verdict("False", step.reason, step.message)
     cause = facts.stall or facts.hindrance
     if cause is not None and instance is None:
-        return Verdict("False", cause.reason, cause.message)
+        return because(cause)
     what = f"{instance.name} is {instance.status}" if instance is not None else "there is no VM yet"
     return Verdict("False", Reason.PROVISIONING, what)
 
 
-def _kept_or_stalled(before: Status, facts: Facts, kind: Type, message: str) -> Verdict:
-    if facts.stall is not None and not any(old.type == kind for old in before.conditions):
-        return Verdict("False", facts.stall.reason, facts.stall.message)
-    return kept(before.conditions, kind, message)
+def _model(facts: Facts) -> Verdict:
+    """Where the VM cannot be looked at, that may be why nobody starts it."""
+    verdict, problem = facts.serving.model, facts.outcome.problems.get(Room.INSTANCE)
+    hidden = facts.seen is None or facts.seen.instance is None
+    if (
+        verdict.status != "False"
+        or problem is None
+        or not hidden
+        or Room.INSTANCE not in facts.outcome.unseen
+    ):
+        return verdict
+    return replace(verdict, message=f"{verdict.message}; the VM cannot be looked at: {problem.sentence}")
+
+
+def _not_looked_at(before: Status, facts: Facts, kind: Type, problem: BudgetError | None) -> Verdict:
+    if facts.stall is not None and not is_true(before.conditions, kind):
+        return because(facts.stall)
+    return not_seen(before.conditions, kind, problem or facts.hindrance or SILENCE)
 
 
 def _reconciling(facts: Facts, stall: BudgetError | None, verdicts: Verdicts) -> Verdict:
     if stall is not None:
         return Verdict("False", stall.reason, WAITS_FOR_CHANGE)
     told = [
-        *((error.reason, error.message) for error in facts.outcome.problems.values()),
+        *((error.reason, error.sentence) for error in facts.outcome.problems.values()),
         *((step.reason, step.message) for step in facts.outcome.open.values()),
         *_changing(facts),
+        *_uncounted(facts),
     ]
     if told:
         return Verdict("True", *told[0])
@@ -254,6 +267,12 @@ def _changing(facts: Facts) -> list[tuple[str, str]]:
         message = f"revision {facts.target} failed, {serving.active} serves on: {serving.failure.message}"
         return [(serving.failure.reason, message)]
     return [(Reason.UPDATING, f"revision {serving.active} serves until {facts.target} does")]
+
+
+def _uncounted(facts: Facts) -> list[tuple[str, str]]:
+    """Nothing else waits for it, but preemptions are missed."""
+    error = facts.seen.inventory.problems.get("preemptions") if facts.seen is not None else None
+    return [] if error is None else [(error.reason, error.sentence)]
 
 
 def state(before: Status, facts: Facts) -> str:
@@ -296,7 +315,7 @@ def deleting(before: Status, generation: int, outcome: Outcome, now: datetime, i
         message = step.message
         break
     for error in outcome.problems.values():
-        message, reason = error.message, error.reason
+        message, reason = error.sentence, error.reason
         break
     if ignored:
         message = f"{message}; {ignored}"

@@ -136,7 +136,9 @@ class Observer:
         if intent.operation is None:
             return (intent if instance is None else None), None
         try:
-            state = self._cloud.compute.operation(OperationRef(intent.operation, f"zones/{intent.zone}"))
+            doing = f"create instance {intent.name} in {intent.zone}"
+            ref = OperationRef(intent.operation, f"zones/{intent.zone}", doing)
+            state = self._cloud.compute.operation(ref)
         except BudgetError as error:
             if instance is None:
                 self._problems.setdefault(Room.INSTANCE, error)

@@ -3,7 +3,6 @@
 What the answers mean is decided by `serving`.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,8 +15,6 @@ from budget_operator.core.gateways import Cloud, Door
 from budget_operator.core.memory import Memory
 from budget_operator.core.observed import GuestReport, Instance, Probe
 from budget_operator.core.serving import Glimpse, active_revision
-
-log = logging.getLogger(__name__)
 
 PROBE_EVERY = timedelta(seconds=60)
 # How often a deployment in motion is looked at: the first so many seconds, then rarer.
@@ -58,6 +55,7 @@ class Probing:
         self._before = before
         self._image = image
         self._tls = tls
+        self._unread: BudgetError | None = None  # why the VM's report could not be read
 
     def look(
         self,
@@ -76,7 +74,8 @@ class Probing:
         url = "" if ip is None else tls.url(ip, (self._before.endpoint or "").partition("://")[2])
         if running is False or ip is None:
             memory.failing_since = memory.probed_at = memory.host = None
-            return Glimpse(running=False, due=False, target=target, ca=ca, tls=tls, url=url)
+            known = None if running is None else False  # without an address nobody can be asked
+            return Glimpse(running=known, due=False, target=target, ca=ca, tls=tls, url=url)
         if instance is not None and memory.boot != boot:
             memory.boot, memory.host = boot, None
         settled = self._settled(target) and self._image_settled() and url == self._before.endpoint
@@ -101,6 +100,7 @@ class Probing:
             image=self._image,
             host=memory.host,
             report=report,
+            unread=self._unread,
             ready=ready,
             prediction=self._prediction(door, ready, report, spec, token),
             failure_seconds=float(spec.readiness.failure_seconds) if spec is not None else 60.0,
@@ -160,7 +160,7 @@ class Probing:
         try:
             report = self._cloud.compute.guest_report(instance.zone, instance.name)
         except BudgetError as error:
-            log.info("the report of %s could not be read: %s", instance.name, error.message)
+            self._unread = error
             return None
         self._memory.host = report.host
         return report

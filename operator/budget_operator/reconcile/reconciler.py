@@ -249,8 +249,11 @@ class Pass:
             Unavailable: it would not be seen.
         """
         known = (*zones, *([self._before.zone] if self._before.zone else []))
-        if inventory is None or any(f"zones/{zone}" in inventory.unknown for zone in known):
-            raise Unavailable("the project could not be looked at")
+        if inventory is None:
+            raise statuses.SILENCE
+        silent = sorted({f"zones/{zone}" for zone in known} & inventory.unknown)
+        if silent:
+            raise Unavailable(f"{silent[0]} does not answer: nothing is made in the meantime")
         instances = observe.own_instances(inventory, self._owner, zones)
         return instances[0] if instances else None
 
@@ -266,7 +269,7 @@ class Pass:
     ) -> Outcome:
         execution = self._execution
         if seen is None or view.problem is not None:
-            error = view.problem or Unavailable("the project could not be looked at")
+            error = view.problem or statuses.SILENCE
             lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))
             return execution.run(lost, self._before.instance)
         if wish.desired is not None:

@@ -101,7 +101,7 @@ def test_a_disabled_api_names_the_remedy() -> None:
     )
     found = translate(answer(403, error), "get job")
     assert isinstance(found, errors.PermissionDenied)
-    assert "SERVICE_DISABLED: gcloud services enable cloudscheduler.googleapis.com" in found.message
+    assert "; gcloud services enable cloudscheduler.googleapis.com; tried again" in found.sentence
 
 
 def test_a_missing_permission_is_named_once() -> None:

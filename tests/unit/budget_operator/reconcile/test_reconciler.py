@@ -735,14 +735,11 @@ def test_a_strangers_topic_keeps_only_the_keep_alive_from_its_end(world: World) 
 
 
 def test_a_scheduler_outage_does_not_stop_the_vm(world: World) -> None:
-    world.cloud.refuse["create_job"] = errors.Unavailable("Scheduler is down")
+    down = errors.Unavailable("Scheduler is down")
+    world.cloud.refuse["create_job"] = down
     world.kube.apply("iris")
     world.drive(lambda: world.kube.condition("iris", "ModelServing")[0] == "True", "iris")
-    assert world.kube.condition("iris", "KeepAliveArmed") == (
-        "False",
-        "CloudUnavailable",
-        "Scheduler is down",
-    )
+    assert world.kube.condition("iris", "KeepAliveArmed") == ("False", "CloudUnavailable", down.sentence)
     assert world.kube.condition("iris", "Ready")[0] == "False"
     del world.cloud.refuse["create_job"]
     world.drive(lambda: world.is_ready("iris"), "iris")
@@ -827,7 +824,7 @@ def test_what_is_mended_in_passing_backs_off_and_says_so(
     while (world.clock.now - begun).total_seconds() < 600:
         world.clock.advance(world.pass_("iris") or 0)
     assert world.journal.count(call) - calls < 15
-    assert world.kube.condition("iris", "Reconciling") == ("True", "PreconditionFailed", STALE.message)
+    assert world.kube.condition("iris", "Reconciling") == ("True", "PreconditionFailed", STALE.sentence)
     world.cloud.refuse.clear()
     world.drive(lambda: world.is_ready("iris"), "iris")
 

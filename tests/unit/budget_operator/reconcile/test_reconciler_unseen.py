@@ -42,7 +42,7 @@ def test_a_preempted_vm_comes_back_while_secrets_cannot_be_read(
     refuse_reads(world, monkeypatch, error)
     drive_for(world, 1800)
     assert world.kube.condition("iris", "Ready")[0] == "True", "the endpoint was asked"
-    assert world.kube.condition("iris", "Reconciling") == ("True", error.reason, error.message)
+    assert world.kube.condition("iris", "Reconciling") == ("True", error.reason, error.sentence)
     world.cloud.preempt(world.owner("iris").cloud_name)
     world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris", seconds=60)
     world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris", seconds=120)
@@ -55,7 +55,7 @@ def test_a_new_object_is_told_why_nothing_happens(world: World, monkeypatch: pyt
     refuse_reads(world, monkeypatch)
     world.kube.apply("iris")
     drive_for(world, 120)
-    assert world.kube.condition("iris", "Reconciling") == ("True", "PermissionDenied", DENIED.message)
+    assert world.kube.condition("iris", "Reconciling") == ("True", "PermissionDenied", DENIED.sentence)
     assert world.kube.condition("iris", "Ready")[:2] == ("False", "PermissionDenied")
     assert world.kube.condition("iris", "Stalled")[0] == "False"
     assert [call for call in world.journal.calls if call.startswith(CREATES)] == []
