@@ -4,6 +4,7 @@ All of it may be lost at any moment: a new process finds the same end, only late
 the status (`Status.instance`) or on the VM.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -35,6 +36,11 @@ class Trouble:
     until: datetime
     rests: bool  # nothing is done in the room until then; otherwise it is only looked at again
     aside: bool = False  # of something that nothing else in the room waits for
+    key: str | None = ""  # the action that failed; None: all that the room does next mends it
+
+    def covers(self, keys: Set[str]) -> bool:
+        """Whether these are one more attempt at what keeps failing: until it succeeds, nothing is new."""
+        return self.attempts > 1 and (self.key is None or self.key in keys)
 
 
 @dataclass(frozen=True)
@@ -88,34 +94,28 @@ class Memory:
         pause: float | None = None,
         *,
         aside: bool = False,
+        key: str | None = "",
     ) -> Trouble:
         """Remember a failure; the pause grows while the room keeps failing."""
-        return self._noted(room, error, now, jitter, pause, rests=True, aside=aside)
+        attempts = self._attempts(room)
+        wait = pause if pause is not None else pause_after(error, attempts, jitter)
+        until = now + timedelta(seconds=wait)
+        trouble = self.troubles[room] = Trouble(error, attempts, until, rests=True, aside=aside, key=key)
+        return trouble
 
     def note_seen(self, room: Room, error: BudgetError, now: datetime, jitter: float) -> Trouble:
         """Remember what stands in the way; it is looked at again without keeping the room from acting."""
         before = self.troubles.get(room)
         if before is not None and before.rests and before.until > now:
             return before
-        return self._noted(room, error, now, jitter, None, rests=False)
-
-    def _noted(
-        self,
-        room: Room,
-        error: BudgetError,
-        now: datetime,
-        jitter: float,
-        pause: float | None,
-        *,
-        rests: bool,
-        aside: bool = False,
-    ) -> Trouble:
-        before = self.troubles.get(room)
-        attempts = 1 if before is None else before.attempts + 1
-        wait = pause if pause is not None else pause_after(error, attempts, jitter)
-        trouble = Trouble(error, attempts, now + timedelta(seconds=wait), rests, aside)
-        self.troubles[room] = trouble
+        attempts, key = self._attempts(room), before.key if before is not None else ""
+        until = now + timedelta(seconds=pause_after(error, attempts, jitter))
+        trouble = self.troubles[room] = Trouble(error, attempts, until, rests=False, key=key)
         return trouble
+
+    def _attempts(self, room: Room) -> int:
+        before = self.troubles.get(room)
+        return 1 if before is None else before.attempts + 1
 
     def resting(self, room: Room, now: datetime) -> Trouble | None:
         """The trouble because of which nothing is done in the room now."""

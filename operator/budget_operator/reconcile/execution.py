@@ -22,7 +22,7 @@ from budget_operator.core.api import Intent
 from budget_operator.core.capacity import Capacity, Offer
 from budget_operator.core.errors import BudgetError, Disposition
 from budget_operator.core.gateways import Cloud
-from budget_operator.core.memory import Memory, Started
+from budget_operator.core.memory import Memory, Started, pause_after
 from budget_operator.core.observed import OperationState
 from budget_operator.core.operations import operation_error
 from budget_operator.core.steps import OPERATION, SOON, Outcome, Plan, Step
@@ -73,6 +73,7 @@ class Execution:
         self._persist = persist
         self._outcome = Outcome({})
         self._failed: set[Room] = set()  # an action of theirs failed in this pass
+        self._unpolled: dict[str, BudgetError] = {}  # resources whose operation could not be looked at
 
     def poll(self) -> None:
         """Look at the operations in flight; one that failed is a trouble of its room.
@@ -83,7 +84,7 @@ class Execution:
             try:
                 state = self._means.cloud.compute.operation(started.ref)
             except BudgetError as error:
-                log.info("operation %s could not be polled: %s", started.ref.name, error.message)
+                self._unpolled[resource] = error
                 continue
             if state is not None and not state.done:
                 continue
@@ -123,8 +124,21 @@ class Execution:
                 self._memory.troubles.pop(room, None)
 
     def _leave_open(self, room: Room, step: Step) -> None:
-        if step.reason:
-            self._outcome.open.setdefault(room, step)
+        if not step.reason:
+            return
+        self._outcome.open.setdefault(room, step)
+        trouble = self._memory.troubles.get(room)
+        if trouble is not None and trouble.covers(self._attempted(room, step)):
+            self._outcome.problems.setdefault(room, trouble.error)
+
+    def _attempted(self, room: Room, step: Step) -> set[str]:
+        """The keys of what the step does, and of what is under way in its room."""
+        keys = {action.key for action in step.actions}
+        keys |= {started.action.key for started in self._memory.operations.values() if started.room is room}
+        intent = self._outcome.intent
+        if room is Room.INSTANCE and intent is not None and intent.operation is not None:
+            keys.add(InsertInstance.__name__)
+        return keys
 
     def _step(self, room: Room, step: Step) -> bool:
         """One step; False if it could not be done and the room is closed for the rest of the pass.
@@ -137,7 +151,7 @@ class Execution:
         if resting is not None and resting.aside and not aside:
             resting = None
         if resting is None and step.failure is not None and room not in self._memory.troubles:
-            resting = self._memory.note(room, step.failure, now, self._means.jitter())
+            resting = self._memory.note(room, step.failure, now, self._means.jitter(), key=None)
         if resting is not None:
             self._outcome.problems.setdefault(room, resting.error)
             self._outcome.again((resting.until - now).total_seconds())
@@ -145,7 +159,7 @@ class Execution:
             return resting.aside
         done = all(self._perform(room, action, aside=aside) for action in step.actions)
         if done and step.failure is not None:
-            self._memory.note(room, step.failure, now, self._means.jitter())
+            self._memory.note(room, step.failure, now, self._means.jitter(), key=None)
         if not (done and step.completes):
             self._leave_open(room, step)
         self._outcome.again(step.after)
@@ -154,7 +168,7 @@ class Execution:
 
     def _perform(self, room: Room, action: Action, *, aside: bool) -> bool:
         if action.resource and action.resource in self._memory.operations:
-            self._outcome.again(OPERATION)
+            self._wait_for(room, self._unpolled.get(action.resource))
             return False
         if isinstance(action, InsertInstance):
             self._persist(action.intent)
@@ -185,6 +199,14 @@ class Execution:
         self._remember_object(action)
         return True
 
+    def _wait_for(self, room: Room, unpolled: BudgetError | None) -> None:
+        """For the operation in flight; what keeps its end from being seen is told."""
+        if unpolled is None:
+            self._outcome.again(OPERATION)
+            return
+        self._outcome.problems.setdefault(room, unpolled)
+        self._outcome.again(pause_after(unpolled, 1, self._means.jitter()))
+
     def _refused(self, room: Room, action: Action, error: BudgetError, *, aside: bool) -> None:
         if error.disposition is not Disposition.BACK_OFF:
             self._memory.request_ids.pop(action.key, None)  # an answer came: the next attempt is another one
@@ -200,7 +222,9 @@ class Execution:
         if isinstance(action, SetMachineType) and isinstance(error, TYPE_REFUSALS):
             self._memory.refused = (action.machine_type, error)
             pause = SOON  # the VM starts again with the type it had
-        trouble = self._memory.note(room, error, now, self._means.jitter(), pause, aside=aside)
+        trouble = self._memory.note(
+            room, error, now, self._means.jitter(), pause, aside=aside, key=action.key
+        )
         self._failed.add(room)
         if not (error.disposition is Disposition.OBSERVE and trouble.attempts == 1):
             self._outcome.problems.setdefault(room, error)
