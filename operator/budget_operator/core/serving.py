@@ -28,6 +28,16 @@ GUEST_REASONS = frozenset(
         Reason.IMAGE_PULL_FAILED,
     }
 )
+# What helps, where the VM's own words do not say it.
+ADVICE: Mapping[str, str] = {
+    Reason.REQUIREMENTS_FAILED: "mend spec.requirements",
+    Reason.LOAD_FAILED: "status.lastFailure.log has the server's last lines",
+    Reason.ARTIFACT_INVALID: "may the VM's service account read the bucket?",
+    Reason.READINESS_FAILED: "compare spec.readiness.payload with what predict reads",
+    Reason.IMAGE_PULL_FAILED: "mend BUDGET_IMAGE, or let the VM's service account read that registry",
+    Reason.GUEST_FAILED: "the command in status.logs shows the server's log",
+}
+RETRIED = "tried again with growing pauses, a new spec at once"
 CERTIFICATE_REASONS = frozenset(
     {
         Reason.ORDERING,
@@ -169,9 +179,12 @@ def _silent(before: Status, glimpse: Glimpse) -> Verdict:
     """Why nothing answers, in the order of what helps most."""
     failure = guest_failure(glimpse)
     if failure is not None:
-        return Verdict("False", failure.reason, failure.message)
+        return Verdict("False", failure.reason, sentence(failure))
     if glimpse.prediction is not None and not glimpse.prediction.ok:
-        return Verdict("False", Reason.READINESS_FAILED, glimpse.prediction.message[:MESSAGE_LIMIT])
+        message = glimpse.prediction.message[:MESSAGE_LIMIT]
+        return Verdict(
+            "False", Reason.READINESS_FAILED, sentence(_told(Reason.READINESS_FAILED, message, ""))
+        )
     missing = _missing_certificate(glimpse)
     if missing is not None and _is_about_tls(glimpse):
         return Verdict("Unknown", missing.reason, f"cannot be asked without a certificate: {missing.message}")
@@ -247,7 +260,7 @@ def image_lag(glimpse: Glimpse) -> Failure | None:
         return None
     failure = _host_failure(host)
     if failure is not None and host.image:
-        message = f"{host.image} serves on: {failure.message}"[:MESSAGE_LIMIT]
+        message = f"{host.image} serves on: {sentence(failure)}"[:MESSAGE_LIMIT]
         return failure.model_copy(update={"message": message})
     if failure is None and host.image and glimpse.image and host.image != glimpse.image:
         message = f"{host.image} serves until the VM has {glimpse.image}"
@@ -267,6 +280,12 @@ def _told(reason: str, message: str, log: str) -> Failure:
         message=message[:MESSAGE_LIMIT] or "the VM gave no message",
         log=_tail(log),
     )
+
+
+def sentence(failure: Failure) -> str:
+    """What failed, what helps, and what happens by itself."""
+    parts = (failure.message.rstrip(". "), ADVICE.get(failure.reason, ""), RETRIED)
+    return "; ".join(part for part in parts if part)
 
 
 def _failure(before: Status, glimpse: Glimpse) -> Failure | None:

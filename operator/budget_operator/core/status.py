@@ -38,7 +38,7 @@ from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
 from budget_operator.core.errors import BudgetError, Disposition, Unavailable
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import Instance, InstanceStatus
-from budget_operator.core.serving import Serving
+from budget_operator.core.serving import Serving, sentence
 from budget_operator.core.steps import Observation, Outcome
 
 SERVED = frozenset({"Serving", "Updating", "Restarting"})
@@ -264,7 +264,7 @@ def _changing(facts: Facts) -> list[tuple[str, str]]:
     if not serving.updates(facts.target):
         return [] if serving.lag is None else [(serving.lag.reason, serving.lag.message)]
     if serving.failure is not None:
-        message = f"revision {facts.target} failed, {serving.active} serves on: {serving.failure.message}"
+        message = f"revision {facts.target} failed, {serving.active} serves on: {sentence(serving.failure)}"
         return [(serving.failure.reason, message)]
     return [(Reason.UPDATING, f"revision {serving.active} serves until {facts.target} does")]
 

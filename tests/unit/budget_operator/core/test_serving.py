@@ -9,7 +9,7 @@ import pytest
 from budget_operator.core.api import Failure, Replacement, RevisionStatus, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, merged
 from budget_operator.core.observed import GuestReport, Host, Probe
-from budget_operator.core.serving import LOG_LIMIT, MESSAGE_LIMIT, Glimpse, judge
+from budget_operator.core.serving import LOG_LIMIT, MESSAGE_LIMIT, Glimpse, Serving, judge
 from budget_operator.core.status import recreation, replacement
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -34,6 +34,11 @@ def glimpse(**changes: Any) -> Glimpse:
     return Glimpse(**{**usual, **changes})
 
 
+def told(found: Serving) -> tuple[str, str, str]:
+    """Without the advice: what the VM or the endpoint said."""
+    return found.model.status, found.model.reason, found.model.message.partition("; ")[0]
+
+
 def test_an_answer_is_the_only_proof() -> None:
     found = judge(NEVER, glimpse())
     assert (found.model.status, found.certificate.status, found.active) == ("True", "True", "new")
@@ -44,7 +49,7 @@ def test_an_answer_is_the_only_proof() -> None:
 def test_a_failing_prediction_is_no_proof() -> None:
     bad = Probe(False, "status 500", certificate_ok=True)
     found = judge(NEVER, glimpse(prediction=bad))
-    assert found.model == Verdict("False", Reason.READINESS_FAILED, "status 500")
+    assert told(found) == ("False", Reason.READINESS_FAILED, "status 500")
     assert found.failure is not None
     assert found.failure.reason == Reason.READINESS_FAILED
     assert found.certificate.status == "True"
@@ -106,14 +111,14 @@ def failed(reason: str = "LoadFailed", revision: str = "new", **more: Any) -> Gu
 
 def test_the_vms_reason_explains() -> None:
     found = judge(NEVER, glimpse(ready=REFUSED, report=failed(failure_log="Traceback")))
-    assert found.model == Verdict("False", "LoadFailed", "why")
+    assert told(found) == ("False", "LoadFailed", "why")
     assert found.failure == Failure(reason="LoadFailed", message="why", log="Traceback")
 
 
 @pytest.mark.parametrize("reason", ["OutOfMemory", "DiskFull"])
 def test_too_small_a_machine_is_told_apart(reason: str) -> None:
     found = judge(NEVER, glimpse(ready=REFUSED, report=failed(reason, failure_log="last lines")))
-    assert found.model == Verdict("False", reason, "why")
+    assert told(found) == ("False", reason, "why")
     assert found.failure == Failure(reason=reason, message="why", log="last lines")
 
 
@@ -134,7 +139,7 @@ OLD_IMAGE = Host("r/s:1", "ImagePullFailed", "denied")
 
 def test_an_image_that_cannot_be_pulled_explains_before_an_earlier_container_does() -> None:
     found = judge(NEVER, glimpse(ready=REFUSED, report=failed(host=NO_IMAGE)))
-    assert found.model == Verdict("False", Reason.IMAGE_PULL_FAILED, "denied")
+    assert told(found) == ("False", Reason.IMAGE_PULL_FAILED, "denied")
 
 
 def test_a_container_that_runs_explains_before_the_host_does() -> None:
