@@ -40,7 +40,7 @@ class Trouble:
 
     def covers(self, keys: Set[str]) -> bool:
         """Whether these are one more attempt at what keeps failing: until it succeeds, nothing is new."""
-        return self.attempts > 1 and (self.key is None or self.key in keys)
+        return self.attempts > 1 and (self.key is None or self.key in keys - {""})
 
 
 @dataclass(frozen=True)

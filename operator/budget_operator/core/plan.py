@@ -272,7 +272,8 @@ def check_insert(now: Situation) -> Step | None:
     if operation is None or operation.done:
         return None
     place = operation.ref.scope.rpartition("/")[2]
-    return Step((), Reason.PROVISIONING, f"the VM is being made in {place}", OPERATION)
+    message = f"the VM is being made in {place}"
+    return Step((), Reason.PROVISIONING, message, OPERATION, attempt=actions.InsertInstance.__name__)
 
 
 def check_replaced(now: Situation) -> Step | None:
@@ -385,18 +386,18 @@ def check_started(now: Situation) -> Step | None:
     if instance is None or instance.status == InstanceStatus.RUNNING:
         return None
     where = f"{instance.name} in {instance.zone} is {instance.status}"
+    start = actions.StartInstance(
+        instance.zone, instance.name, instance.machine_type, instance.provisioning_model
+    )
     if instance.status in OFF:
         if not _is_kept(now, instance):
             return None
         if now.rest > 0:
             message = f"{where}: it was preempted before it served and is started after a pause"
             return Step((), Reason.STARTING, message, now.rest)
-        start = actions.StartInstance(
-            instance.zone, instance.name, instance.machine_type, instance.provisioning_model
-        )
         return Step((start,), Reason.STARTING, f"{where} and is being started", OPERATION)
     if instance.status in COMING_UP:
-        return Step((), Reason.STARTING, where, OPERATION)
+        return Step((), Reason.STARTING, where, OPERATION, attempt=start.key)
     going = instance.status in GOING_DOWN
     return Step((), Reason.STOPPING if going else Reason.INSTANCE_NOT_RUNNING, where, CHANGE)
 

@@ -68,6 +68,7 @@ class Step:
     proceed: bool = False  # later checks of the room do not depend on it
     completes: bool = False  # once its actions succeeded nothing is left of it
     failure: BudgetError | None = None  # acted on only with growing pauses
+    attempt: str = ""  # the key of the action whose end it waits for, whoever began it
 
 
 @dataclass(frozen=True)

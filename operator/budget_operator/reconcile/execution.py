@@ -133,12 +133,8 @@ class Execution:
 
     def _attempted(self, room: Room, step: Step) -> set[str]:
         """The keys of what the step does, and of what is under way in its room."""
-        keys = {action.key for action in step.actions}
-        keys |= {started.action.key for started in self._memory.operations.values() if started.room is room}
-        intent = self._outcome.intent
-        if room is Room.INSTANCE and intent is not None and intent.operation is not None:
-            keys.add(InsertInstance.__name__)
-        return keys
+        started = [each.action for each in self._memory.operations.values() if each.room is room]
+        return {step.attempt, *(action.key for action in (*step.actions, *started))}
 
     def _step(self, room: Room, step: Step) -> bool:
         """One step; False if it could not be done and the room is closed for the rest of the pass.
