@@ -12,19 +12,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-import requests
 
 from budget_operator.core.errors import CapacityExhausted, PermissionDenied, QuotaExceeded
 from budget_operator.core.serving import ADVICE, GUEST_REASONS, RETRIED
 from dev.simulation.month import problems
-from dev.simulation.world import GOOGLES, NAMESPACE, PROJECT, ZONES, World, vm, world
+from dev.simulation.world import GOOGLES, NAMESPACE, ZONES, World, vm, world
 from localcloud.faults import parse
-
-NAME = "a"
-ZONE, REGION = ZONES[0], "us-central1"
-CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
-SPEC: dict[str, Any] = {"predictor": {"inline": CODE}, "readiness": {"payload": {"x": 1}}}
-CHANGED = {**SPEC, "predictor": {"inline": f"{CODE}# 2\n"}, "machine": {"type": "e2-standard-2"}}
+from tests.simulation.scenes import (
+    EVENTS,
+    FRESH,
+    NAME,
+    REGION,
+    SPEC,
+    ZONE,
+    Fault,
+    denied,
+    look_again,
+)
 
 TOLD_WITHIN, WELL_WITHIN = 240.0, 900.0  # seconds
 STEP = 10.0
@@ -33,50 +37,6 @@ MINUTELY, PAUSES = "tried again every minute", "tried again with growing pauses"
 SECONDLY, HALF_MINUTELY = "tried again every few seconds", "tried again every half minute"
 HELPS = re.compile(r"tried again|looked at again|nothing is made in the meantime|BUDGET_[A-Z]+|spec\.[a-z]+")
 NOISE = re.compile(r"https?://|requestId|operation-\d|\{\"|Traceback")
-
-Fault = dict[str, Any]
-
-
-# --- what happens to a deployment while the fault is there ---
-
-
-def _nothing(made: World) -> None:
-    """It is Ready, and the next pass looks."""
-    made.passes.add_all(made.clock.monotonic())
-
-
-def _upgrade(made: World) -> None:
-    """Another operator, with another schedule and runtime for what all deployments share."""
-    made.settings = replace(made.settings, schedule="*/2 * * * *", function_runtime="python313")
-    made.operator = made.new_operator()
-    _nothing(made)
-
-
-def _pause(made: World) -> None:
-    job = next(key for key, _ in made.store.list("scheduler.job"))
-    requests.post(f"{made.settings.api_endpoint}/v1/{job}:pause", timeout=10).raise_for_status()
-    _nothing(made)
-
-
-def _suspend(made: World) -> None:
-    place = f"projects/{PROJECT}/zones/{ZONE}/instances/{vm(NAME)}"
-    requests.post(f"{made.settings.api_endpoint}/compute/v1/{place}/suspend", timeout=10).raise_for_status()
-    made.run(30)
-    _nothing(made)
-
-
-EVENTS: dict[str, Callable[[World], None]] = {
-    "create": lambda made: made.apply(NAME, SPEC),
-    "misspell": lambda made: made.apply(NAME, {**SPEC, "machine": {"type": "e2-nothing"}}),
-    "ready": _nothing,
-    "lose": lambda made: made.preempt(NAME),
-    "change": lambda made: made.apply(NAME, CHANGED),
-    "upgrade": _upgrade,
-    "pause": _pause,
-    "suspend": _suspend,
-    "delete": lambda made: made.delete(NAME),
-}
-FRESH = ("create", "misspell")
 
 
 @dataclass(frozen=True)
@@ -245,10 +205,6 @@ NOT_MISSED = {
     "compute.regionOperations.get",
     "compute.instances.getGuestAttributes",
 }
-
-
-def denied(permission: str) -> Fault:
-    return {"kind": "permission-denied", "permission": permission}
 
 
 def _of_permissions() -> Iterator[tuple[Any, ...]]:
@@ -476,7 +432,7 @@ def test_messages_that_come_twice_or_late_start_a_vm_once(fault: Fault) -> None:
         starts = made.cloud.context.journal.entries(permission="compute.instances.start", effective=True)
         assert len(starts) == 1
         made.operator = made.new_operator()
-        _nothing(made)
+        look_again(made)
         made.run(60)
         assert problems(made, [NAME]) == []
 

@@ -1,0 +1,69 @@
+"""What users, Google and administrators do to a deployment in simulations."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import requests
+
+from dev.simulation.world import PROJECT, ZONES, World, vm
+
+NAME = "a"
+ZONE, REGION = ZONES[0], "us-central1"
+CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
+SPEC: dict[str, Any] = {"predictor": {"inline": CODE}, "readiness": {"payload": {"x": 1}}}
+CHANGED = {**SPEC, "predictor": {"inline": f"{CODE}# 2\n"}, "machine": {"type": "e2-standard-2"}}
+
+Fault = dict[str, Any]
+
+
+def denied(permission: str) -> Fault:
+    return {"kind": "permission-denied", "permission": permission}
+
+
+def look_again(made: World) -> None:
+    """It is Ready, and the next pass looks."""
+    made.passes.add_all(made.clock.monotonic())
+
+
+def _upgrade(made: World) -> None:
+    """Another operator, with another schedule and runtime for what all deployments share."""
+    made.settings = replace(made.settings, schedule="*/2 * * * *", function_runtime="python313")
+    made.operator = made.new_operator()
+    look_again(made)
+
+
+def _pause(made: World) -> None:
+    job = next(key for key, _ in made.store.list("scheduler.job"))
+    requests.post(f"{made.settings.api_endpoint}/v1/{job}:pause", timeout=10).raise_for_status()
+    look_again(made)
+
+
+def _on_vm(made: World, verb: str) -> None:
+    place = f"projects/{PROJECT}/zones/{ZONE}/instances/{vm(NAME)}"
+    requests.post(f"{made.settings.api_endpoint}/compute/v1/{place}/{verb}", timeout=10).raise_for_status()
+
+
+def _suspend(made: World) -> None:
+    _on_vm(made, "suspend")
+    made.run(30)
+    look_again(made)
+
+
+def stop(made: World) -> None:
+    _on_vm(made, "stop")
+    look_again(made)
+
+
+EVENTS: dict[str, Callable[[World], None]] = {
+    "create": lambda made: made.apply(NAME, SPEC),
+    "misspell": lambda made: made.apply(NAME, {**SPEC, "machine": {"type": "e2-nothing"}}),
+    "ready": look_again,
+    "lose": lambda made: made.preempt(NAME),
+    "change": lambda made: made.apply(NAME, CHANGED),
+    "upgrade": _upgrade,
+    "pause": _pause,
+    "suspend": _suspend,
+    "delete": lambda made: made.delete(NAME),
+}
+FRESH = ("create", "misspell")
