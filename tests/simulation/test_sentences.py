@@ -15,6 +15,7 @@ import pytest
 
 from budget_operator.core.errors import CapacityExhausted, PermissionDenied, QuotaExceeded
 from budget_operator.core.serving import ADVICE, GUEST_REASONS, RETRIED
+from dev.paths import ROOT
 from dev.simulation.month import problems
 from dev.simulation.world import GOOGLES, NAMESPACE, ZONES, World, vm, world
 from localcloud.faults import parse
@@ -435,6 +436,42 @@ def test_messages_that_come_twice_or_late_start_a_vm_once(fault: Fault) -> None:
         look_again(made)
         made.run(60)
         assert problems(made, [NAME]) == []
+
+
+# --- the reference ---
+
+SHOWN = [
+    (sold_out("operation"), {}),
+    ((denied("compute.instances.create"),), {}),
+    ((), {"requirements": ["-r x"]}),
+    (
+        (
+            {
+                "kind": "broken-model",
+                "reason": "RequirementsFailed",
+                "message": "scikit-learn==9.9: no such version is in the index",
+            },
+        ),
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(("faults", "spec"), SHOWN, ids=str)
+def test_the_sentences_of_the_reference_are_those_of_the_operator(
+    faults: tuple[Fault, ...], spec: dict[str, Any]
+) -> None:
+    with world(kept=1) as made:
+        for fault in faults:
+            made.cloud.context.faults.add(parse(fault), made.clock.now())
+        made.apply("iris", {**SPEC, **spec})
+        made.run(120)
+        status, reason, message = made.kube.condition("iris", "Ready")
+        reference = (ROOT / "crds" / "README.md").read_text(encoding="utf-8")
+        assert re.search(
+            rf"Warning  {reason}  4m   budget-operator  Ready={status}: {re.escape(message)}\n", reference
+        )
+        assert f"`STATE` is `{made.kube.status('iris')['state']}`" in reference
 
 
 # --- Events ---

@@ -366,11 +366,15 @@ class Event:
 def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
     """One Event per condition whose status or reason changed.
 
-    What was never there is no news, and Reconciling and Stalled are only where they warn: the others tell.
+    What was never there is no news, and Reconciling and Stalled are only where they warn of what none of the
+    others tells.
     """
-    old = {condition.type: condition for condition in before}
+    old, now = {condition.type: condition for condition in before}, tuple(after)
+    known = {(each.reason, each.message) for each in now if each.type not in ABNORMAL}
     told = []
-    for condition in after:
+    for condition in now:
+        if condition.type in ABNORMAL and (condition.reason, condition.message) in known:
+            continue
         was = old.get(condition.type)
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
             continue
