@@ -17,7 +17,7 @@ from budget_operator.core.observed import CertificateReport, GuestReport, Host, 
 from budget_operator.core.serving import CERTIFICATE_REASONS, GUEST_REASONS, Glimpse, Serving
 from dev.simulation.world import World, world
 from localcloud.faults import parse
-from tests.simulation.scenes import EVENTS, NAME, SPEC, ZONE, Fault, denied, look_again, stop
+from tests.simulation.acts import EVENTS, NAME, SPEC, ZONE, Fault, denied, look_again, stop
 
 INSERT = {"method": "POST", "path": "/instances$", "count": 0}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from dev.paths import ROOT
 from dev.simulation.month import problems
 from dev.simulation.world import GOOGLES, NAMESPACE, ZONES, World, vm, world
 from localcloud.faults import parse
-from tests.simulation.scenes import (
+from tests.simulation.acts import (
     EVENTS,
     FRESH,
     NAME,

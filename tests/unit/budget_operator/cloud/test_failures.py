@@ -124,3 +124,15 @@ def test_vendor_exceptions_are_chained_and_others_pass() -> None:
     assert caught.value.__cause__ is vendor
     with pytest.raises(ZeroDivisionError), translated("a bug of ours"):
         raise ZeroDivisionError
+
+
+def test_the_call_is_left_out_and_an_upload_is_read_like_any_answer() -> None:
+    assert translate(answer(403, legacy("forbidden", "no")), "start a").message == "start a: no"
+    info = {"reason": "SERVICE_DISABLED", "metadata": {"service": "storage.googleapis.com"}}
+    refused = answer(403, modern("PERMISSION_DENIED", "it is disabled", **info))
+    upload = api.from_http_status(  # type: ignore[no-untyped-call]
+        403, f"POST https://x/upload?uploadType=multipart: {refused.response.text}", response=refused.response
+    )
+    found = translate(upload, "upload b")
+    assert found.message == "upload b: it is disabled"
+    assert found.remedy == "gcloud services enable storage.googleapis.com"

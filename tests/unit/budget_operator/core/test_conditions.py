@@ -17,6 +17,7 @@ from budget_operator.core.conditions import (
     is_warning,
     kept,
     merged,
+    not_seen,
     ready,
 )
 from budget_operator.core.serving import GUEST_REASONS
@@ -105,3 +106,35 @@ def test_the_guests_reasons_are_documented() -> None:
 def test_which_transitions_are_warnings(kind: Type, status: str, reason: Reason, warns: bool) -> None:
     condition = merged((), {kind: Verdict(status, reason)}, 1, NOW)[0]  # type: ignore[arg-type]
     assert is_warning(condition) is warns
+
+
+def test_ready_names_the_trouble_before_what_waits_for_it() -> None:
+    found = ready(
+        {
+            **GOOD,
+            Type.KEEP_ALIVE_ARMED: Verdict("False", Reason.ARMING, "waits for the bucket"),
+            Type.INSTANCE_RUNNING: Verdict("Unknown", Reason.PERMISSION_DENIED, "get firewall rule"),
+            Type.MODEL_SERVING: Verdict("False", Reason.INSTANCE_NOT_RUNNING, "the VM is not running"),
+        }
+    )
+    assert (found.status, found.reason) == ("False", Reason.PERMISSION_DENIED)
+    assert found.message == "InstanceRunning: get firewall rule"
+
+
+@pytest.mark.parametrize(
+    ("was", "expected"),
+    [
+        (Verdict("True", Reason.UPLOADED, "there"), ("True", Reason.UPLOADED, "there")),
+        (Verdict("False", Reason.UPLOADING, "the bucket is being made"), ("Unknown", "CloudUnavailable")),
+    ],
+)
+def test_what_cannot_be_looked_at_stays_only_if_it_was_there(was: Verdict, expected: tuple[str, ...]) -> None:
+    before = merged((), {Type.ARTIFACT_UPLOADED: was}, 1, NOW)
+    found = not_seen(before, Type.ARTIFACT_UPLOADED, errors.Unavailable("no answer"))
+    assert (found.status, found.reason, found.message)[: len(expected)] == expected
+
+
+def test_a_sentence_has_the_remedy_and_the_pace() -> None:
+    assert errors.PermissionDenied("a.", remedy="b", retry="c").sentence == "a; b; c"
+    assert errors.InvalidSpec("spec.x: no").sentence == "spec.x: no"
+    assert "tried again every minute" in errors.QuotaExceeded("CPUS").sentence

@@ -74,3 +74,14 @@ def test_objects_are_trusted_for_a_while() -> None:
     memory.objects, memory.objects_at = frozenset({"a"}), NOW
     assert memory.known_objects(NOW + timedelta(minutes=15)) == frozenset({"a"})
     assert memory.known_objects(NOW + timedelta(minutes=16)) is None
+
+
+def test_from_the_second_failure_on_an_attempt_is_nothing_new() -> None:
+    memory = Memory("uid", NOW)
+    assert not memory.note(Room.INSTANCE, DOWN, NOW, 1.0, key="start").covers({"start"})
+    memory.note_seen(Room.INSTANCE, DOWN, NOW + timedelta(hours=1), 1.0)
+    again = memory.note(Room.INSTANCE, DOWN, NOW + timedelta(hours=2), 1.0, key="start")
+    assert again.covers({"start", "label"})
+    assert not again.covers({"label", ""})
+    assert memory.note(Room.INSTANCE, DOWN, NOW, 1.0, key=None).covers({"label"})
+    assert not memory.note(Room.INSTANCE, DOWN, NOW, 1.0).covers({""}), "of nothing that could be attempted"

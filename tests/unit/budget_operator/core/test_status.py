@@ -1,5 +1,6 @@
 """Status, patch and Events from the facts of a pass."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -295,3 +296,15 @@ def test_an_installation_of_another_cluster_stalls_and_keeps_what_is_known() -> 
     assert verdict(found, Type.MODEL_SERVING) == ("True", "Before")
     told = events(before.conditions, found.conditions)
     assert {(event.kind, event.reason) for event in told} == {("Warning", "OwnedElsewhere")}
+
+
+def test_the_same_is_told_once() -> None:
+    trouble = Verdict("False", Reason.PERMISSION_DENIED, "why")
+    after = merged(
+        (), {Type.INSTANCE_RUNNING: trouble, Type.RECONCILING: replace(trouble, status="True")}, 1, NOW
+    )
+    assert [event.message for event in events((), after)] == ["InstanceRunning=False: why"]
+    alone = merged((), {Type.RECONCILING: replace(trouble, status="True")}, 1, NOW)
+    assert [event.message for event in events((), alone)] == ["Reconciling=True: why"]
+    still = merged(after, {Type.INSTANCE_RUNNING: replace(trouble, message="why now")}, 1, NOW)
+    assert events(after, still) == ()
