@@ -379,7 +379,7 @@ def test_where_there_can_be_no_job_the_setting_is_named(
         for ask in asks:
             with pytest.raises(kind) as caught:
                 ask()
-            assert remedy in caught.value.message
+            assert remedy in caught.value.sentence
 
 
 def test_a_schedule_that_is_none(gateways: Gateways) -> None:

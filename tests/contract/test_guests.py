@@ -195,10 +195,8 @@ def test_a_broken_model_says_why(cloud: Cloud, insert: Any, operator: Operator) 
     ip = insert()
     with cloud.fault(kind="broken-model", instance="vm*", reason="OutOfMemory", message="too large"):
         seen = operator.looks(ip)
-        assert (seen.model.status, seen.model.reason, seen.model.message) == (
-            *("False", "OutOfMemory"),
-            "too large",
-        )
+        assert (seen.model.status, seen.model.reason) == ("False", "OutOfMemory")
+        assert seen.model.message.startswith("too large; ")
         assert operator.report().failure_revision == OLD
         assert httpx.get(f"http://{ip}/healthz/live", trust_env=False).is_success
     assert operator.looks(ip).model.status == "True"

@@ -63,7 +63,8 @@ def translate(error: ApiException, what: str) -> errors.BudgetError:
     if error.status == 409:
         return errors.PreconditionFailed(detail)
     if error.status in (401, 403):
-        return errors.PermissionDenied(detail, remedy="check the operator's ClusterRole and Role")
+        # In the message itself: where nothing can be written to a status, the log is all there is.
+        return errors.PermissionDenied(f"{detail}; check the operator's ClusterRole and Role", remedy="")
     if error.status == 429:
         return errors.RateLimited(detail)
     if error.status in (400, 422):
