@@ -12,7 +12,8 @@ from localcloud.services.compute.records import INSTANCE
 from localcloud.store import Json
 
 DISK, ADDRESS, FIREWALL = "compute.disk", "compute.address", "compute.firewall"
-JOB, TOPIC, FUNCTION = "scheduler.job", "pubsub.topic", "functions.function"
+JOB, FUNCTION = "scheduler.job", "functions.function"
+TOPIC, SUBSCRIPTION = "pubsub.topic", "pubsub.subscription"
 BUCKET, OBJECT = "storage.bucket", "storage.object"
 PREEMPTED = "compute.instances.preempted"
 SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
@@ -162,3 +163,6 @@ def _only(world: World, names: tuple[str, ...], conflicts: frozenset[str], *, sh
         count = len(_ours(world, kind))
         if count != shared:
             yield f"{count} of {kind}"
+    heard = {subscription["topic"] for _, subscription in world.store.list(SUBSCRIPTION)}
+    if heard != {key for key, _ in world.store.list(TOPIC)}:
+        yield f"ticks go to {[key for key, _ in world.store.list(TOPIC)]}, and {heard} are listened to"

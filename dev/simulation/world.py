@@ -48,6 +48,8 @@ class World:
     zones: tuple[str, ...] = ZONES
     durations: Durations = DURATIONS
     clock: JumpingClock = field(default_factory=lambda: JumpingClock(START))
+    restarts: bool = True
+    """Whether an operator that dies is started again at once."""
     clock_error: timedelta = timedelta(0)
     """Of the operator's machine."""
     _touched: set[str] = field(default_factory=set)
@@ -143,7 +145,9 @@ class World:
         try:
             passed = operator.reconcile(*key)
         except Crash:
-            self.restart()
+            self.operator = None
+            if self.restarts:
+                self.restart()
             return
         if passed.after is None:
             self.passes.remove(key)

@@ -53,3 +53,20 @@ def test_a_market_is_the_same_for_the_same_seed() -> None:
     market = losses(NAMES, 30, 4, 8, seed=3)
     assert market == losses(NAMES, 30, 4, 8, seed=3) != losses(NAMES, 30, 4, 8, seed=4)
     assert all(isinstance(loss, Loss) and 0 <= loss.at < 30 * DAY for loss in market)
+
+
+def test_a_topic_that_somebody_deleted_is_listened_to_again() -> None:
+    """It comes back without its subscription: only the function, made again, hears the ticks."""
+    with world() as made:
+        play(made, NAMES[:1], 0, [])
+        topic = made.store.list("pubsub.topic")[0][0]
+        base = made.cloud.context.settings.base_url
+        assert made.cloud.answer("DELETE", f"{base}/v1/{topic}", {}, b"").status == 200
+        made.look_again()
+        made.run(600)
+        assert problems(made, NAMES[:1]) == []
+        assert {body["topic"] for _, body in made.store.list("pubsub.subscription")} == {topic}
+        made.operator = None
+        made.preempt(NAMES[0])
+        made.run(300)
+        assert [body["body"]["status"] for _, body in made.store.list("compute.instance")] == ["RUNNING"]

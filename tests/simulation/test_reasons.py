@@ -15,7 +15,7 @@ from budget_operator.core.conditions import Reason, Type, Verdict, merged
 from budget_operator.core.endpoint import INTERNAL, Tls
 from budget_operator.core.observed import CertificateReport, GuestReport, Host, Probe
 from budget_operator.core.serving import CERTIFICATE_REASONS, GUEST_REASONS, Glimpse, Serving
-from dev.simulation.world import World, world
+from dev.simulation.world import NAMESPACE, World, world
 from localcloud.faults import parse
 from tests.simulation.acts import EVENTS, NAME, SPEC, ZONE, Fault, denied, look_again, stop
 
@@ -79,7 +79,7 @@ def faulty(fault: Fault, event: str = "create", **settings: Any) -> Callable[[],
                 made.run(120)
             made.cloud.context.faults.add(parse(fault), made.clock.now())
             EVENTS[event](made)
-            made.run(180)
+            made.run(400)
             return seen
 
     return scene
@@ -123,6 +123,43 @@ def bug() -> set[str]:
     with world() as made, pytest.MonkeyPatch.context() as patch:
         seen = watched(made)
         patch.setattr(ComputeGateway, "insert_instance", lambda *_: 1 / 0)
+        made.apply(NAME, SPEC)
+        made.run(60)
+        return seen
+
+
+def retained() -> set[str]:
+    with world() as made:
+        seen = watched(made)
+        made.apply(NAME, {**SPEC, "deletionPolicy": "Retain"})
+        made.run(120)
+        made.delete(NAME)
+        made.run(60)
+        return seen
+
+
+def abandoned() -> set[str]:
+    """Its owner has no hope left of a cloud that does not answer."""
+    with world() as made:
+        seen = watched(made)
+        made.apply(NAME, SPEC)
+        made.run(120)
+        made.cloud.context.faults.add(parse(denied("*")), made.clock.now())
+        metadata = made.kube.objects[NAMESPACE, NAME]["metadata"]
+        metadata["annotations"] = {"budgetml.dev/abandon": metadata["uid"]}
+        made.delete(NAME)
+        made.run(60)
+        return seen
+
+
+def elsewhere() -> set[str]:
+    """Another cluster with the same installation."""
+    with world() as made:
+        made.apply(NAME, SPEC)
+        made.run(120)
+        made.kube = made.new_cluster("another")
+        made.operator = made.new_operator()
+        seen = watched(made)
         made.apply(NAME, SPEC)
         made.run(60)
         return seen
@@ -175,6 +212,9 @@ SCENES: dict[Reason, Callable[[], set[str]]] = {
     Reason.REFERENCE_MISSING: wished(predictor={"configMap": {"name": "none"}}),
     Reason.NAME_CONFLICT: strange_bucket,
     Reason.INTERNAL_ERROR: bug,
+    Reason.RETAINED: retained,
+    Reason.ABANDONED: abandoned,
+    Reason.OWNED_ELSEWHERE: elsewhere,
     Reason.NOT_FOUND: faulty({**INSERT, "code": 404, "reason": "notFound"}),
     Reason.ALREADY_EXISTS: faulty({**INSERT, "code": 409, "reason": "alreadyExists"}),
     Reason.PRECONDITION_FAILED: faulty({**INSERT, "code": 412, "reason": "conditionNotMet"}),

@@ -17,7 +17,7 @@ from budget_operator.core.errors import CapacityExhausted, PermissionDenied, Quo
 from budget_operator.core.serving import ADVICE, GUEST_REASONS, RETRIED
 from dev.paths import ROOT
 from dev.simulation.month import problems
-from dev.simulation.world import GOOGLES, NAMESPACE, ZONES, World, vm, world
+from dev.simulation.world import DURATIONS, NAMESPACE, ZONES, World, vm, world
 from localcloud.faults import parse
 from tests.simulation.acts import (
     EVENTS,
@@ -170,7 +170,8 @@ PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was b
     "compute.addresses.get": ("create", "InstanceRunning", f"get address {vm(NAME)} in us-central1"),
     "storage.objects.list": ("create", "ArtifactUploaded", f"list objects code/{vm(NAME)}"),
     "storage.buckets.create": ("create", "ArtifactUploaded", "create bucket simulated-budgetml"),
-    "storage.objects.create": ("create", "ArtifactUploaded", f"upload code/{vm(NAME)}"),
+    "storage.objects.create": ("create", "ArtifactUploaded", "write owner to bucket simulated-budgetml"),
+    "storage.objects.get": ("create", "ArtifactUploaded", "read owner in bucket simulated-budgetml"),
     "pubsub.topics.create": ("create", "KeepAliveArmed", "create topic"),
     "cloudscheduler.jobs.create": ("create", "KeepAliveArmed", "create Scheduler job"),
     "cloudfunctions.functions.create": ("create", "KeepAliveArmed", "create function"),
@@ -227,7 +228,7 @@ CRASHING = {"kind": "crashing-vm", "instance": "*", "seconds": 40}
 OTHERS = rows(
     ("create", BOUND, "Stalled", "InvalidSpec", ELSEWHERE),
     ("ready", BOUND, "Stalled", "InvalidSpec", ELSEWHERE, True),
-    ("delete", BOUND, "Reconciling", "InvalidSpec", ELSEWHERE),
+    ("delete", BOUND, "Stalled", "InvalidSpec", ELSEWHERE),
     ("create", ABSENT, "KeepAliveArmed", "PermissionDenied", NOWHERE),
     ("ready", ABSENT, "Reconciling", "PermissionDenied", NOWHERE, True),
     ("create", {"kind": "silent-zone", "zone": ZONE}, "InstanceRunning", *UNSEEN),
@@ -319,7 +320,7 @@ def recovers(made: World, row: Row) -> bool:
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_it_is_told_and_recovers_by_itself(row: Row) -> None:
-    with world(kept=1, durations=replace(GOOGLES, watch=10)) as made:
+    with world(kept=1, durations=replace(DURATIONS, watch=10)) as made:
         if row.event not in FRESH:
             made.apply(NAME, SPEC)
             made.run(120)

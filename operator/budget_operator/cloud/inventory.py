@@ -1,6 +1,6 @@
 """The shared inventory: one picture of everything of this installation, for all deployments together.
 
-Three lists and six look-ups per picture, however many deployments there are. Nothing is taken for absent
+Four lists and six look-ups per picture, however many deployments there are. Nothing is taken for absent
 because it could not be seen: without instances and addresses there is no picture, and every other part that
 fails is named in `unknown`, so that an outage of one service does not hide what the others show. Which parts
 belong to whom is decided by `reconcile.observe`.
@@ -117,8 +117,9 @@ class Inventories:
             preemptions=() if preemptions is None else preemptions.items,
             bucket=_try(problems, "bucket", services.storage.bucket),
             owner=_try(problems, "owner", lambda: services.storage.read(OWNER_OBJECT)),
-            topic=_try(problems, "topic", lambda: services.pubsub.topic(shared.keep_alive)),
+            # In this order: a function that was ACTIVE before the topic was looked at has subscribed to it.
             function=_try(problems, "function", lambda: services.functions.function(shared.keep_alive)),
+            topic=_try(problems, "topic", lambda: services.pubsub.topic(shared.keep_alive)),
             job=_try(problems, "job", lambda: services.scheduler.job(shared.keep_alive)),
             firewall=_try(problems, "firewall", lambda: services.compute.firewall(shared.firewall)),
             problems=problems,

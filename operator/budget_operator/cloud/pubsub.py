@@ -29,9 +29,11 @@ class PubSubGateway:
         try:
             with translated(f"get topic {name}"):
                 found = self._client.get_topic(request={"topic": self._path(name)}, **CALL)
+            with translated(f"list subscriptions of topic {name}"):
+                listed = self._client.list_topic_subscriptions(request={"topic": self._path(name)}, **CALL)
         except NotFound:
             return None
-        return Topic(name=name, labels=dict(found.labels))
+        return Topic(name=name, labels=dict(found.labels), subscribed=any(True for _ in listed))
 
     def create_topic(self, name: str, labels: Mapping[str, str]) -> None:
         with translated(f"create topic {name}"):

@@ -67,6 +67,8 @@ class OwnedElsewhere(BudgetError):
 
     reason = "OwnedElsewhere"
     disposition = Disposition.STALL
+    remedy = ""  # the message has it
+    retry = ""
 
 
 class NotFound(BudgetError):

@@ -105,10 +105,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Topic:
-    """The keep-alive topic."""
+    """The keep-alive topic. `subscribed`: somebody gets its messages."""
 
     name: str
     labels: Mapping[str, str]
+    subscribed: bool = True
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,11 @@ def check_function_state(now: Situation) -> Step | None:
     trigger = wanted.trigger_service_account in ("", function.trigger_service_account)
     if function.topic != wanted.topic or not trigger:  # a trigger cannot be changed
         return Step((remove,), Reason.ARMING, "the keep-alive function is being made again")
+    topic = now.seen.inventory.topic
+    if topic is not None and not topic.subscribed:
+        # A topic that was deleted comes back without its subscriptions, and only a new trigger makes one.
+        message = "nothing listens to the keep-alive topic: the function is being made again"
+        return Step((remove,), Reason.ARMING, message)
     return None
 
 

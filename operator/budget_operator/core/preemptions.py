@@ -12,6 +12,7 @@ from budget_operator.core.serving import Serving
 from budget_operator.core.status import Event
 
 RECENT = 5  # so many are kept in the status
+SKEW = 60.0  # seconds by which clocks may differ without anything being wrong
 FIRST_REST = 10.0  # seconds after the first boot that was cut short; doubled after each further one
 
 
@@ -73,6 +74,8 @@ def rest(preemptions: Preemptions, conditions: Iterable[Condition], now: datetim
         return 0.0
     pause = FIRST_REST * 2.0 ** (len(cut) - 1)
     elapsed = (now - datetime.fromisoformat(cut[-1].at)).total_seconds()
+    if elapsed < -SKEW:
+        return 0.0  # this machine's clock cannot count the pause, and a VM that never starts is worse
     return min(pause, max(0.0, pause - elapsed))
 
 

@@ -47,6 +47,9 @@ class Jobs:
 
     def get(self, name: str) -> Json:
         self._check_location(name)
+        return self._require(name)
+
+    def _require(self, name: str) -> Json:
         found = self._store.get(JOB, name)
         if found is None:
             raise ApiError(404, "notFound", f"Job not found: {name}")
@@ -112,9 +115,14 @@ class Jobs:
 
     def run(self, name: str) -> Json:
         """Publish now, whatever the schedule and the state say; the outcome stands in `status`."""
+        self._check_location(name)
+        return self._run(name)
+
+    def _run(self, name: str) -> Json:
+        """A job ticks wherever it is: only requests are bound to a location."""
         now = self._context.clock.now()
         with self._store.transaction():
-            job = self.get(name) | {"lastAttemptTime": rfc3339(now)}
+            job = self._require(name) | {"lastAttemptTime": rfc3339(now)}
             target = job["pubsubTarget"]
             message = {key: target[key] for key in ("data", "attributes") if key in target}
             try:
@@ -140,7 +148,7 @@ class Jobs:
             self._run_and_note(name)
 
     def _run_and_note(self, name: str) -> Json:
-        job, now = self.run(name), self._context.clock.now()
+        job, now = self._run(name), self._context.clock.now()
         failed = self._store.get(RETRY, name) or {"failures": 0, "first": rfc3339(now)}
         self._store.delete(RETRY, name)
         if job["status"]:

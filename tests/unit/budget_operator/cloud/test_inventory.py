@@ -79,8 +79,8 @@ def test_a_fixed_number_of_calls(world: World, inventories: Inventories) -> None
         ("preemptions", START - PREEMPTION_WINDOW),
         ("bucket",),
         ("read", "owner"),
-        ("topic", shared.keep_alive),
         ("function", shared.keep_alive),
+        ("topic", shared.keep_alive),
         ("job", shared.keep_alive),
         ("firewall", shared.firewall),
     ]

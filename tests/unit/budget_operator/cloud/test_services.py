@@ -107,7 +107,10 @@ def test_topic(google: Any) -> None:
     answer = {"name": TOPIC.removeprefix("/v1/"), "labels": {"a": "1"}}
     google.answer(f"GET {TOPIC}", (200, answer))
     google.answer(f"PUT {TOPIC}", (200, answer))
-    assert pubsub.topic("budget-keepalive-x") == Topic("budget-keepalive-x", {"a": "1"})
+    for subscriptions in ([], ["projects/p1/subscriptions/s"]):
+        google.answer(f"GET {TOPIC}/subscriptions", (200, {"subscriptions": subscriptions}))
+        found = Topic("budget-keepalive-x", {"a": "1"}, subscribed=bool(subscriptions))
+        assert pubsub.topic("budget-keepalive-x") == found
     pubsub.create_topic("budget-keepalive-x", {"a": "1"})
     assert google.requests[-1].body["labels"] == {"a": "1"}
 

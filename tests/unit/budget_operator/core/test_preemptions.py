@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from budget_operator.core.api import PreemptionRecord, Preemptions, Status
 from budget_operator.core.conditions import Reason, Type, Verdict, merged
 from budget_operator.core.observed import Preemption
-from budget_operator.core.preemptions import RECENT, count, events, measured
+from budget_operator.core.preemptions import FIRST_REST, RECENT, count, events, measured, rest
 from budget_operator.core.serving import Serving
 
 CREATED = datetime(2026, 11, 24, tzinfo=UTC)
@@ -57,3 +57,14 @@ def test_the_seconds_down_are_measured_by_who_saw_both_ends() -> None:
     assert measured(counted, before("False"), SERVES, now) == counted, "seen only now: nobody knows"
     silent = Serving(Verdict("False", Reason.BOOTING), SERVES.certificate, None, None)
     assert measured(counted, before("False", record), silent, now) == counted
+
+
+def test_a_clock_that_is_wrong_by_more_than_a_little_keeps_no_vm_down() -> None:
+    record = PreemptionRecord(at="2026-11-24T12:00:00Z", zone="zone", operation="op")
+    found = Preemptions(count=1, recent=(record,))
+    down = merged((), {Type.MODEL_SERVING: Verdict("False", Reason.INSTANCE_NOT_RUNNING)}, 1, CREATED)
+    at = datetime.fromisoformat(record.at)
+    assert rest(found, down, at + timedelta(seconds=4)) == FIRST_REST - 4
+    assert rest(found, down, at - timedelta(seconds=4)) == FIRST_REST
+    assert rest(found, down, at - timedelta(hours=26)) == 0
+    assert rest(found, down, at + timedelta(hours=5)) == 0

@@ -65,8 +65,6 @@ class Vm(RuleBasedStateMachine):
     def edit(self, letter: str, image: str, outcome: str | None) -> None:
         """The operator accepts a spec; the VM gets to it at once, or later, or not before the next one."""
         self.metadata = config(letter, image)
-        if self.condemned != self.metadata:
-            self.condemned = None  # any change brings another try
         if outcome:
             self.work(outcome, letter)
 
@@ -124,6 +122,8 @@ class Vm(RuleBasedStateMachine):
 
     def _take_intent(self) -> None:
         if self.metadata:
+            if self.metadata != self.record.accepted:
+                self.condemned = None  # any change that it sees brings another try
             self._keep(self.record.accept(self.metadata))
 
     def _reboot(self) -> None:
@@ -136,7 +136,6 @@ class Vm(RuleBasedStateMachine):
             self._reboot()
         elif outcome == "overtaken":
             self.metadata = config(letter, "k")
-            self.condemned = None
         elif outcome == "passes":
             self.active = target
             self._keep(self.record.passes(target))
