@@ -12,7 +12,7 @@ LOCKED := requirements/bootstrap.txt requirements/dev.txt \
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
 GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
 
-.PHONY: help venv up down status demo test lint types imports unit contract cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud conformance crds lock clean
+.PHONY: help venv up down status demo test lint types imports unit contract simulation cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud conformance crds lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -53,6 +53,9 @@ unit: $(READY) ## run the tests of pure decisions
 
 contract: $(READY) ## run foreign clients against the local cloud
 	@$(DEV) test contract
+
+simulation: $(READY) ## play months and random histories in one process, in a time that jumps
+	@$(DEV) test simulation
 
 cluster: $(READY) ## run the tests on a real control plane
 	@$(DEV) test cluster
