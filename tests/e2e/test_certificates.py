@@ -265,7 +265,7 @@ def another_image(deployment: Any) -> str:
     """The image that its VM runs, pushed under a name of its own and with another content."""
     stack, name = deployment.stack, f"{images.server_image().rpartition(':')[0]}:certificates-test"
     made = f"docker commit --change 'LABEL budget.test=other' budgetml {name} && docker push --quiet {name}"
-    vm = f"{stack.home.network}-{deployment.instance()['name']}"
+    vm = f"{stack.home.network}.{deployment.instance()['name']}"
     stack.docker("exec", vm, "sh", "-c", f"{made} && docker image rm {name}")
     return name
 

@@ -74,7 +74,7 @@ def ready(deployment: Any) -> Callable[[dict[str, Any]], bool]:
 
 def on_vm(deployment: Any, *words: str) -> str:
     stack = deployment.stack
-    return str(stack.docker("exec", f"{stack.home.network}-{deployment.instance()['name']}", *words))
+    return str(stack.docker("exec", f"{stack.home.network}.{deployment.instance()['name']}", *words))
 
 
 def test_too_little_memory_to_install_is_told_and_tried_three_times(small: Any, index: str) -> None:
