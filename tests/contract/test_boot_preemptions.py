@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from budget_operator.cloud.compute import ComputeGateway
@@ -67,12 +68,18 @@ class CloudClock:
         return threading.Thread(target=work, name=name, daemon=True)
 
 
+@dataclass
 class Built(FakeCloud):
-    """Functions are there as soon as they are asked for; what they would do is done by the tests."""
+    """Functions are there, and listen, as soon as they are asked for; what they would do is done by the tests."""
+
+    url: str = ""
 
     def create_function(self, request: FunctionRequest) -> None:
         self._build(request)
         self._built()
+        body = {"topic": f"projects/p1/topics/{request.topic}"}
+        path = "v1/projects/p1/subscriptions/eventarc-trigger"
+        httpx.put(f"{self.url}/{path}", json=body).raise_for_status()
 
 
 @dataclass
@@ -114,7 +121,7 @@ class Stage:
             storage=StorageGateway(connection, "bucket"),
             pubsub=PubSubGateway(connection),
             scheduler=SchedulerGateway(connection, REGION),
-            functions=Built(self.clock, journal),
+            functions=Built(self.clock, journal, url=self.cloud.url),
         )
         gateways = Cloud(
             **vars(services),
