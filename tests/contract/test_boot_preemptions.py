@@ -70,7 +70,7 @@ class CloudClock:
 
 @dataclass
 class Built(FakeCloud):
-    """Functions are there, and listen, as soon as they are asked for; what they would do is done by the tests."""
+    """Functions are there, and listen, at once; what they would do is done by the tests."""
 
     url: str = ""
 
