@@ -13,7 +13,7 @@ import pytest
 
 from dev.paths import ROOT
 
-HISTORIES = 300
+HISTORIES = 120
 MEDIAN_STEPS = 30
 FIRST_SEED = 100
 
