@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from budget_operator.core.names import LABEL_INSTALLATION
@@ -15,6 +16,7 @@ DISK, ADDRESS, FIREWALL = "compute.disk", "compute.address", "compute.firewall"
 JOB, FUNCTION = "scheduler.job", "functions.function"
 TOPIC, SUBSCRIPTION = "pubsub.topic", "pubsub.subscription"
 BUCKET, OBJECT = "storage.bucket", "storage.object"
+SOME_TICKS = timedelta(seconds=200)
 PREEMPTED = "compute.instances.preempted"
 SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
 
@@ -106,10 +108,13 @@ def _losses(world: World, name: str) -> int:
 
 
 def kept_alive(world: World) -> Iterator[str]:
-    """After some ticks without an operator: what should run runs, or is on its way."""
+    """Without an operator: what should run is down for no longer than it takes some ticks to start it."""
     for key, document in _ours(world, INSTANCE):
         body = document["body"]
-        if body["status"] == "TERMINATED" and body["labels"].get("budgetml-wanted") == "running":
+        if body["status"] != "TERMINATED" or body["labels"].get("budgetml-wanted") != "running":
+            continue
+        down = world.clock.now() - datetime.fromisoformat(body["lastStopTimestamp"])
+        if down > SOME_TICKS:
             yield f"{last(key)} is down, and nobody starts it"
 
 
@@ -161,7 +166,8 @@ def _only(world: World, names: tuple[str, ...], conflicts: frozenset[str], *, sh
             yield f"{kind}: {sorted(found)} instead of {sorted(wanted)}"
     for kind in SHARED:
         count = len(_ours(world, kind))
-        if count != shared:
+        needless = kind == FIREWALL and not names and conflicts  # nobody has a VM that it would be for
+        if count != shared and not needless:
             yield f"{count} of {kind}"
     heard = {subscription["topic"] for _, subscription in world.store.list(SUBSCRIPTION)}
     if heard != {key for key, _ in world.store.list(TOPIC)}:
