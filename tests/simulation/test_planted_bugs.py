@@ -34,8 +34,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Futu
         yield {bug: pool.submit(play, bug, tmp_path_factory.mktemp(bug.stem)) for bug in BUGS}
 
 
-def test_there_are_enough_of_them() -> None:
-    assert len(BUGS) >= 10
+def test_each_is_one_line() -> None:
+    assert BUGS
     for bug in BUGS:
         changed = [line for line in bug.read_text().splitlines() if line[:1] == "-" and line[:3] != "---"]
         assert len(changed) == 1, f"{bug.name} is more than one line"
