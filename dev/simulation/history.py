@@ -6,7 +6,7 @@ must come right by itself.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from dev.conformance import bodies
 from dev.simulation import invariants
 from dev.simulation.apiserver import CODE
 from dev.simulation.trouble import Kind, Trouble
-from dev.simulation.world import NAMESPACE, PROJECT, ZONES, World, vm, world
+from dev.simulation.world import NAMESPACE, PROJECT, ZONES, vm, world
 from localcloud.errors import ApiError
 from localcloud.faults import parse
 from localcloud.jumping import JumpingClock
@@ -69,12 +69,9 @@ class History:
     """Use as a context manager; a step is a method with the name of an action."""
 
     def __init__(self) -> None:
-        clock = JumpingClock()
-        self.trouble = Trouble(clock, rival=self._rival)
+        self._clock = JumpingClock()
+        self.trouble = Trouble(self._clock, rival=self._rival)
         self._stack = ExitStack()
-        self._world: Callable[[], World] = lambda: self._stack.enter_context(
-            world(self.trouble.carry, clock=clock, kept=1000)
-        )
         self.wanted: dict[str, Json] = {}
         self.strangers: dict[str, Json] = {}
         self.fault: str | None = None
@@ -83,7 +80,8 @@ class History:
         """How often each action met each fault."""
 
     def __enter__(self) -> "History":
-        self.world = self._world()
+        made = world(self.trouble.carry, clock=self._clock, kept=1000)
+        self.world = self._stack.enter_context(made)
         self.world.kube.journal.fault = self.trouble.kubernetes
         self._standby = self.world.new_operator()
         return self

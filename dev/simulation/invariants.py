@@ -16,8 +16,8 @@ DISK, ADDRESS, FIREWALL = "compute.disk", "compute.address", "compute.firewall"
 JOB, FUNCTION = "scheduler.job", "functions.function"
 TOPIC, SUBSCRIPTION = "pubsub.topic", "pubsub.subscription"
 BUCKET, OBJECT = "storage.bucket", "storage.object"
-#: What the operator changes on VMs; that one comes up is its own affair.
-OURS_TO_CHANGE = ("id", "labels", "metadata", "machineType", "lastStopTimestamp")
+#: What an operator could change on a VM of somebody else's; that the VM comes up is its own affair.
+CHANGEABLE = ("id", "labels", "metadata", "machineType", "lastStopTimestamp")
 SOME_TICKS = timedelta(seconds=200)
 PREEMPTED = "compute.instances.preempted"
 SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
@@ -60,19 +60,20 @@ def _left_over(world: World, names: tuple[str, ...]) -> Iterator[str]:
     """Of a deployment that is not there any more."""
     there = {name for _, name in world.kube.objects}
     for name in set(names) - there:
-        for kind in (INSTANCE, ADDRESS, DISK):
-            if any(last(key) == vm(name) for key, _ in (_ours(world, kind) if kind != DISK else ())):
+        for kind in (INSTANCE, ADDRESS):
+            if any(last(key) == vm(name) for key, _ in _ours(world, kind)):
                 yield f"{kind} {vm(name)} is there without its deployment"
         if any(vm(name) in key for key, _ in world.store.list(OBJECT)):
             yield f"objects of {vm(name)} are there without their deployment"
+    vms = {last(key) for key, _ in world.store.list(INSTANCE)}  # a stranger's has a disk as well
+    for disk in {last(key) for key, _ in world.store.list(DISK)} - vms:
+        yield f"disk {disk} is there without its VM"
 
 
 def _touched_strangers(world: World, strangers: dict[str, Json]) -> Iterator[str]:
     for key, before in strangers.items():
         now = world.store.get(INSTANCE, key)
-        if now is None or any(
-            now["body"].get(field) != before["body"].get(field) for field in OURS_TO_CHANGE
-        ):
+        if now is None or any(now["body"].get(field) != before["body"].get(field) for field in CHANGEABLE):
             yield f"{key} is not ours and was changed"
 
 

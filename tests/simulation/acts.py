@@ -6,11 +6,11 @@ from typing import Any
 
 import requests
 
+from dev.simulation.apiserver import CODE
 from dev.simulation.world import PROJECT, ZONES, World, vm
 
 NAME = "a"
 ZONE, REGION = ZONES[0], "us-central1"
-CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
 SPEC: dict[str, Any] = {"predictor": {"inline": CODE}, "readiness": {"payload": {"x": 1}}}
 CHANGED = {**SPEC, "predictor": {"inline": f"{CODE}# 2\n"}, "machine": {"type": "e2-standard-2"}}
 
