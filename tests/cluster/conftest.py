@@ -193,12 +193,16 @@ class Operator:
         assert self.process.pid(), self.process.log_tail()
 
     def health(self) -> str | None:
-        """What /healthz says; None while nothing answers."""
+        """What /healthz says first; None while nothing answers."""
+        return self.ask("healthz")
+
+    def ask(self, path: str) -> str | None:
+        """Status and first line; None while nothing answers."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5)
+            answer = httpx.get(f"http://127.0.0.1:{self.port}/{path}", timeout=5)
         except httpx.HTTPError:
             return None
-        return f"{answer.status_code} {answer.text.strip()}"
+        return f"{answer.status_code} {answer.text.partition(chr(10))[0]}"
 
     def until_active(self, seconds: float = 60) -> None:
         until(lambda: self.health() == "200 active", seconds, lambda: f"{self.name}: {self.health()}")

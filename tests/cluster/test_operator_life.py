@@ -76,7 +76,7 @@ def test_one_of_two_operators_acts_and_the_other_takes_over(operator: Any, empty
         until(lambda: world.names("instance") == [cloud_name("orphan")], 30, "no VM is made")
         operator.process.kill()
         killed = time.monotonic()
-        assert second.health() == "200 standing by: another operator holds the lease"
+        assert (second.health() or "").startswith("200 standing by: ")
         world.apply({**document("orphan"), "spec": {"predictor": {"inline": PREDICTOR + "\n"}}})
         second.until_active(TAKEOVER_SECONDS)
         world.wait("orphan", armed)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
 
+from budget_operator.cluster.contact import Contact
 from budget_operator.core.errors import AlreadyExists, BudgetError, PreconditionFailed
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,12 @@ class Lease:
         self._renewed_at: float | None = None
         self._stop = threading.Event()
         self.held = threading.Event()
+        self.contact = Contact(clock)
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, as last seen; empty if nobody does or it could not be read yet."""
+        return self._seen.holder
 
     def run(self) -> None:
         """Try until `stop`; calls `on_lost` when a held Lease could not be renewed in time."""
@@ -106,11 +113,16 @@ class Lease:
         try:
             self._try()
         except (AlreadyExists, PreconditionFailed):
+            self.contact.succeeded()
             log.info("another operator wrote the lease first")
         except BudgetError as error:
+            self.contact.failed(error.message)
             log.warning("the lease could not be read or written: %s", error.message)
-        except Exception:
+        except Exception as error:
+            self.contact.failed(type(error).__name__)
             log.exception("the lease could not be read or written")
+        else:
+            self.contact.succeeded()
         self.check_deadline()
 
     def check_deadline(self) -> None:
@@ -122,12 +134,13 @@ class Lease:
     def _try(self) -> None:
         record = self._store.read_lease()
         if record != self._seen:
+            if record.holder not in (self._seen.holder, self._identity, ""):
+                log.info("standing by: %s is active", record.holder)
             self._seen, self._seen_at = record, self._clock()
         step = decide(record, self._identity, self._clock() - self._seen_at)
         if step is Step.STAND_BY:
             if self.held.is_set():
                 self._lose(f"{record.holder} holds it now")
-            log.info("standing by: %s is active", record.holder)
             return
         started = self._clock()
         self._seen = self._store.write_lease(self._mine(record, step))

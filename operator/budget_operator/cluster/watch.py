@@ -2,7 +2,7 @@
 
 The only importer of kopf. One `on.event` handler; no create, update or delete handlers, no timers, no
 daemons, no annotations, no finalizer of kopf's own: none of them survives a failed patch, a watch gap or a
-restart in the middle of a deletion. What keeps a watch honest is the full list that `main` makes every few
+restart in the middle of a deletion. What keeps a watch honest is the full list that `process` makes every few
 minutes.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import kopf
 
+from budget_operator.cluster.contact import Contact
 from budget_operator.core import api
 
 log = logging.getLogger(__name__)
@@ -60,12 +61,13 @@ def changed(known: tuple[Any, ...] | None, body: dict[str, Any]) -> tuple[tuple[
 
 
 class Watch:
-    """Runs kopf in a thread; `alive` is False once it has ended, which must end the operator."""
+    """Runs kopf in a thread; once that has `ended`, the operator must end too."""
 
     def __init__(self, on_change: OnChange) -> None:
         self._on_change = on_change
         self._known: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._stop = threading.Event()
+        self.contact = Contact()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -73,9 +75,9 @@ class Watch:
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        """True while kopf runs."""
-        return self._thread.is_alive()
+    def ended(self) -> bool:
+        """True once kopf has run and does so no longer."""
+        return self._thread.ident is not None and not self._thread.is_alive()
 
     def stop(self, timeout: float = 10.0) -> None:
         """End kopf and wait for its thread."""
@@ -83,6 +85,7 @@ class Watch:
         self._thread.join(timeout)
 
     def _event(self, kind: str | None, body: dict[str, Any]) -> None:
+        self.contact.succeeded()
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         current, differs = changed(self._known.get(key), body)
         if kind == "DELETED":

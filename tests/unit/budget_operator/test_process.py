@@ -6,8 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from budget_operator.core.steps import Passed
-from budget_operator.main import UNEXPECTED_PAUSE_SECONDS, Operator
-from tests.unit.budget_operator.fakes import SETTINGS
+from budget_operator.process import Operator, Pace
 
 
 class Passes:
@@ -34,7 +33,7 @@ def counted() -> dict[str, float]:
         (Passed(30.0), "ok", 30.0),
         (Passed(None), "ok", None),
         (Passed(60.0, ok=False), "error", 60.0),
-        (RuntimeError("a bug"), "error", UNEXPECTED_PAUSE_SECONDS),
+        (RuntimeError("a bug"), "error", Pace().unexpected),
     ],
 )
 def test_a_pass_that_failed_is_counted_as_such(
@@ -42,7 +41,7 @@ def test_a_pass_that_failed_is_counted_as_such(
 ) -> None:
     nothing: Any = None
     reconciler: Any = Passes(end)
-    operator = Operator(SETTINGS, nothing, nothing, reconciler)
+    operator = Operator(nothing, nothing, reconciler)
     before = counted()
     assert operator._pass(("default", "iris")) == after
     assert counted() == {**before, word: before[word] + 1}

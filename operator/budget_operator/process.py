@@ -1,0 +1,191 @@
+"""The running operator: the lease, then the watch, the list and the workers, until it is to end.
+
+What one pass does is in `reconcile`, what the process says of itself in `health`; here is decided when a pass
+runs and when the process must end. It ends, to be started again, whenever it cannot be sure to see every
+change; it ends at once, without a drain, when it is no longer the one that may act.
+"""
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from budget_operator.cluster.contact import Contact
+from budget_operator.cluster.kube import Kube, KubeLease
+from budget_operator.cluster.lease import Lease
+from budget_operator.cluster.queue import WorkQueue
+from budget_operator.cluster.watch import Watch
+from budget_operator.core.errors import BudgetError
+from budget_operator.health import Snapshot
+from budget_operator.reconcile import Reconciler
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+
+PASSES = Counter("budget_operator_passes", "Passes over deployments.", ["result"])
+PASS_SECONDS = Histogram("budget_operator_pass_seconds", "Seconds that one pass took.")
+QUEUE_DEPTH = Gauge("budget_operator_queue_depth", "Deployments that are due and wait for a worker.")
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds."""
+
+    resync: float = 300.0  # between two lists; nothing that the watch missed stays missed for longer
+    retry: float = 5.0  # until a list that failed is tried again
+    unexpected: float = 60.0  # until a pass that failed unexpectedly is tried again
+    drain: float = 25.0  # that passes under way get at the end
+
+
+def identity() -> str:
+    """Unique for this process: two containers may share both host name and process id."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
+
+
+class Operator:
+    """Everything that runs while this process lives."""
+
+    def __init__(
+        self, kube: Kube, lease_store: KubeLease, reconciler: Reconciler, pace: Pace = Pace()
+    ) -> None:
+        self.kube = kube
+        self.reconciler = reconciler
+        self.pace = pace
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.stopping = threading.Event()
+        self.exit_code = 0
+        self.watch = Watch(lambda namespace, name: self.queue.add((namespace, name)))
+        self.lease = Lease(lease_store, identity(), self.lose_lease)
+        self.listing = Contact()
+        self._threads: list[threading.Thread] = []
+        self._passes: dict[Key, float] = {}  # those under way, and when they began
+
+    def lose_lease(self) -> None:
+        """Nothing may go on acting beside the next holder, not even for a drain."""
+        os._exit(1)
+
+    def end(self, exit_code: int) -> None:
+        """Ask the main thread to stop everything."""
+        self.exit_code = exit_code
+        self.stopping.set()
+
+    def snapshot(self) -> Snapshot:
+        """What `health` judges."""
+        now = time.monotonic()
+        dead = [thread.name for thread in self._threads if not thread.is_alive()]
+        active = self.lease.held.is_set()
+        if self.watch.ended:
+            dead.append("watch")
+        return Snapshot(
+            active=active,
+            holder=self.lease.holder,
+            lease=self.lease.contact.read(),
+            list=self.listing.read(),
+            watch=self.watch.contact.read(),
+            ended=dead[0] if dead else "",
+            longest_pass=max((now - began for began in list(self._passes.values())), default=0.0),
+            stopping=self.stopping.is_set(),
+        )
+
+    def run(self) -> int:
+        """Run until `stopping`; the exit code."""
+        lease = self._start("lease", self.lease.run)
+        self._start("lease-guard", self.lease.guard, daemon=True)
+        try:
+            if self._wait_for_lease():
+                self._work()
+        finally:
+            self.lease.stop()
+            lease.join()
+        return self.exit_code
+
+    def _start(self, name: str, target: Callable[[], None], *, daemon: bool = False) -> threading.Thread:
+        thread = threading.Thread(target=target, name=name, daemon=daemon)
+        thread.start()
+        self._threads.append(thread)
+        return thread
+
+    def _wait_for_lease(self) -> bool:
+        while not self.stopping.is_set():
+            if self.lease.held.wait(0.5):
+                return True
+        return False
+
+    def _work(self) -> None:
+        self.watch.start()
+        for number in range(WORKERS):
+            self._start(f"worker-{number}", self._worker)
+        self._start("resync", self._supervise)
+        self.stopping.wait()
+        self.queue.close()
+        if not self.queue.drained(self.pace.drain):
+            log.warning(
+                "some passes did not end within %.0f s; the next operator repeats them", self.pace.drain
+            )
+        self.watch.stop()
+
+    def _supervise(self) -> None:
+        try:
+            self._resync()
+        except Exception:
+            log.exception("the supervision has ended: the process ends so that it is started again")
+            self.end(1)
+
+    def _resync(self) -> None:
+        """The list that keeps the watch honest: nothing that a watch missed stays missed."""
+        while not self.stopping.is_set():
+            if self._watch_ended_within(self._list()):
+                log.error("the watch has ended: the process ends so that it is started again")
+                self.end(1)
+
+    def _list(self) -> float:
+        """Puts every deployment on the queue; the seconds until the next list."""
+        try:
+            for document in self.kube.all_deployments():
+                self.queue.add((document["metadata"]["namespace"], document["metadata"]["name"]))
+        except BudgetError as error:
+            self.listing.failed(error.message)
+            log.warning("the list failed and is tried again: %s", error.message)
+            return self.pace.retry
+        self.listing.succeeded()
+        return self.pace.resync * random.uniform(0.9, 1.1)  # noqa: S311 (jitter)
+
+    def _watch_ended_within(self, pause: float) -> bool:
+        until = time.monotonic() + pause
+        while time.monotonic() < until and not self.stopping.wait(1.0):
+            if self.watch.ended:
+                return True
+        return False
+
+    def _worker(self) -> None:
+        while (key := self.queue.take()) is not None:
+            QUEUE_DEPTH.set(self.queue.depth())
+            self._passes[key] = time.monotonic()
+            try:
+                after = self._pass(key)
+            finally:
+                del self._passes[key]
+            self.queue.done(key, after)
+
+    def _pass(self, key: Key) -> float | None:
+        namespace, name = key
+        with PASS_SECONDS.time():
+            try:
+                passed = self.reconciler.reconcile(namespace, name)
+                PASSES.labels("ok" if passed.ok else "error").inc()
+            except Exception:
+                log.exception("a pass over %s/%s failed unexpectedly", namespace, name)
+                PASSES.labels("error").inc()
+                return self.pace.unexpected
+            else:
+                return passed.after
