@@ -4,6 +4,7 @@ The earliest due time of a key wins; adding a key that is being worked on marks 
 Knows nothing of Kubernetes or of what the work is. The clock is `time.monotonic` unless a test gives one.
 """
 
+import heapq
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -13,68 +14,100 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class WorkQueue(Generic[Key]):
-    """Thread-safe; `take` blocks until a key is due, `done` gives it back."""
+    """Thread-safe; `take` blocks until a key is due, `done` gives it back. Both are O(log keys)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[Key, float] = {}
+        # (due, order of asking, key); what `_due` does not say any more is passed over when its turn comes.
+        self._heap: list[tuple[float, int, Key]] = []
+        self._asked = 0
         self._running: set[Key] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._ended = threading.Condition(self._lock)
+        # Of the workers that wait one waits for the first key's time; so that one, not all, wakes up then.
+        self._watching: object | None = None
         self._closed = False
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Ask for work on the key in `delay` seconds, or earlier if that was asked before."""
-        with self._changed:
+        with self._lock:
             due = self._clock() + delay
-            self._due[key] = min(due, self._due.get(key, due))
-            self._changed.notify()
+            if due >= self._due.get(key, float("inf")):
+                return
+            self._due[key] = due
+            if key not in self._running:
+                self._push(key)
 
     def take(self) -> Key | None:
         """The next due key, or None once the queue is closed."""
-        with self._changed:
+        with self._lock:
             while not self._closed:
-                ready = self._next()
-                if ready is None:
-                    self._changed.wait()
-                    continue
-                key, due = ready
-                pause = due - self._clock()
-                if pause <= 0:
-                    del self._due[key]
-                    self._running.add(key)
-                    return key
-                self._changed.wait(pause)
+                key = self._first()
+                pause = None if key is None else self._due[key] - self._clock()
+                if key is not None and pause is not None and pause <= 0:
+                    return self._taken(key)
+                self._wait(pause)
             return None
+
+    def _taken(self, key: Key) -> Key:
+        heapq.heappop(self._heap)
+        del self._due[key]
+        self._running.add(key)
+        if self._watching is None and self._heap:
+            self._changed.notify()
+        return key
+
+    def _wait(self, pause: float | None) -> None:
+        if pause is None or self._watching is not None:
+            self._changed.wait()
+            return
+        mine = self._watching = object()
+        self._changed.wait(pause)
+        if self._watching is mine:
+            self._watching = None
 
     def done(self, key: Key, again_after: float | None = None) -> None:
         """Work on the key has ended; it comes back after `again_after` seconds, or when it is added."""
-        with self._changed:
+        with self._lock:
             self._running.discard(key)
-            self._changed.notify_all()
+            if key in self._due:
+                self._push(key)
+            if not self._running:
+                self._ended.notify_all()
         if again_after is not None:
             self.add(key, again_after)
 
     def close(self) -> None:
         """Let every `take` return None; work in progress may still end."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
     def drained(self, timeout: float) -> bool:
         """Wait until nothing is being worked on; False if that took longer than `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running, timeout)
+        with self._lock:
+            return self._ended.wait_for(lambda: not self._running, timeout)
 
     def depth(self) -> int:
         """How many keys are due now and not being worked on."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             return sum(1 for key, due in self._due.items() if due <= now and key not in self._running)
 
-    def _next(self) -> tuple[Key, float] | None:
-        waiting = [(due, index, key) for index, (key, due) in enumerate(self._due.items())]
-        candidates = [(due, index, key) for due, index, key in waiting if key not in self._running]
-        if not candidates:
-            return None
-        due, _, key = min(candidates, key=lambda item: item[:2])
-        return key, due
+    def _push(self, key: Key) -> None:
+        self._asked += 1
+        heapq.heappush(self._heap, (self._due[key], self._asked, key))
+        if self._heap[0][1] == self._asked:  # whoever waits waits for a later one
+            self._watching = None
+            self._changed.notify()
+
+    def _first(self) -> Key | None:
+        """The key that is due first, now or later, and not being worked on."""
+        while self._heap:
+            due, _, key = self._heap[0]
+            if self._due.get(key) == due and key not in self._running:
+                return key
+            heapq.heappop(self._heap)
+        return None

@@ -96,3 +96,33 @@ def test_many_workers_never_work_on_one_key_at_once_and_lose_nothing() -> None:
         worker.join(5)
     assert overlaps == []
     assert last_seen == versions
+
+
+def test_a_pause_that_is_overtaken_does_not_hand_the_key_out_twice() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    queue.add("a", 30)
+    queue.add("b", 10)
+    queue.add("a", 5)
+    clock.now = 60
+    assert [queue.take(), queue.take()] == ["a", "b"]
+    assert queue.depth() == 0
+
+
+def test_a_key_that_is_due_earlier_than_the_one_waited_for_is_handed_out_at_once() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    taken: list[str | None] = []
+    workers = [threading.Thread(target=lambda: taken.append(queue.take())) for _ in range(3)]
+    queue.add("late", 3600)
+    for worker in workers:
+        worker.start()
+    queue.add("now")
+    while not taken:
+        pass
+    queue.add("soon", 0.01)
+    while len(taken) < 2:
+        pass
+    queue.close()
+    for worker in workers:
+        worker.join(5)
+    assert taken == ["now", "soon", None]
