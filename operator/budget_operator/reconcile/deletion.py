@@ -5,6 +5,7 @@ only while that is found out and acted on nobody else may come to the same concl
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -58,7 +59,7 @@ class Deletion:
         self._memory = memory
         self._problems: dict[Room, BudgetError] = {}
 
-    def run(self, document: Document, sharing: AbstractContextManager[object]) -> Passed:
+    def run(self, document: Document, alone: Callable[[], AbstractContextManager[None]]) -> Passed:
         """The pass; it needs no other one once nothing is left."""
         apart = parting(
             document, statuses.read(document), self._owner, self._settings, key_secret(self._owner)
@@ -77,13 +78,13 @@ class Deletion:
             return self._tell(document, execution.run(_blind(error), intent))
         intent, pending, extra = self._intent(intent, inventory)
         remains = self._remains(inventory, pending, extra, last=last)
-        with sharing if last else nullcontext():
+        with alone() if last else nullcontext():
             if last and not self._is_last():
                 remains = replace(remains, last=False)
             outcome = execution.run(self._plan(remains), intent)
         if outcome.open or outcome.problems or self._memory.operations or outcome.acted:
             return self._tell(document, outcome)
-        with sharing:  # of two that take each other for the next one, the second is the last
+        with alone():  # of two that take each other for the next one, the second is the last
             if not last and self._is_last():
                 return Passed(SOON)
             self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))

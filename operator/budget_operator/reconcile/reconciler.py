@@ -6,9 +6,9 @@ pass decides is in `core.plan` and `core.removal`; a crash between any two calls
 
 import logging
 import random
-import threading
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,7 @@ from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.offers import Offers
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import Probing, motion_pause
+from budget_operator.reconcile.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,7 @@ class Reconciler:
         self.means = Means(cloud, Capacity(), clock, wall, jitter)
         self.offers = Offers(cloud.compute, clock)
         self.ownership = Ownership(settings, kube, cloud, clock, wall)
-        # Held while shared resources change hands: the last of several deletions must see that it is.
-        self.sharing = threading.RLock()
+        self.sharing = Sharing()
         self._memories: dict[tuple[str, str], Memory] = {}
 
     def reconcile(self, namespace: str, name: str) -> Passed:
@@ -111,7 +111,7 @@ class Reconciler:
             if not marked:
                 return Passed(None)
             deletion = Deletion(self.kube, self.means, self.settings, self.ownership, owner, memory)
-            return deletion.run(document, self.sharing)
+            return deletion.run(document, self.sharing.alone)
         return Pass(self, document, owner, memory).run()
 
     def _memory(self, key: tuple[str, str], document: Document) -> Memory:
@@ -277,9 +277,7 @@ class Pass:
         planned = plan.plan(self._situation(seen, wish.desired, zones, held=view.held))
         if wish.hindrance is not None:
             planned = planned.hindered(wish.hindrance)
-        if not _touches_shared(planned):
-            return self._with_refusal(execution.run(planned, seen.intent), seen, wish)
-        with self._reconciler.sharing:
+        with _touching(planned, self._reconciler.sharing):
             return self._with_refusal(execution.run(planned, seen.intent), seen, wish)
 
     def _note_lost_insert(self, execution: Execution, seen: Observation, wanted: Desired) -> None:
@@ -432,7 +430,9 @@ class Pass:
         )
 
 
-def _touches_shared(planned: Plan) -> bool:
-    return any(
-        action.shared or isinstance(action, Upload) for _, step in planned.steps for action in step.actions
-    )
+def _touching(planned: Plan, sharing: Sharing) -> AbstractContextManager[None]:
+    """Alone with what all share while it changes, beside others while only code is put into the bucket."""
+    found = [action for _, step in planned.steps for action in step.actions]
+    if any(action.shared for action in found):
+        return sharing.alone()
+    return sharing.together() if any(isinstance(action, Upload) for action in found) else nullcontext()

@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -1150,10 +1151,16 @@ def test_what_was_retained_a_moment_ago_is_not_missed_in_an_old_picture(world: W
 
 @dataclass
 class Sharing:
-    """Stands in for the reconciler's lock; `entered` happens just before it is had."""
+    """Stands in for the reconciler's lock; `entered` happens just before somebody is alone."""
 
     held: bool = False
     entered: Callable[[], object] = lambda: None
+
+    def alone(self) -> "Sharing":
+        return self
+
+    def together(self) -> nullcontext[None]:
+        return nullcontext()
 
     def __enter__(self) -> None:
         self.entered()
