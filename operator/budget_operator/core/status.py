@@ -20,6 +20,7 @@ from budget_operator.core.api import (
 )
 from budget_operator.core.conditions import (
     ABNORMAL,
+    DEPENDENCIES,
     IN_MOTION,
     Reason,
     Type,
@@ -364,16 +365,17 @@ class Event:
 
 
 def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Event, ...]:
-    """One Event per condition whose status or reason changed.
+    """One Event per condition whose status or reason changed; where several tell the same, of the first only.
 
     What was never there is no news, and Reconciling and Stalled are only where they warn of what none of the
     others tells.
     """
     old, now = {condition.type: condition for condition in before}, tuple(after)
-    known = {(each.reason, each.message) for each in now if each.type not in ABNORMAL}
-    told = []
+    known = {_cause(each) for each in now if each.type not in ABNORMAL}
+    told: dict[tuple[str, str], Event] = {}
     for condition in now:
-        if condition.type in ABNORMAL and (condition.reason, condition.message) in known:
+        cause = _cause(condition)
+        if cause in told or (condition.type in ABNORMAL and cause in known):
             continue
         was = old.get(condition.type)
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):
@@ -382,8 +384,16 @@ def events(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Eve
         if not warning and (condition.type in ABNORMAL or (was is None and condition.status != "True")):
             continue
         message = f"{condition.type}={condition.status}: {condition.message or condition.reason}"
-        told.append(Event("Warning" if warning else "Normal", str(condition.reason), message))
-    return tuple(told)
+        told[cause] = Event("Warning" if warning else "Normal", str(condition.reason), message)
+    return tuple(told.values())
+
+
+def _cause(condition: Condition) -> tuple[str, str]:
+    """Reason and message; `Ready` repeats those of the condition that is its cause, after its name."""
+    message = condition.message or condition.reason
+    kind, _, rest = message.partition(": ")
+    repeated = condition.type == Type.READY and kind in DEPENDENCIES
+    return condition.reason, rest if repeated else message
 
 
 def recreation(serving: Serving) -> tuple[Event, ...]:

@@ -17,24 +17,26 @@ from budget_operator.core.observed import GuestReport, Instance, Probe
 from budget_operator.core.serving import Glimpse, active_revision
 
 PROBE_EVERY = timedelta(seconds=60)
-# How often a deployment in motion is looked at: the first so many seconds, then rarer.
+# How often a deployment in motion, or one that does not answer, is looked at: the first so many seconds, then
+# rarer.
 PACES = ((180.0, 5.0), (600.0, 10.0))
 SLOWEST_PACE = 30.0
 
 
-def motion_pause(memory: Memory, now: datetime, *, moving: bool) -> float:
+def motion_pause(memory: Memory, now: datetime, *, moving: bool, ready: bool) -> float:
     """Seconds to the next look; remembers since when something moves.
 
-    An endpoint that has just stopped answering is asked often, too: so long as it is called Ready, that may
-    be a lie.
+    An endpoint that does not answer any more is asked often, too. While it is called Ready that may be a lie:
+    the pace slows down only once the conditions have told it. A VM that has just come up is a new beginning.
     """
-    if not moving and memory.failing_since is None:
+    failing = memory.failing_since
+    if not moving and failing is None:
         memory.motion_since = None
         return SLOWEST_PACE
-    memory.motion_since = memory.motion_since or now
-    elapsed = (now - memory.motion_since).total_seconds()
-    pace = next((pause for until, pause in PACES if elapsed < until), SLOWEST_PACE)
-    return min(pace, PACES[0][1]) if memory.failing_since is not None else pace
+    if memory.motion_since is None or (ready and failing is not None):
+        memory.motion_since = now
+    elapsed = (now - max(memory.motion_since, failing or memory.motion_since)).total_seconds()
+    return next((pause for until, pause in PACES if elapsed < until), SLOWEST_PACE)
 
 
 class Probing:

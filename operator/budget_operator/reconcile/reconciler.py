@@ -412,11 +412,12 @@ class Pass:
 
     def _again(self, facts: statuses.Facts, after: Status) -> float:
         """Seconds to the next pass: soon while something moves, rarely when all is well."""
-        moving = not is_true(after.conditions, Type.READY) or is_true(after.conditions, Type.RECONCILING)
+        ready = is_true(after.conditions, Type.READY)
+        moving = not ready or is_true(after.conditions, Type.RECONCILING)
         if facts.stall is not None:
             moving = False
         pauses = [IDLE_SECONDS if facts.stall is None else STALLED_SECONDS]
-        pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving))
+        pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
         if facts.outcome.after is not None:
             pauses.append(facts.outcome.after)
         return max(0.0, min(pauses))

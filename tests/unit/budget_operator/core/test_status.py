@@ -8,7 +8,7 @@ import pytest
 
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Failure, Intent, Preemptions, RevisionStatus, Status
-from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged
+from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged, ready
 from budget_operator.core.errors import (
     BudgetError,
     InvalidSpec,
@@ -308,3 +308,15 @@ def test_the_same_is_told_once() -> None:
     assert [event.message for event in events((), alone)] == ["Reconciling=True: why"]
     still = merged(after, {Type.INSTANCE_RUNNING: replace(trouble, message="why now")}, 1, NOW)
     assert events(after, still) == ()
+
+
+def test_a_cause_of_several_conditions_is_told_by_the_first() -> None:
+    trouble = Verdict("False", Reason.INVALID_SPEC, "spec.requirements[0]: why")
+    found: dict[Type, Verdict] = dict.fromkeys(DEPENDENCIES, trouble)
+    found[Type.CERTIFICATE_VALID] = replace(trouble, reason=Reason.NOT_VERIFIED)
+    found[Type.READY] = ready(found)
+    found[Type.STALLED] = replace(trouble, status="True")
+    assert [event.message for event in events((), merged((), found, 1, NOW))] == [
+        "Ready=False: ArtifactUploaded: spec.requirements[0]: why",
+        "CertificateValid=False: spec.requirements[0]: why",
+    ]

@@ -157,7 +157,9 @@ def test_what_cannot_work_stalls_before_anything_is_paid_for(
     assert [call for call in world.journal.calls if call.startswith(CREATES)] == []
     assert after is not None
     assert 5 <= after <= 30
-    assert ("Warning", reason) in [(kind, why) for kind, why, _ in world.kube.events]
+    ((kind, why, told),) = world.kube.events
+    assert (kind, why) == ("Warning", reason)
+    assert word in told
 
 
 @pytest.mark.parametrize(
