@@ -96,7 +96,10 @@ def mounted(cloud: Mounted, carrier: Carrier = carried) -> Iterator[None]:
     original = requests.Session.get_adapter
 
     def get_adapter(session: requests.Session, url: str) -> BaseAdapter:
-        return adapter if url.startswith(base) else original(session, url)
+        if not url.startswith(base):
+            return original(session, url)
+        session.trust_env = False  # no proxy leads here; looking for one costs a tenth of a history
+        return adapter
 
     requests.Session.get_adapter = get_adapter  # type: ignore[method-assign, assignment]
     try:

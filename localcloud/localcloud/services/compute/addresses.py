@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from itertools import chain
 
 from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
@@ -127,10 +128,11 @@ class Addresses:
 
         It is the next one after the last that was given away: who comes back does not get its old one.
         """
-        taken, pool = set(self._taken()), list(self._pool())
-        newest = (self._store.get(_NEWEST, "") or {}).get("address")
+        taken, pool = set(self._taken()), self._pool()
+        newest = _number((self._store.get(_NEWEST, "") or {}).get("address", ""))
         after = pool.index(newest) + 1 if newest in pool else 0
-        for candidate in (*pool[after:], *pool[:after]):
+        for number in chain(pool[after:], pool[:after]):
+            candidate = str(ipaddress.ip_address(number))
             if candidate not in taken:
                 self._store.put(_NEWEST, "", {"address": candidate})
                 return candidate
@@ -157,13 +159,14 @@ class Addresses:
             self._store.put(ADDRESS, key, address | {"status": "RESERVED"})
 
     def _wanted(self, ip: str) -> str:
-        if ip not in self._pool() or ip in set(self._taken()):
+        if _number(ip) not in self._pool() or ip in set(self._taken()):
             raise invalid_field("resource.address", ip, "It is not a free address of the subnet.")
         return ip
 
-    def _pool(self) -> Iterator[str]:
-        network = ipaddress.ip_network(self._context.settings.subnet)
-        return (str(network[index]) for index in range(_FIRST, network.num_addresses - 1))
+    def _pool(self) -> range:
+        """As numbers: a large subnet's texts would be made for every address that is given away."""
+        network = ipaddress.IPv4Network(self._context.settings.subnet)
+        return range(int(network.network_address) + _FIRST, int(network.broadcast_address))
 
     def _taken(self) -> Iterator[str]:
         yield from (address for _, address in self._store.column(ADDRESS, "address"))
@@ -191,3 +194,11 @@ class Addresses:
 def _key(call: Call) -> str:
     part = call.params
     return f"projects/{part['project']}/regions/{part['region']}/addresses/{part['address']}"
+
+
+def _number(ip: str) -> int:
+    """-1 for what is no address."""
+    try:
+        return int(ipaddress.IPv4Address(ip))
+    except ValueError:
+        return -1
