@@ -14,6 +14,7 @@ import httpx
 from flask import Request
 from werkzeug.test import EnvironBuilder
 
+from dev.simulation.sessions import calling_as
 from localcloud.clock import Clock
 from localcloud.services.functions.runtime import BuildError, Built, Serving
 
@@ -35,7 +36,10 @@ class ClockTime:
 
 
 class InProcess:
-    """`Runtime`: a module for each revision of each function. `lines` is all that functions have logged."""
+    """`Runtime`: a module for each revision of each function, which all call as one `account`. `lines` is all
+    that functions have logged."""
+
+    account = "function-run@simulated.iam.gserviceaccount.com"
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
@@ -75,7 +79,8 @@ class InProcess:
     def call(self, serving: Serving, method: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
         self.calls += 1
         environ = EnvironBuilder(method=method, headers=list(headers.items()), data=body).get_environ()
-        answer = getattr(self.ensure(serving), serving.entry_point)(Request(environ))
+        with calling_as(self.account):
+            answer = getattr(self.ensure(serving), serving.entry_point)(Request(environ))
         text, code = answer if isinstance(answer, tuple) else (answer, 200)
         return httpx.Response(code, text=text)
 

@@ -5,6 +5,7 @@ Every `requests` session is, Google's clients' own included: there is no constru
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +14,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
+from localcloud.accounts import token
 from localcloud.mounted import Answer, Mounted
 
 #: Stands around every call: is handed the request and what carries it out, and may lose either.
@@ -22,6 +24,19 @@ Carrier = Callable[[requests.PreparedRequest, Callable[[], Answer]], Answer]
 def carried(_: requests.PreparedRequest, carry: Callable[[], Answer]) -> Answer:
     """Nothing goes wrong."""
     return carry()
+
+
+_ACCOUNT = ContextVar("_ACCOUNT", default="")
+
+
+@contextmanager
+def calling_as(account: str) -> Iterator[None]:
+    """While this lasts, calls of this thread are this account's, as if its credentials stood in the way."""
+    before = _ACCOUNT.set(account)
+    try:
+        yield
+    finally:
+        _ACCOUNT.reset(before)
 
 
 class Adapter(BaseAdapter):
@@ -57,6 +72,8 @@ class Adapter(BaseAdapter):
         assert request.method is not None
         assert request.url is not None
         headers = {name: _text(value) for name, value in request.headers.items()}
+        if account := _ACCOUNT.get():
+            headers["Authorization"] = f"Bearer {token(account)['access_token']}"
         return self._mounted.answer(request.method, request.url, headers, _body(request.body))
 
 

@@ -23,7 +23,7 @@ from dev.simulation import guests
 from dev.simulation.apiserver import ApiServer, Crash, Journal
 from dev.simulation.function import InProcess
 from dev.simulation.passes import IDLE_SECONDS, Key, Passes
-from dev.simulation.sessions import Carrier, carried, mounted
+from dev.simulation.sessions import Carrier, calling_as, carried, mounted
 from localcloud.jumping import JumpingClock
 from localcloud.mounted import Mounted
 from localcloud.services.compute.records import INSTANCE
@@ -36,6 +36,7 @@ ZONES = ("us-central1-a", "us-central1-b")
 #: Nobody has to watch simulated VMs: they do not die by themselves.
 DURATIONS = replace(GOOGLES, watch=3600)
 NAMESPACE = "default"
+OPERATOR = f"operator@{PROJECT}.iam.gserviceaccount.com"
 RESTART_SECONDS = 5.0
 
 
@@ -143,7 +144,8 @@ class World:
         self._notice_changes()
         before = len(self.journal.calls), self.store.revision
         try:
-            passed = operator.reconcile(*key)
+            with calling_as(OPERATOR):
+                passed = operator.reconcile(*key)
         except Crash:
             self.operator = None
             if self.restarts:

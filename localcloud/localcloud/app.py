@@ -16,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from localcloud import control, guests, metadata, page
+from localcloud import accounts, control, guests, metadata, page
 from localcloud.clock import Clock, SystemClock
 from localcloud.context import Context
 from localcloud.errors import ApiError, render
 from localcloud.faults import Faults
 from localcloud.gate import Gate
+from localcloud.iam import Iam
 from localcloud.journal import Journal
 from localcloud.names import Names, Resolver, host_resolver
 from localcloud.services import compute, functions, pubsub, scheduler, storage
@@ -51,6 +52,7 @@ def ground(settings: Settings, clock: Clock, vms: VmBackend | None = None) -> Co
         store=store,
         journal=Journal(settings.home / "journal.db"),
         faults=Faults(store),
+        iam=Iam(store),
         names=Names(store),
         vms=vms or _backend(settings, store),
     )
@@ -87,6 +89,7 @@ def _routes(context: Context, runtime: Runtime | None) -> list[BaseRoute]:
         *functions.routes(context, runtime),
         *page.routes(context),
         *metadata.routes(context),
+        *accounts.routes(),
         *control.routes(context),
     ]
 

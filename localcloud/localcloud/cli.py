@@ -16,13 +16,17 @@ from urllib.parse import urlencode
 import httpx
 import typer
 
+from localcloud.accounts import new_key
+from localcloud.iam import permissions_in
 from localcloud.settings import GOOGLES, Durations, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Google's APIs on one port, with VMs in Docker.")
 dns = typer.Typer(no_args_is_help=True, help="The names that VMs see.")
+iam = typer.Typer(no_args_is_help=True, help="Which permissions accounts have.")
 fault = typer.Typer(no_args_is_help=True, help="What goes wrong on purpose.")
 app.add_typer(dns, name="dns")
 app.add_typer(fault, name="fault")
+app.add_typer(iam, name="iam")
 
 Url = Annotated[str, typer.Option("--url", envvar="LOCALCLOUD_URL", help="Where the local cloud listens.")]
 _URL = "http://127.0.0.1:8085"
@@ -240,6 +244,45 @@ def remove_faults(
         _call("DELETE", url, f"/faults/{name}")
     if not names:
         _call("DELETE", url, "/faults")
+
+
+@iam.command("bind")
+def bind_roles(
+    account: str,
+    roles: Annotated[
+        list[Path], typer.Argument(help="Files as `gcloud iam roles create --file` takes them.")
+    ],
+    on: Annotated[str, typer.Option(help="Only on resources with names like this; * is anything.")] = "*",
+    url: Url = _URL,
+) -> None:
+    """Give an account the permissions of roles. From the first one on it has no others."""
+    for role in roles:
+        try:
+            permissions = sorted(permissions_in(role.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"{role}: {error}") from error
+        _call("POST", url, "/iam", {"account": account, "permissions": permissions, "on": on})
+
+
+@iam.command("ls")
+def list_bindings(url: Url = _URL, output: Shape = Output.TABLE) -> None:
+    """What accounts may do that may not do everything."""
+    found = _call("GET", url, "/iam")["bindings"]
+    rows = [each | {"permissions": " ".join(sorted(each["permissions"]))} for each in found]
+    _show(rows, ("account", "on", "permissions"), output)
+
+
+@iam.command("unbind")
+def unbind_roles(account: str, url: Url = _URL) -> None:
+    """Let an account do everything again."""
+    _call("DELETE", url, f"/iam/{account}")
+
+
+@iam.command("key")
+def make_key(account: str, file: Path, url: Url = _URL) -> None:
+    """Write a key with which Google's libraries are this account (GOOGLE_APPLICATION_CREDENTIALS)."""
+    file.write_text(json.dumps(new_key(account, url), indent=2))
+    file.chmod(0o600)
 
 
 @dns.command("set")

@@ -11,6 +11,7 @@ import httpx
 from localcloud.blocking import Blocking, InThreads
 from localcloud.clock import Clock
 from localcloud.faults import Faults
+from localcloud.iam import Iam
 from localcloud.journal import Journal
 from localcloud.names import Names
 from localcloud.settings import Settings
@@ -80,6 +81,7 @@ class Context:
     store: Store
     journal: Journal
     faults: Faults
+    iam: Iam
     names: Names
     vms: VmBackend
     blocking: Blocking = field(default_factory=InThreads)

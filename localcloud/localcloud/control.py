@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from localcloud.context import Context
 from localcloud.errors import invalid, not_found
 from localcloud.faults import parse
+from localcloud.iam import Binding
 from localcloud.store import Json
 from localcloud.web import Call, route
 
@@ -34,6 +35,9 @@ def routes(context: Context) -> list[BaseRoute]:
         route("POST", f"{ROOT}/faults", control.add_fault),
         route("DELETE", f"{ROOT}/faults", control.clear_faults),
         route("DELETE", f"{ROOT}/faults/{{id}}", control.remove_fault),
+        route("GET", f"{ROOT}/iam", control.bindings),
+        route("POST", f"{ROOT}/iam", control.bind),
+        route("DELETE", f"{ROOT}/iam/{{account}}", control.unbind),
         route("POST", f"{ROOT}/dns", control.set_name),
         route("DELETE", f"{ROOT}/dns", control.unset_name),
         route("POST", f"{ROOT}/{{verb}}/{{name:path}}", control.act),
@@ -96,6 +100,19 @@ class Control:
 
     def clear_faults(self, _: Call) -> Json:
         self._context.faults.clear()
+        return {}
+
+    def bindings(self, _: Call) -> Json:
+        return {"bindings": [binding.model_dump(mode="json") for binding in self._context.iam.bindings()]}
+
+    def bind(self, call: Call) -> Json:
+        asked: Any = _parse(Binding, call)
+        self._context.iam.bind(asked)
+        return {}
+
+    def unbind(self, call: Call) -> Json:
+        if not self._context.iam.unbind(call.params["account"]):
+            raise not_found(f"a binding of {call.params['account']}")
         return {}
 
     def set_name(self, call: Call) -> Json:

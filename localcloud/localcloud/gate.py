@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from localcloud.accounts import account_of
 from localcloud.clock import rfc3339
 from localcloud.context import Context
+from localcloud.demands import Sent, demands
 from localcloud.errors import ApiError, render
 from localcloud.faults import CallFault, DisabledApi, Faults, PermissionDenied, RateLimit
+from localcloud.iam import Demand, denied
 from localcloud.journal import Entry
 from localcloud.permissions import Asked, asked
 from localcloud.web import REPEATED
@@ -37,14 +42,17 @@ class Gate:
             await self._app(scope, receive, send)
             return
         told, served, call = _Status(500), _Status(0), _asked(scope)
+        asks = _Asking(_account(scope))
         try:
-            refused = None if call is None else await self._context.blocking.run(self._refusal, call)
+            if call is not None and await self._context.blocking.run(self._permissions_matter, asks.account):
+                receive = await self._demand(call, asks, scope, receive)
+            refused = None if call is None else await self._context.blocking.run(self._refusal, call, asks)
             if refused is None:
                 await self._answer(scope, receive, told.of(send), served)
             else:
                 await render(scope["path"], refused)(scope, receive, told.of(send))
         finally:
-            await self._context.blocking.run(self._record, scope, call, told, served)
+            await self._context.blocking.run(self._record, scope, call, asks, (told, served))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, served: _Status) -> None:
         fault = await self._context.blocking.run(self._context.faults.take, scope["method"], scope["path"])
@@ -72,11 +80,34 @@ class Gate:
         error = ApiError(fault.code, fault.reason, "A fault asked for with localcloud's control API.")
         await render(scope["path"], error)(scope, receive, send)
 
-    def _refusal(self, call: Asked) -> ApiError | None:
-        now = self._context.clock.now()
-        return refusal(self._context.faults, call, now) or self._rates.refusal(call, now)
+    def _permissions_matter(self, account: str) -> bool:
+        denials = self._context.faults.of(PermissionDenied)
+        return self._context.iam.asks(account) or next(denials, None) is not None
 
-    def _record(self, scope: Scope, call: Asked | None, told: _Status, served: _Status) -> None:
+    async def _demand(self, call: Asked, asks: _Asking, scope: Scope, receive: Receive) -> Receive:
+        """Note what the call needs; it can be received once more."""
+        request = Request(scope, receive)
+        body = await request.body()
+        sent = Sent(_raw_path(scope), request.query_params, request.headers.get("content-type", ""), body)
+        asks.demands = await self._context.blocking.run(demands, call, sent, self._context.store)
+        return _again(body, receive)
+
+    def _refusal(self, call: Asked, asks: _Asking) -> ApiError | None:
+        now = self._context.clock.now()
+        return (
+            refusal(self._context.faults, call, asks.demands, now)
+            or self._forbidden(call, asks)
+            or self._rates.refusal(call, now)
+        )
+
+    def _forbidden(self, call: Asked, asks: _Asking) -> ApiError | None:
+        missing = self._context.iam.missing(asks.account, asks.demands)
+        return None if missing is None else denied(call.service, missing, asks.account)
+
+    def _record(
+        self, scope: Scope, call: Asked | None, asks: _Asking, statuses: tuple[_Status, _Status]
+    ) -> None:
+        told, served = statuses
         query = scope["query_string"].decode("latin-1")
         entry = Entry(
             id=0,
@@ -84,11 +115,21 @@ class Gate:
             method=scope["method"],
             path=scope["path"] + (f"?{query}" if query else ""),
             status=told.code,
-            agent=dict(scope["headers"]).get(b"user-agent", b"").decode("latin-1"),
+            agent=_header(scope, b"user-agent"),
             permission="" if call is None else call.permission,
             took_effect=200 <= served.code < 300 and REPEATED not in scope,
+            account=asks.account,
+            demanded=" ".join(dict.fromkeys(each.permission for each in asks.demands)),
         )
         self._context.journal.record(entry)
+
+
+@dataclass
+class _Asking:
+    """Whose a call is, and what it needs; nothing where nobody asks for permissions."""
+
+    account: str
+    demands: tuple[Demand, ...] = ()
 
 
 class _Status:
@@ -107,8 +148,30 @@ class _Status:
 
 
 def _asked(scope: Scope) -> Asked | None:
+    return asked(scope["method"], _raw_path(scope))
+
+
+def _raw_path(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return asked(scope["method"], raw.decode("latin-1").split("?")[0])
+    return raw.decode("latin-1").split("?")[0]
+
+
+def _account(scope: Scope) -> str:
+    return account_of(_header(scope, b"authorization"))
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    value: bytes = dict(scope["headers"]).get(name, b"")
+    return value.decode("latin-1")
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return received
 
 
 def _keep(messages: list[Message]) -> Send:
@@ -118,7 +181,7 @@ def _keep(messages: list[Message]) -> Send:
     return keep
 
 
-def refusal(faults: Faults, call: Asked, now: datetime) -> ApiError | None:
+def refusal(faults: Faults, call: Asked, needed: tuple[Demand, ...], now: datetime) -> ApiError | None:
     """Why an API does not take this call, if a fault says so."""
     host = f"{call.service}.googleapis.com"
     for _ in faults.of(DisabledApi, lambda each: each.service == call.service):
@@ -133,11 +196,10 @@ def refusal(faults: Faults, call: Asked, now: datetime) -> ApiError | None:
             "propagated to the service agent."
         )
         return ApiError(400, "failedPrecondition", message, "FAILED_PRECONDITION")
-    for _ in faults.of(PermissionDenied, lambda each: fnmatchcase(call.permission, each.permission)):
-        message = f"Required '{call.permission}' permission for this call"
-        return ApiError(403, "forbidden", message).because(
-            "IAM_PERMISSION_DENIED", permission=call.permission
-        )
+    for fault in faults.of(PermissionDenied):
+        for demand in needed:
+            if fnmatchcase(demand.permission, fault.permission):
+                return denied(call.service, demand, "")
     return None
 
 

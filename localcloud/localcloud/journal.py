@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
+CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time TEXT NOT NULL,
     method TEXT NOT NULL,
@@ -17,7 +17,9 @@ CREATE TABLE IF NOT EXISTS answers (
     status INTEGER NOT NULL,
     agent TEXT NOT NULL,
     permission TEXT NOT NULL,
-    took_effect INTEGER NOT NULL
+    took_effect INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    demanded TEXT NOT NULL
 )
 """
 
@@ -25,6 +27,9 @@ CREATE TABLE IF NOT EXISTS answers (
 @dataclass(frozen=True)
 class Entry:
     """One answered call; `path` includes the query, `permission` is empty for what is no API of Google's.
+
+    `account` is whose it was, if anybody's; `demanded` has all permissions that were asked of it, with blanks
+    between them, if any were.
 
     It took effect where the service itself answered with success, whatever the caller was told. A call that
     was answered with what it had done before had its effect then.
@@ -38,6 +43,8 @@ class Entry:
     agent: str
     permission: str = ""
     took_effect: bool = False
+    account: str = ""
+    demanded: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,8 +66,9 @@ class Journal:
         """Its id is not looked at: the journal gives one."""
         with self._lock:
             self._db.execute(
-                "INSERT INTO answers (time, method, path, status, agent, permission, took_effect)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO calls"
+                " (time, method, path, status, agent, permission, took_effect, account, demanded)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 tuple(asdict(entry).values())[1:],
             )
 
@@ -73,17 +81,17 @@ class Journal:
         """
         with self._lock:
             rows = self._db.execute(
-                "SELECT * FROM (SELECT * FROM answers WHERE id > ? AND permission GLOB ? AND took_effect >= ?"
+                "SELECT * FROM (SELECT * FROM calls WHERE id > ? AND permission GLOB ? AND took_effect >= ?"
                 " ORDER BY id DESC LIMIT ?) ORDER BY id",
                 (after, permission, effective, limit),
             ).fetchall()
-        return [replace(Entry(*row), took_effect=bool(row[-1])) for row in rows]
+        return [replace(Entry(*row), took_effect=bool(row[7])) for row in rows]
 
     def count(self, permission: str = "*", effective: bool = False) -> int:
         """How many entries there are of these, however many `entries` would give at once."""
         with self._lock:
             (found,) = self._db.execute(
-                "SELECT COUNT(*) FROM answers WHERE permission GLOB ? AND took_effect >= ?",
+                "SELECT COUNT(*) FROM calls WHERE permission GLOB ? AND took_effect >= ?",
                 (permission, effective),
             ).fetchone()
         return int(found)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from localcloud import accounts
 from localcloud.services.compute import paths
 from localcloud.services.compute.records import Record
 from localcloud.store import Json
-
-_TOKEN_SECONDS = 3599
 
 
 def tree(instance: str, record: Record, guest: dict[str, str]) -> Json:
@@ -58,7 +57,7 @@ def _instance(key: str, record: Record, project: str) -> Json:
             "on-host-maintenance": scheduling["onHostMaintenance"],
             "preemptible": str(record.is_spot).upper(),
         },
-        "service-accounts": _service_accounts(body, project.removeprefix("projects/")),
+        "service-accounts": _service_accounts(body, paths.project_of(key)),
         "tags": Tags(body["tags"].get("items", ())),
         "zone": f"{project}/{place}",
     }
@@ -74,20 +73,19 @@ def _disk(attached: Json) -> Json:
     }
 
 
-def _service_accounts(body: Json, number: str) -> Json:
+def _service_accounts(body: Json, project: str) -> Json:
     """An instance that was inserted without an account has none, and so no token."""
     if not body.get("serviceAccounts"):
         return {}
     asked = body["serviceAccounts"][0]
-    default = f"{number}-compute@developer.gserviceaccount.com"
-    email = asked.get("email", default)
+    email = paths.account(project, asked.get("email", ""))
     account = {
         "aliases": ["default"],
-        "email": default if email == "default" else email,
+        "email": email,
         "scopes": asked.get("scopes", []),
-        "token": Token(),
+        "token": Token(email),
     }
-    return {"default": account, account["email"]: account}
+    return {"default": account, email: account}
 
 
 class Tags(list[str]):
@@ -97,8 +95,8 @@ class Tags(list[str]):
 class Token(dict[str, Any]):
     """An access token: a JSON leaf that recursive answers leave out."""
 
-    def __init__(self) -> None:
-        super().__init__(access_token="localcloud-token", expires_in=_TOKEN_SECONDS, token_type="Bearer")  # noqa: S106
+    def __init__(self, account: str) -> None:
+        super().__init__(accounts.token(account))
 
 
 def _nested(values: dict[str, str]) -> Json:

@@ -1,6 +1,7 @@
-"""What an API call is in the words of Google's IAM: its service and the permission that it needs. Pure.
+"""What an API call is in the words of Google's IAM: its service and the permission that names it. Pure.
 
-The table follows the permissions that the reference of each REST method names.
+The table follows the permissions that the reference of each REST method names. What a call needs besides, for
+what it asks for, is in `demands`.
 """
 
 from __future__ import annotations

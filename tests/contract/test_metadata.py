@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from localcloud.accounts import token
+
 INSTANCES = "zones/us-central1-a/instances"
 GOOGLE = {"Metadata-Flavor": "Google"}
 DISK = """0/device-name persistent-disk-0
@@ -135,7 +137,7 @@ def test_recursive_answers_are_json_in_camel_case(vm: httpx.Client) -> None:
     assert (found["tags"], found["disks"][0]["deviceName"]) == (["budget-abc"], "persistent-disk-0")
     text = vm.get("instance/", params={"recursive": "true", "alt": "text"}).text
     assert "attributes/budget-config {}\n" in text
-    assert "localcloud-token" not in text
+    assert "localcloud-" not in text
     assert vm.get("instance/name", params={"alt": "json"}).json() == "vm1"
 
 
@@ -292,7 +294,7 @@ def test_google_auth_finds_its_credentials(
     credentials, project = google.auth.default(scopes=scopes, request=request)
     assert isinstance(credentials, Credentials)
     credentials.refresh(request)  # type: ignore[no-untyped-call]
-    assert (credentials.token, project) == ("localcloud-token", "p1")
+    assert (credentials.token, project) == (token(credentials.service_account_email)["access_token"], "p1")
     assert credentials.service_account_email == "vm@p1.iam.gserviceaccount.com"
     assert _metadata.get_universe_domain(request) == "googleapis.com"  # type: ignore[no-untyped-call]
     asked = [entry.path.split("?")[0] for entry in cloud.context.journal.entries()]

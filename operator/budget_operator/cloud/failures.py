@@ -37,6 +37,9 @@ _CREDENTIALS = (
 )
 # Clients put the call before Google's words. It says nothing to people, and differs with each request id.
 _CALL = re.compile(r"^[A-Z]+ https?://\S+: ", re.ASCII)
+_OPERATION = re.compile(
+    r"/operations/[-\w]+", re.ASCII
+)  # no more than its place: its name is another each time
 
 
 @contextmanager
@@ -91,6 +94,8 @@ def _forbidden(error: api.GoogleAPICallError, reasons: set[str], text: str) -> e
 
 
 def _bad_request(reasons: set[str], text: str) -> errors.BudgetError:
+    if any(error_class(word) is errors.PermissionDenied for word in reasons):
+        return errors.PermissionDenied(text)
     settling = any(word in text for word in _SETTLING)
     if reasons & _NOT_READY or "FAILED_PRECONDITION" in reasons or settling:
         return errors.ResourceNotReady(text)
@@ -128,7 +133,7 @@ def _about(error: api.GoogleAPICallError, key: str) -> str:
 def _words(error: api.GoogleAPICallError) -> str:
     """Google's own text."""
     told = str(_body(error).get("message") or error.message or type(error).__name__)
-    return _CALL.sub("", told)
+    return _OPERATION.sub("", _CALL.sub("", told))
 
 
 def _details(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:

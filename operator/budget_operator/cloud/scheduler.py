@@ -108,7 +108,7 @@ class SchedulerGateway:
             return f"set BUDGET_SCHEDULER_LOCATION={bound[1]}"
         if _MAY_NOT_EXIST in text:
             return (
-                f"if the role is there, {self._location} has no Cloud Scheduler: set "
+                f"{PermissionDenied.remedy}; if it has one, {self._location} has no Cloud Scheduler: set "
                 "BUDGET_SCHEDULER_LOCATION to a region near it"
             )
         return ""

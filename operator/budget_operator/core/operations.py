@@ -16,6 +16,7 @@ _BY_CODE: dict[str, type[errors.BudgetError]] = {
     "RESOURCE_OPERATION_RATE_EXCEEDED": errors.RateLimited,
     "RATE_LIMIT_EXCEEDED": errors.RateLimited,
     "PERMISSIONS_ERROR": errors.PermissionDenied,
+    "SERVICE_ACCOUNT_ACCESS_DENIED": errors.PermissionDenied,
     "RESOURCE_NOT_FOUND": errors.NotFound,
     "RESOURCE_ALREADY_EXISTS": errors.AlreadyExists,
     "CONDITION_NOT_MET": errors.PreconditionFailed,

@@ -85,7 +85,7 @@ def test_a_permission_that_is_missing_is_named(client: TestClient, context: Cont
     add(context, kind="permission-denied", permission="compute.firewalls.*")
     error = client.post(FIREWALLS, json={"name": "fw"}).json()["error"]
     assert (error["code"], error["errors"][0]["reason"]) == (403, "forbidden")
-    assert error["details"][0]["metadata"] == {"permission": "compute.firewalls.create"}
+    assert error["message"] == "Required 'compute.firewalls.create' permission for 'projects/p/global'"
     assert client.get(ZONE).status_code == 200
     assert context.journal.entries(permission="compute.firewalls.*", effective=True) == []
 

@@ -21,4 +21,6 @@ def test_entries_come_oldest_first_and_survive(tmp_path: Path) -> None:
         "agent": "agent",
         "permission": "compute.zones.get",
         "took_effect": True,
+        "account": "",
+        "demanded": "",
     }

@@ -9,8 +9,8 @@ from localcloud.app import _routes
 from localcloud.context import Context
 from localcloud.permissions import asked
 
-#: No calls of Google's five APIs: their own pages, what gcloud asks around them, functions' own addresses.
-OTHERS = ("/_localcloud/", "/computeMetadata/", "/functions/", "/upload/functions/")
+#: No calls of Google's five APIs: pages, tokens, what gcloud asks around them, functions' own addresses.
+OTHERS = ("/_localcloud/", "/token", "/computeMetadata/", "/functions/", "/upload/functions/")
 AROUND = re.compile(
     r"/v1/projects/\{[^/]*\}(:getIamPolicy|/services/.*|/locations/\{\w+\}/defaultServiceAccount)?$"
 )

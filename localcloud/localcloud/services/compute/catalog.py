@@ -143,7 +143,7 @@ class Catalog:
             "id": number,
             "selfLink": paths.url(self._settings, f"projects/{name}"),
             "commonInstanceMetadata": common,
-            "defaultServiceAccount": f"{number}-compute@developer.gserviceaccount.com",
+            "defaultServiceAccount": paths.account(name, ""),
             "defaultNetworkTier": "PREMIUM",
             "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
         }

@@ -56,6 +56,13 @@ def project_number(project: str) -> str:
     return str(10**11 + int.from_bytes(digest[:6]) % (9 * 10**11))
 
 
+def account(project: str, reference: str) -> str:
+    """The address of the service account that is meant; "default" and nothing are the project's own."""
+    if reference in ("", "default"):
+        return f"{project_number(project)}-compute@developer.gserviceaccount.com"
+    return last(reference)
+
+
 def fingerprint(content: Any) -> str:
     """Changes when the content does."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -35,7 +35,7 @@ _LOG_LINES = 1000
 
 def routes(context: Context, runtime: Runtime | None = None) -> list[BaseRoute]:
     """`runtime`: what runs functions, if not processes of this machine."""
-    runtime = runtime or Processes(context.settings.home)
+    runtime = runtime or Processes(context.settings.home, context.settings.base_url)
     sources = Sources(context)
     deployments = Deployments(context, broker_of(context), runtime, sources)
     context.registry.background += [runtime, deployments.tasks]

@@ -15,6 +15,7 @@ from localcloud.clock import rfc3339
 from localcloud.context import Context
 from localcloud.errors import ApiError, conflict, invalid
 from localcloud.operations import Tasks
+from localcloud.services.compute.paths import account
 from localcloud.services.functions.events import push_endpoint, trigger_names
 from localcloud.services.functions.models import PUBLISHED, Function
 from localcloud.services.functions.operations import Operations
@@ -151,6 +152,7 @@ class Deployments:
             signature="cloudevent" if "eventTrigger" in function else "http",
             timeout=service["timeoutSeconds"],
             variables=service.get("environmentVariables") or {},
+            account=account(name.split("/")[1], service.get("serviceAccountEmail", "")),
         )
         self._runtime.ensure(serving)
         self._store.put(_SERVING, name, asdict(serving))

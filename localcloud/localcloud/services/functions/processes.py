@@ -5,6 +5,7 @@ What runs is told by the serving record of a function (kept by `deployments`), s
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import httpx
 
+from localcloud.accounts import new_key
 from localcloud.operations import Interrupted
 from localcloud.services.functions import leash
 from localcloud.services.functions.build import Builder, base_environment, tail
@@ -29,11 +31,15 @@ _STOP_SECONDS = 5.0
 _CUT = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding"})
 
 
-def environment(serving: Serving, port: int, parent: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the process: a clean base, the user's, and those Cloud Run sets."""
+def environment(serving: Serving, port: int, parent: Mapping[str, str], key: Path) -> dict[str, str]:
+    """The variables of the process: a clean base, the user's, and those Cloud Run sets.
+
+    The key of its account stands in for the metadata server that functions have there.
+    """
     return {
         **base_environment(parent),
         "PYTHONUNBUFFERED": "1",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(key),
         **serving.variables,
         "K_SERVICE": serving.short,
         "K_REVISION": serving.revision,
@@ -85,7 +91,9 @@ class Running:
 class Processes:
     """`Runtime`: at most one process for each function. All is kept below one folder."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, url: str) -> None:
+        self._url = url
+        self._keys = home / "keys"
         self._builder = Builder(home / "functions")
         self._logs = home / "log"
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -154,17 +162,28 @@ class Processes:
             raise StartError(f"{error}\n{tail(self.log(serving.short))}") from error
         return running
 
+    def _key(self, account: str) -> Path:
+        path = self._keys / f"{account}.json"
+        if not path.exists():
+            _write_private(path, json.dumps(new_key(account, self._url)))
+        return path
+
     def _spawn(self, serving: Serving, port: int) -> subprocess.Popen[bytes]:
         with self.log(serving.short).open("ab") as output:
             return subprocess.Popen(
                 command(serving, port),
                 cwd=serving.source,
-                env=environment(serving, port, os.environ),
+                env=environment(serving, port, os.environ, self._key(serving.account)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def _free_port() -> int:

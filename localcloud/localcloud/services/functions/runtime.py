@@ -41,6 +41,7 @@ class Serving:
     signature: str
     timeout: int
     variables: dict[str, str] = field(default_factory=dict)
+    account: str = ""
 
     @classmethod
     def of(cls, record: Json) -> Serving:

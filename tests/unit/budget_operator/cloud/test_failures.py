@@ -113,6 +113,20 @@ def test_a_missing_permission_is_named_once() -> None:
     assert spoken.message.count("cloudfunctions.functions.get") == 1
 
 
+def test_whoever_may_not_act_as_an_account_lacks_a_permission() -> None:
+    said = "The user does not have access to service account 'vm@p'."
+    found = translate(answer(400, legacy("SERVICE_ACCOUNT_ACCESS_DENIED", said)), "set the metadata of a")
+    assert isinstance(found, errors.PermissionDenied)
+
+
+def test_the_name_of_an_operation_is_left_out() -> None:
+    said = (
+        "Required 'compute.zoneOperations.get' permission for 'projects/p/zones/z/operations/operation-1-a'"
+    )
+    found = translate(answer(403, legacy("forbidden", said)), "look how this ends")
+    assert found.message.endswith("permission for 'projects/p/zones/z'")
+
+
 def test_text_is_bounded() -> None:
     assert len(translate(answer(400, legacy("invalid", "x" * 5000)), "create").message) < 1100
 

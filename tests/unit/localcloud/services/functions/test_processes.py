@@ -62,7 +62,7 @@ def serving(tmp_path: Path) -> Callable[..., Serving]:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    made = Processes(tmp_path)
+    made = Processes(tmp_path, "http://localcloud.test")
     yield made
     made.stop()
 
@@ -73,7 +73,8 @@ def ask(processes: Processes, serving: Serving) -> list[str]:
 
 def test_the_environment_is_clean(serving: Callable[..., Serving]) -> None:
     parent = {"PATH": "/bin", "SECRET": "x", "PORT": "1"}
-    made = environment(serving("r1", K_SERVICE="mine", COLOUR="blue"), 8001, parent)
+    made = environment(serving("r1", K_SERVICE="mine", COLOUR="blue"), 8001, parent, Path("/k/a.json"))
+    assert made["GOOGLE_APPLICATION_CREDENTIALS"] == "/k/a.json"
     assert made["COLOUR"] == "blue"
     assert (made["K_SERVICE"], made["K_REVISION"], made["PORT"]) == ("fn", "r1", "8001")
     assert "SECRET" not in made

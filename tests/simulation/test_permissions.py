@@ -1,0 +1,135 @@
+"""The whole story with the roles in operator/deploy/iam and no permission more; and none of them is idle.
+
+What the operator says where one is missing is in test_sentences, for each of them.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from budget_operator.core.errors import PermissionDenied
+from dev.simulation.month import problems
+from dev.simulation.world import NAMESPACE, World, world
+from tests.simulation.acts import EVENTS, NAME, SPEC
+from tests.simulation.roles import BOUND, account, confine, listed
+from tests.simulation.scenes import WHILE, left, up
+
+#: One of each kind: on the VM, another machine, another disk, another place, another way to be reached.
+UPDATES: list[dict[str, Any]] = [
+    {"requirements": ["numpy==2.1.0"]},
+    {"server": {"threads": 8}},
+    {"machine": {"type": "e2-standard-2"}},
+    {"machine": {"diskGiB": 40}},
+    {"machine": {"provisioning": "Standard"}},
+    {"placement": {"zones": ["us-central1-b"]}},
+    {"endpoint": {"staticIP": False}},
+    {"keepAlive": {"schedule": "*/5 * * * *"}},
+    {"suspend": True},
+    {},
+]
+
+
+def live(made: World) -> None:
+    """Everything that the operator does in the life of an installation."""
+    for happens in EVENTS.values():
+        happens(made)
+        made.run(WHILE)
+    up(made, NAME)
+
+
+def update_all(made: World) -> None:
+    for update in UPDATES:
+        made.apply(NAME, {**SPEC, **update})
+        made.run(WHILE)
+    assert problems(made, [NAME]) == []
+
+
+def be_alone(made: World) -> None:
+    """The operator alone, without ticks, resumes what is suspended."""
+    before = made.settings
+    made.settings = replace(before, schedule="0 0 1 1 *")
+    made.restart()
+    made.run(WHILE)
+    EVENTS["suspend"](made)
+    made.run(WHILE)
+    made.settings = before
+
+
+def be_away(made: World) -> None:
+    """The function alone brings back what stops, and what is suspended."""
+    made.restart()
+    made.run(WHILE)
+    for event in ("lose", "suspend"):
+        made.operator = None
+        EVENTS[event](made)
+        made.run(300)
+        made.restart()
+        made.run(WHILE)
+        assert problems(made, [NAME]) == []
+
+
+def come_back(made: World) -> None:
+    """A restored cluster adopts what is there, and in the end removes it."""
+    old = made.kube
+    made.kube = made.new_cluster(old.uid)
+    made.kube.apply(NAME, old.objects[NAMESPACE, NAME]["spec"], NAMESPACE)
+    made.kube.secrets.update(old.secrets)
+    made.restart()
+    made.run(WHILE)
+    assert problems(made, [NAME]) == []
+    made.delete(NAME)
+    made.run(WHILE)
+    assert left(made) == []
+
+
+def asked(made: World) -> dict[str, set[str]]:
+    """The permissions that each account was asked for."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for entry in made.cloud.context.journal.entries(limit=1_000_000):
+        found[entry.account].update(entry.demanded.split())
+    return found
+
+
+def test_the_roles_are_exactly_what_is_used() -> None:
+    with world() as made:
+        confine(made)
+        live(made)
+        be_alone(made)
+        be_away(made)
+        update_all(made)
+        come_back(made)
+        refused = [each for each in made.cloud.context.journal.entries(limit=1_000_000) if each.status == 403]
+        assert refused == []
+        used = asked(made)
+        assert used.keys() == {account(name) for name in BOUND} | {""}, "users have no account"
+        for name, roles in BOUND.items():
+            granted = listed(*roles)
+            assert used[account(name)] - granted == set(), f"{name} uses what its roles do not list"
+            assert granted - used[account(name)] == set(), f"roles of {name} list what it never uses"
+
+
+def machines(made: World) -> list[str]:
+    return [each for each in left(made) if each.startswith("compute.")]
+
+
+@pytest.mark.parametrize("role", BOUND["operator"])
+def test_without_one_of_the_roles_it_is_told_and_what_serves_serves_on(role: str) -> None:
+    with world(kept=1) as made:
+        confine(made)
+        up(made, NAME)
+        there = machines(made)
+        confine(made, without=role)
+        made.passes.add_all(made.clock.monotonic())
+        made.apply(NAME, {**SPEC, "requirements": ["numpy==2.1.0"]})
+        made.run(WHILE)
+        assert made.kube.condition(NAME, "Ready")[0] == "True"
+        status, reason, message = made.kube.condition(NAME, "Reconciling")
+        assert (status, reason) == ("True", "PermissionDenied")
+        assert any(permission in message for permission in listed(role))
+        assert PermissionDenied.remedy in message
+        assert machines(made) == there
+        confine(made)
+        made.run(WHILE)
+        assert problems(made, [NAME]) == []
