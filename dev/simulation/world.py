@@ -18,7 +18,7 @@ from budget_operator.cloud.probe import HttpProber
 from budget_operator.cloud.wiring import gateways
 from budget_operator.core.names import Owner
 from budget_operator.core.settings import Settings
-from budget_operator.reconcile import Reconciler
+from budget_operator.reconcile import Means, Reconciler
 from dev.simulation import guests
 from dev.simulation.apiserver import ApiServer, Crash, Journal
 from dev.simulation.function import InProcess
@@ -91,7 +91,7 @@ class World:
         """A process that has just started and remembers nothing; perhaps of another cluster."""
         now, wall, changed = self.clock.now, self._wall, replace(self.settings, **settings)
         cloud = replace(gateways(changed, now, wall), prober=HttpProber(self._streets))
-        return Reconciler(changed, kube or self.kube, cloud, clock=now, wall=wall, jitter=lambda: 0.5)
+        return Reconciler(changed, kube or self.kube, Means(cloud, now, wall, jitter=lambda: 0.5))
 
     def new_cluster(self, uid: str) -> ApiServer:
         """An empty one; `kube` and `operator` stay those of the first until somebody changes them."""

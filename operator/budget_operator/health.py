@@ -22,6 +22,7 @@ from budget_operator.cluster.contact import UNHEARD, Reading
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 15.0  # a failure that is over by then is no news
+SILENT_SECONDS = 150.0  # three times what a watch lasts
 STUCK_SECONDS = 900.0  # far beyond what all timeouts of one pass can add up to
 
 
@@ -48,11 +49,13 @@ class Verdict:
 
 
 def alive(seen: Snapshot) -> Verdict:
-    """For /healthz: False means that only a restart helps."""
+    """For /healthz: False means that only a restart helps. The process judges itself by it too."""
     if seen.stopping:
         return Verdict(True, "stopping")
     if seen.ended:
         return Verdict(False, f"the {seen.ended} has ended")
+    if (seen.watch.quiet_for or 0.0) > SILENT_SECONDS:
+        return Verdict(False, f"the watch has made no request for {seen.watch.quiet_for:.0f} s")
     if seen.longest_pass > STUCK_SECONDS:
         return Verdict(False, f"a pass has been running for {seen.longest_pass:.0f} s")
     return Verdict(True, _role(seen))

@@ -9,43 +9,40 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import typer
 
 from budget_operator import health
 from budget_operator.cloud.wiring import gateways
-from budget_operator.cluster.kube import Kube, KubeLease, connect
+from budget_operator.cluster.kube import Kube, KubeLease, access, connect
+from budget_operator.cluster.lease import Lease
 from budget_operator.core import crd as crd_document
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.settings import Settings, SettingsError
-from budget_operator.process import WORKERS, Operator
-from budget_operator.reconcile import Reconciler
+from budget_operator.process import USUAL, WORKERS, Operator, Pace, identity, lose_lease
+from budget_operator.reconcile import Means, Reconciler
 
 log = logging.getLogger("budget_operator")
 
 app = typer.Typer(add_completion=False, help="Keeps BudgetDeployments served on Spot VMs.")
 
 
-def build(settings: Settings) -> Operator:
+def build(settings: Settings, pace: Pace) -> Operator:
     """Wire the rooms together."""
     api_client = connect(pool_size=WORKERS + 4)
     kube = Kube(api_client)
-    reconciler = Reconciler(settings, kube, gateways(settings))
-    return Operator(kube, KubeLease(api_client, settings.system_namespace), reconciler)
+    lease = Lease(KubeLease(api_client, settings.system_namespace), identity(), lose_lease, pace.lease)
+    reconciler = Reconciler(settings, kube, Means(gateways(settings), fence=lease.check_deadline))
+    return Operator(kube, lease, access, reconciler, pace)
 
 
-@app.command()
-def run() -> None:
-    """Run the operator; its settings are environment variables (see docs)."""
-    logging.basicConfig(
-        level=os.environ.get("BUDGET_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
-    )
-    for chatty in ("kopf.objects", "httpx"):  # a line for every event and every probe
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def operate(pace: Pace = USUAL) -> NoReturn:
+    """The process from its settings to its exit code."""
+    _configure_logging()
     try:
         settings = Settings.from_environment(os.environ)
-        operator = build(settings)
+        operator = build(settings, pace)
     except (SettingsError, BudgetError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 (the message says it all)
         sys.exit(2)
@@ -61,6 +58,21 @@ def run() -> None:
     logging.shutdown()
     # kopf and gRPC leave threads behind that must not hold the process.
     os._exit(code)
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(
+        level=os.environ.get("BUDGET_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
+    )
+    for chatty in ("kopf.objects", "httpx"):  # a line for every event and every probe
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@app.command()
+def run() -> None:
+    """Run the operator; its settings are environment variables (see docs)."""
+    operate()
 
 
 @app.command()

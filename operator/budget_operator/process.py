@@ -13,17 +13,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from budget_operator.cluster.access import Access
 from budget_operator.cluster.contact import Contact
-from budget_operator.cluster.kube import Kube, KubeLease
-from budget_operator.cluster.lease import Lease
+from budget_operator.cluster.kube import Kube
+from budget_operator.cluster.lease import Lease, Timing
 from budget_operator.cluster.queue import WorkQueue
-from budget_operator.cluster.watch import Watch
+from budget_operator.cluster.watch import STREAM_SECONDS, Watch
 from budget_operator.core.errors import BudgetError
-from budget_operator.health import Snapshot
+from budget_operator.core.gateways import Document
+from budget_operator.health import Snapshot, alive
 from budget_operator.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,25 @@ QUEUE_DEPTH = Gauge("budget_operator_queue_depth", "Deployments that are due and
 Key = tuple[str, str]
 
 
+def _key(document: Document) -> Key:
+    return document["metadata"]["namespace"], document["metadata"]["name"]
+
+
 @dataclass(frozen=True)
 class Pace:
     """Seconds."""
 
     resync: float = 300.0  # between two lists; nothing that the watch missed stays missed for longer
+    fallback: float = 15.0  # the same, while the watch fails
     retry: float = 5.0  # until a list that failed is tried again
+    look: float = 1.0  # between two looks at whether a list is due and all is well
+    stream: int = STREAM_SECONDS  # that one request of the watch lasts
     unexpected: float = 60.0  # until a pass that failed unexpectedly is tried again
     drain: float = 25.0  # that passes under way get at the end
+    lease: Timing = field(default_factory=Timing)
+
+
+USUAL = Pace()
 
 
 def identity() -> str:
@@ -52,27 +65,33 @@ def identity() -> str:
     return f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
 
 
+def lose_lease() -> None:
+    """Nothing may go on acting beside the next holder, not even for a drain."""
+    os._exit(1)
+
+
 class Operator:
     """Everything that runs while this process lives."""
 
     def __init__(
-        self, kube: Kube, lease_store: KubeLease, reconciler: Reconciler, pace: Pace = Pace()
+        self,
+        kube: Kube,
+        lease: Lease,
+        access: Callable[[], Access],
+        reconciler: Reconciler,
+        pace: Pace = USUAL,
     ) -> None:
         self.kube = kube
+        self.lease = lease
         self.reconciler = reconciler
         self.pace = pace
         self.queue: WorkQueue[Key] = WorkQueue()
         self.stopping = threading.Event()
         self.exit_code = 0
-        self.watch = Watch(lambda namespace, name: self.queue.add((namespace, name)))
-        self.lease = Lease(lease_store, identity(), self.lose_lease)
+        self.watch = Watch(lambda namespace, name: self.queue.add((namespace, name)), access, pace.stream)
         self.listing = Contact()
         self._threads: list[threading.Thread] = []
         self._passes: dict[Key, float] = {}  # those under way, and when they began
-
-    def lose_lease(self) -> None:
-        """Nothing may go on acting beside the next holder, not even for a drain."""
-        os._exit(1)
 
     def end(self, exit_code: int) -> None:
         """Ask the main thread to stop everything."""
@@ -136,36 +155,44 @@ class Operator:
 
     def _supervise(self) -> None:
         try:
-            self._resync()
+            self._list_and_judge()
         except Exception:
             log.exception("the supervision has ended: the process ends so that it is started again")
             self.end(1)
 
-    def _resync(self) -> None:
-        """The list that keeps the watch honest: nothing that a watch missed stays missed."""
+    def _list_and_judge(self) -> None:
+        """The lists that keep the watch honest, and the end once only a restart helps."""
+        whole_at = news_at = time.monotonic()
         while not self.stopping.is_set():
-            if self._watch_ended_within(self._list()):
-                log.error("the watch has ended: the process ends so that it is started again")
-                self.end(1)
+            now = time.monotonic()
+            listed = True
+            if now >= whole_at:
+                listed = self._list(lambda found: self.queue.add(_key(found)))
+                whole_at = now + self.pace.resync * random.uniform(0.9, 1.1)  # noqa: S311 (jitter)
+            elif now >= news_at and self.watch.troubled:
+                listed = self._list(lambda found: self.watch.see(None, found))
+                news_at = now + self.pace.fallback
+            if not listed:
+                whole_at = now + self.pace.retry
+            self._judge()
+            self.stopping.wait(self.pace.look)
 
-    def _list(self) -> float:
-        """Puts every deployment on the queue; the seconds until the next list."""
+    def _list(self, each: Callable[[Document], None]) -> bool:
         try:
             for document in self.kube.all_deployments():
-                self.queue.add((document["metadata"]["namespace"], document["metadata"]["name"]))
+                each(document)
         except BudgetError as error:
-            self.listing.failed(error.message)
-            log.warning("the list failed and is tried again: %s", error.message)
-            return self.pace.retry
+            if self.listing.failed(error.message):
+                log.warning("the list failed and is tried again: %s", error.message)
+            return False
         self.listing.succeeded()
-        return self.pace.resync * random.uniform(0.9, 1.1)  # noqa: S311 (jitter)
+        return True
 
-    def _watch_ended_within(self, pause: float) -> bool:
-        until = time.monotonic() + pause
-        while time.monotonic() < until and not self.stopping.wait(1.0):
-            if self.watch.ended:
-                return True
-        return False
+    def _judge(self) -> None:
+        verdict = alive(self.snapshot())
+        if not verdict.ok:
+            log.error("%s: the process ends so that it is started again", verdict.message)
+            self.end(1)
 
     def _worker(self) -> None:
         while (key := self.queue.take()) is not None:

@@ -28,7 +28,7 @@ from budget_operator.cloud.storage import StorageGateway
 from budget_operator.core.gateways import Cloud, Door, FunctionRequest
 from budget_operator.core.names import LABEL_SCHEDULE, METADATA_CONFIG, Owner, Shared
 from budget_operator.core.observed import InstanceStatus, Probe
-from budget_operator.reconcile import Reconciler
+from budget_operator.reconcile import Means, Reconciler
 from dev.simulation.apiserver import ApiServer, Journal
 from localcloud.services.compute.guest import GuestAttributes
 from tests.unit.budget_operator.fakes import PARTS, SETTINGS, Clock, FakeCloud
@@ -132,11 +132,8 @@ class Stage:
         self.reconciler = Reconciler(
             settings,
             self.kube,
-            gateways,
-            parts=PARTS,
-            clock=self.clock,
-            wall=self.clock.wall,
-            jitter=lambda: 1.0,
+            Means(gateways, self.clock, self.clock.wall, jitter=lambda: 1.0),
+            PARTS,
         )
         self.due = self.next_tick = self.clock.now
 

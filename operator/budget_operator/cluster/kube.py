@@ -6,16 +6,20 @@ of the client's date conversions. Watching lives in `watch`.
 """
 
 import base64
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import urllib3.exceptions
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 
+from budget_operator.cluster.access import Access
 from budget_operator.cluster.lease import LeaseRecord
 from budget_operator.core import api, errors, names
 from budget_operator.core.gateways import Document
@@ -27,6 +31,7 @@ TIMEOUT = (5, 20)  # seconds to connect, and to wait for an answer
 LEASE_TIMEOUT = (2, 3)
 MERGE_PATCH = "application/merge-patch+json"
 EVENT_MESSAGE_LIMIT = 1024
+MESSAGE_LIMIT = 500  # of what an answer says
 COMPONENT = "budget-operator"
 
 _RESOURCE = {"group": api.GROUP, "version": api.VERSION, "plural": api.PLURAL}
@@ -39,37 +44,84 @@ def connect(pool_size: int) -> client.ApiClient:
     Raises:
         errors.Unavailable: neither gives a usable configuration.
     """
-    configuration = client.Configuration()
-    try:
-        if files := os.environ.get("KUBECONFIG"):
-            config.load_kube_config(config_file=files, client_configuration=configuration)
-        else:
-            config.load_incluster_config(client_configuration=configuration)
-    except config.ConfigException as error:
-        raise errors.Unavailable(
-            f"no access to Kubernetes: set KUBECONFIG or run in a pod ({error})"
-        ) from error
+    configuration = _configuration()
     configuration.connection_pool_maxsize = pool_size
     # urllib3 would repeat a call that times out three times: the timeouts below would not hold.
     configuration.retries = False
     return client.ApiClient(configuration)
 
 
+def access() -> Access:
+    """The same for those who bring a client of their own: read anew each time, as tokens are replaced.
+
+    Raises:
+        errors.Unavailable: as `connect`.
+    """
+    configuration = _configuration()
+    return Access(
+        server=configuration.host,
+        ca_file=configuration.ssl_ca_cert or "",
+        verify=configuration.verify_ssl,
+        authorization=configuration.get_api_key_with_prefix("BearerToken") or "",
+        certificate_file=configuration.cert_file or "",
+        key_file=configuration.key_file or "",
+    )
+
+
+def _configuration() -> client.Configuration:
+    configuration = client.Configuration()
+    try:
+        if files := os.environ.get("KUBECONFIG"):
+            config.load_kube_config(config_file=files, client_configuration=configuration)
+        else:
+            config.load_incluster_config(client_configuration=configuration, try_refresh_token=False)
+            configuration.refresh_api_key_hook = _read_token  # type: ignore[assignment]  # declared as None
+    except (config.ConfigException, OSError) as error:
+        raise errors.Unavailable(
+            f"no access to Kubernetes: set KUBECONFIG or run in a pod ({error})"
+        ) from error
+    return configuration
+
+
+def _read_token(configuration: client.Configuration) -> None:
+    """Before each call: the kubelet replaces the file. The client alone would look once a minute."""
+    token = Path(SERVICE_TOKEN_FILENAME).read_text().strip()
+    configuration.api_key["BearerToken"] = f"Bearer {token}"
+
+
 def translate(error: ApiException, what: str) -> errors.BudgetError:
-    """The operator's word for an HTTP error of the API server."""
+    """The operator's word for an HTTP error of the API server, with the server's own message."""
     detail = f"{what}: the Kubernetes API answered {error.status} {error.reason}"
     if error.status == 404:
         return errors.NotFound(detail)
     if error.status == 409:
         return errors.PreconditionFailed(detail)
+    if said := _message(error.body):
+        detail = f"{detail}: {said}"
     if error.status in (401, 403):
         # In the message itself: where nothing can be written to a status, the log is all there is.
-        return errors.PermissionDenied(f"{detail}; check the operator's ClusterRole and Role", remedy="")
+        return errors.PermissionDenied(f"{detail}; {_REMEDIES[error.status]}", remedy="")
     if error.status == 429:
         return errors.RateLimited(detail)
     if error.status in (400, 422):
-        return errors.BudgetError(f"{detail}: {str(error.body)[:500]}")
+        return errors.BudgetError(detail)
     return errors.Unavailable(detail)
+
+
+_REMEDIES = {
+    401: "check that the operator's ServiceAccount exists and that its token is renewed",
+    403: "check the operator's ClusterRole and Role, and their bindings",
+}
+
+
+def _message(body: object) -> str:
+    """What an answer of the API server says for people; one that is not its own says nothing."""
+    try:
+        status = json.loads(body) if isinstance(body, str | bytes) else None
+    except ValueError:
+        return ""
+    said = status.get("message", "") if isinstance(status, dict) else ""
+    return str(said)[:MESSAGE_LIMIT]
 
 
 def _call(what: str, function: Callable[..., Any], **arguments: Any) -> Any:
@@ -77,8 +129,19 @@ def _call(what: str, function: Callable[..., Any], **arguments: Any) -> Any:
         return function(**{"_request_timeout": TIMEOUT, **arguments})
     except ApiException as error:
         raise translate(error, what) from error
+    except (FileNotFoundError, PermissionError, config.ConfigException) as error:
+        raise errors.Unavailable(f"{what}: the credentials cannot be read: {error}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise errors.Unavailable(f"{what}: the Kubernetes API does not answer") from error
+        raise errors.Unavailable(f"{what}: the Kubernetes API does not answer ({_cause(error)})") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The system's word at the bottom of a failure's chain, or else the failure's name; no URL."""
+    links = [error]
+    while cause := links[-1].__cause__ or links[-1].__context__:
+        links.append(cause)
+    words = [link.strerror for link in links if isinstance(link, OSError) and link.strerror]
+    return words[-1] if words else type(error).__name__
 
 
 def _look_up(what: str, function: Callable[..., Any], **arguments: Any) -> Any | None:

@@ -1,13 +1,12 @@
 """One active operator: a coordination.k8s.io Lease, held by renewing it.
 
-Expiry is judged on this process's monotonic clock from the moment a change of the Lease was seen, never by
-comparing wall clocks of two machines. Losing the Lease ends the process (`on_lost`): what still runs could
+Expiry is judged on this machine's uptime from the moment a change of the Lease was seen, never by comparing
+wall clocks of two machines. Losing the Lease ends the process (`on_lost`): what still runs could
 double what the next holder does. `decide` is the pure part.
 """
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from enum import Enum
 from typing import Protocol
 
 from budget_operator.cluster.contact import Contact
+from budget_operator.core.clocks import uptime
 from budget_operator.core.errors import AlreadyExists, BudgetError, PreconditionFailed
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Lease:
         identity: str,
         on_lost: Callable[[], None],
         timing: Timing = Timing(),
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = uptime,
     ) -> None:
         self._store = store
         self._identity = identity
@@ -116,8 +116,8 @@ class Lease:
             self.contact.succeeded()
             log.info("another operator wrote the lease first")
         except BudgetError as error:
-            self.contact.failed(error.message)
-            log.warning("the lease could not be read or written: %s", error.message)
+            if self.contact.failed(error.message):
+                log.warning("the lease could not be read or written: %s", error.message)
         except Exception as error:
             self.contact.failed(type(error).__name__)
             log.exception("the lease could not be read or written")

@@ -19,3 +19,8 @@ def wall_clock() -> datetime:
 def steady_clock() -> datetime:
     """What a clock would show that was right when the process began and was never set since."""
     return _STARTED + timedelta(seconds=time.monotonic())
+
+
+def uptime() -> float:
+    """Seconds since the machine started, also those that it was suspended for; nobody can set it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -3,9 +3,10 @@ the rooms. What the steps are is decided by `plan` and `removal`.
 """
 
 import logging
+import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from budget_operator.core import errors
@@ -20,6 +21,7 @@ from budget_operator.core.actions import (
 )
 from budget_operator.core.api import Intent
 from budget_operator.core.capacity import Capacity, Offer
+from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.errors import BudgetError, Disposition
 from budget_operator.core.gateways import Cloud
 from budget_operator.core.memory import Memory, Started, pause_after
@@ -53,10 +55,11 @@ class Means:
     """What all passes of the process share."""
 
     cloud: Cloud
-    capacity: Capacity
-    clock: Callable[[], datetime]  # steady: for ages and pauses
-    wall: Callable[[], datetime]  # for what is written down
-    jitter: Callable[[], float]  # between 0 and 1
+    clock: Callable[[], datetime] = steady_clock  # for ages and pauses
+    wall: Callable[[], datetime] = wall_clock  # for what is written down
+    jitter: Callable[[], float] = random.random  # between 0 and 1
+    fence: Callable[[], None] = lambda: None  # does not return to a process that may not act any more
+    capacity: Capacity = field(default_factory=Capacity)
 
 
 class Execution:
@@ -173,6 +176,7 @@ class Execution:
         else:
             request_id = self._memory.request_ids.setdefault(action.key, str(uuid.uuid4()))
         self._outcome.acted = True
+        self._means.fence()
         try:
             started = action.perform(self._means.cloud, request_id)
         except BudgetError as error:

@@ -5,9 +5,7 @@ pass decides is in `core.plan` and `core.removal`; a crash between any two calls
 """
 
 import logging
-import random
 import uuid
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,13 +25,11 @@ from budget_operator.core.api import (
     parse_spec,
 )
 from budget_operator.core.artifact import Login, build
-from budget_operator.core.capacity import Capacity
-from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.desired import Desired, Parts
 from budget_operator.core.endpoint import Tls
 from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere, Unavailable
-from budget_operator.core.gateways import Cloud, Document, Kubernetes
+from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Instance, Inventory
@@ -69,23 +65,14 @@ class Reconciler:
     """Holds what passes share: gateways, what is known of sold-out zones, memories of deployments."""
 
     def __init__(
-        self,
-        settings: Settings,
-        kube: Kubernetes,
-        cloud: Cloud,
-        *,
-        parts: Parts | None = None,
-        clock: Callable[[], datetime] = steady_clock,
-        wall: Callable[[], datetime] = wall_clock,
-        jitter: Callable[[], float] = random.random,
+        self, settings: Settings, kube: Kubernetes, means: Means, parts: Parts | None = None
     ) -> None:
         self.settings = settings
         self.kube = kube
-        self.cloud = cloud
+        self.means = means
         self.parts = load_parts(settings) if parts is None else parts
-        self.means = Means(cloud, Capacity(), clock, wall, jitter)
-        self.offers = Offers(cloud.compute, clock)
-        self.ownership = Ownership(settings, kube, cloud, clock, wall)
+        self.offers = Offers(means.cloud.compute, means.clock)
+        self.ownership = Ownership(settings, kube, means.cloud, means.clock, means.wall)
         self.sharing = Sharing()
         self._memories: dict[tuple[str, str], Memory] = {}
 

@@ -43,7 +43,7 @@ from budget_operator.core.observed import (
 )
 from budget_operator.core.ownership import OWNER_OBJECT
 from budget_operator.core.settings import Settings
-from budget_operator.reconcile import Reconciler
+from budget_operator.reconcile import Means, Reconciler
 from dev.simulation.apiserver import ApiServer, Crash, Journal
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -742,17 +742,15 @@ class World:
         self.cloud = FakeCloud(self.clock, self.journal)
         self.shared = Shared(settings.installation)
         self.crashes = 0
+        self.fence: Callable[[], None] = lambda: None
         self.reconciler = self.start_operator()
 
     def start_operator(self) -> Reconciler:
         self.reconciler = Reconciler(
             self.settings,
             self.kube,
-            self.cloud.gateways,
-            parts=PARTS,
-            clock=self.clock,
-            wall=self.clock.wall,
-            jitter=lambda: 1.0,
+            Means(self.cloud.gateways, self.clock, self.clock.wall, lambda: 1.0, self.fence),
+            PARTS,
         )
         return self.reconciler
 

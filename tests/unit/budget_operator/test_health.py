@@ -6,11 +6,20 @@ import httpx
 import pytest
 
 from budget_operator.cluster.contact import Contact, Reading
-from budget_operator.health import GRACE_SECONDS, STUCK_SECONDS, Snapshot, alive, ready, report, serve
+from budget_operator.health import (
+    GRACE_SECONDS,
+    SILENT_SECONDS,
+    STUCK_SECONDS,
+    Snapshot,
+    alive,
+    ready,
+    report,
+    serve,
+)
 
 FINE = Reading(ok_age=1.0)
-BRIEF = Reading(1.0, GRACE_SECONDS / 2, "refused")
-LASTING = Reading(99.0, GRACE_SECONDS * 2, "the Kubernetes API answered 403 Forbidden")
+BRIEF = Reading(9.0, 1.0, GRACE_SECONDS / 2, "refused")
+LASTING = Reading(99.0, 1.0, GRACE_SECONDS * 2, "the Kubernetes API answered 403 Forbidden")
 WORKING = Snapshot(active=True, holder="me", lease=FINE, list=FINE, watch=FINE)
 STANDBY = Snapshot(active=False, holder="pod-7", lease=FINE)
 
@@ -24,7 +33,7 @@ STANDBY = Snapshot(active=False, holder="pod-7", lease=FINE)
         (Snapshot(active=False), True, False, "not tried yet"),
         (replace(WORKING, list=Reading()), True, False, "active: waiting for the first list"),
         (
-            replace(WORKING, list=Reading(None, 1.0, "403 Forbidden")),
+            replace(WORKING, list=Reading(None, 1.0, 1.0, "403 Forbidden")),
             True,
             False,
             "first list; 403 Forbidden",
@@ -33,6 +42,7 @@ STANDBY = Snapshot(active=False, holder="pod-7", lease=FINE)
         (replace(WORKING, list=LASTING), True, False, "deployments cannot be listed: the Kubernetes API"),
         (replace(WORKING, watch=LASTING), True, False, "the watch fails: the Kubernetes API answered 403"),
         (replace(WORKING, ended="watch"), False, False, "the watch has ended"),
+        (replace(WORKING, watch=Reading(200.0, SILENT_SECONDS + 1)), False, False, "no request for 151 s"),
         (replace(WORKING, longest_pass=STUCK_SECONDS + 1), False, False, "a pass has been running for 901 s"),
         (replace(WORKING, ended="worker-1", stopping=True), True, False, "stopping"),
     ],
@@ -55,14 +65,16 @@ def test_a_failure_lasts_since_the_first_of_its_row() -> None:
     now = [10.0]
     contact = Contact(lambda: now[0])
     assert contact.read() == Reading()
+    contact.begin()
+    assert contact.read() == Reading(None, 0.0)
     contact.succeeded()
     now[0] = 12.0
     contact.failed("one")
     now[0] = 15.0
     contact.failed("two")
-    assert contact.read() == Reading(5.0, 3.0, "two")
+    assert contact.read() == Reading(5.0, 0.0, 3.0, "two")
     contact.succeeded()
-    assert contact.read() == Reading(0.0)
+    assert contact.read() == Reading(0.0, 0.0)
 
 
 def test_it_is_served() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from budget_operator.cluster.contact import Reading
 from budget_operator.cluster.lease import Lease, LeaseRecord, Step, Timing, decide
 from budget_operator.core.errors import PreconditionFailed, Unavailable
 
@@ -71,6 +72,51 @@ def test_a_standby_takes_over_only_after_the_holder_was_silent_for_the_whole_dur
     assert second.held.is_set()
     first.step()
     assert lost == ["first"], "the old holder must notice that it was replaced"
+
+
+def test_the_time_of_day_of_neither_machine_matters() -> None:
+    """The holder's clock is set by years, there and back; only a silence that the standby has seen counts."""
+    clock, store = Clock(), MemoryStore()
+    first = Lease(store, "first", lambda: None, clock=clock)
+    second = Lease(store, "second", lambda: None, clock=clock)
+    first.step()
+    for written in ("1999-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z", ""):
+        store.write_lease(replace(store.record, renewed_at=written))
+        second.step()
+        clock.now += 14
+        second.step()
+        assert not second.held.is_set(), written
+    clock.now += 2
+    second.step()
+    assert second.held.is_set()
+
+
+def test_a_standby_says_once_who_is_active(caplog: pytest.LogCaptureFixture) -> None:
+    clock, store = Clock(), MemoryStore()
+    first = Lease(store, "first", lambda: None, clock=clock)
+    second = Lease(store, "second", lambda: None, clock=clock)
+    caplog.set_level("INFO")
+    for _ in range(3):
+        first.step()
+        second.step()
+    assert [record.message for record in caplog.records] == [
+        "this operator is active now",
+        "standing by: first is active",
+    ]
+    assert (second.holder, second.held.is_set()) == ("first", False)
+
+
+def test_a_lease_that_cannot_be_read_is_told_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    clock, store = Clock(), MemoryStore()
+    lease = Lease(store, "me", lambda: None, clock=clock)
+    store.failing = True
+    for _ in range(3):
+        lease.step()
+        clock.now += 5
+    assert lease.contact.read() == Reading(None, 5.0, 15.0, "no answer")
+    assert [record.message for record in caplog.records] == [
+        "the lease could not be read or written: no answer"
+    ]
 
 
 def test_a_holder_that_cannot_renew_gives_up_before_another_may_take_over() -> None:

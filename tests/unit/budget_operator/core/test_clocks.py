@@ -9,7 +9,7 @@ import pytest
 
 from budget_operator.cloud.wiring import gateways
 from budget_operator.core import clocks
-from budget_operator.reconcile import Reconciler
+from budget_operator.reconcile import Means
 
 
 def test_setting_the_machines_clock_moves_only_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,5 +27,5 @@ def test_the_steady_clock_counts_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_pictures_and_passes_count_on_the_same_clock() -> None:
-    used = [inspect.signature(what).parameters["clock"].default for what in (gateways, Reconciler)]
+    used = [inspect.signature(what).parameters["clock"].default for what in (gateways, Means)]
     assert used == [clocks.steady_clock, clocks.steady_clock]

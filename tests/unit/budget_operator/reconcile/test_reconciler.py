@@ -66,6 +66,26 @@ def test_apply_becomes_ready_with_everything_in_place(world: World) -> None:
     assert (world.cloud.the_job, world.cloud.the_function) != (None, None)
 
 
+@pytest.mark.parametrize("calls", range(2, 9))
+def test_who_may_not_act_any_more_changes_nothing_in_the_cloud(world: World, calls: int) -> None:
+    """A process that was halted finds that out in the middle of a pass, before whichever call comes next."""
+
+    def fence() -> None:
+        if len(world.journal.calls) >= calls:
+            raise Crash
+
+    world.fence = fence
+    world.start_operator()
+    world.kube.apply("iris", spec())
+    with pytest.raises(Crash):
+        for _ in range(20):
+            world.reconciler.reconcile("default", "iris")
+            world.clock.advance(2)
+    # These name the version that they replace: a second writer makes them fail.
+    guarded = ("add_finalizer", "patch_status", "ensure_secret", "event", "write owner")
+    assert [call for call in world.journal.calls[calls:] if not call.startswith(guarded)] == []
+
+
 def test_the_finalizer_is_the_first_change(world: World) -> None:
     world.up()
     assert world.journal.calls[0] == "add_finalizer"
