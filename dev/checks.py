@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dev import cluster, engine, images
+from dev import cluster, engine, images, promtool
 from dev.errors import DevError
 from dev.paths import ROOT, VENV_BIN, locked
 from dev.progress import step
@@ -86,6 +86,9 @@ def _prepared(name: str) -> Iterator[None]:
     if name in {"cluster", "e2e"}:
         with locked("go"), step("control plane built"):
             cluster.build()
+        if name == "cluster":
+            with locked("go"), step("promtool built"):
+                promtool.build()
     if name != "e2e":
         yield
         return

@@ -68,7 +68,7 @@ def program(name: str) -> str:
 
 def build() -> bool:
     """Compiles the control plane unless it is there; true if it was compiled."""
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
+    go = find_go()
     if is_built():
         return False
     if not go:
@@ -81,6 +81,11 @@ def build() -> bool:
     (BIN / "server").replace(BIN / "etcd")  # etcd's main package is the root of the module …/server/v3
     STAMP.write_text(_inputs())
     return True
+
+
+def find_go() -> str | None:
+    """The command `go`, in PATH or where it is usually installed."""
+    return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
 
 
 def up(home: Home) -> None:

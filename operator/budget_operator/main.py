@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from budget_operator import health
+from budget_operator import health, logs
 from budget_operator.cloud.wiring import gateways
 from budget_operator.cluster.kube import Kube, KubeLease, access, connect
 from budget_operator.cluster.lease import Lease
@@ -39,11 +39,11 @@ def build(settings: Settings, pace: Pace) -> Operator:
 
 def operate(pace: Pace = USUAL) -> NoReturn:
     """The process from its settings to its exit code."""
-    _configure_logging()
     try:
+        logs.set_up(os.environ)
         settings = Settings.from_environment(os.environ)
         operator = build(settings, pace)
-    except (SettingsError, BudgetError) as error:
+    except (logs.LogSettingsError, SettingsError, BudgetError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 (the message says it all)
         sys.exit(2)
 
@@ -58,15 +58,6 @@ def operate(pace: Pace = USUAL) -> NoReturn:
     logging.shutdown()
     # kopf and gRPC leave threads behind that must not hold the process.
     os._exit(code)
-
-
-def _configure_logging() -> None:
-    logging.basicConfig(
-        level=os.environ.get("BUDGET_LOG_LEVEL", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s",
-    )
-    for chatty in ("kopf.objects", "httpx"):  # a line for every event and every probe
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 @app.command()

@@ -15,26 +15,23 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from prometheus_client import Counter, Gauge, Histogram
-
+from budget_operator import metrics
 from budget_operator.cluster.access import Access
 from budget_operator.cluster.contact import Contact
 from budget_operator.cluster.kube import Kube
 from budget_operator.cluster.lease import Lease, Timing
 from budget_operator.cluster.queue import WorkQueue
 from budget_operator.cluster.watch import STREAM_SECONDS, Watch
+from budget_operator.core import trail
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Document
+from budget_operator.core.steps import Passed
 from budget_operator.health import Snapshot, alive
 from budget_operator.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
 
 WORKERS = 8
-
-PASSES = Counter("budget_operator_passes", "Passes over deployments.", ["result"])
-PASS_SECONDS = Histogram("budget_operator_pass_seconds", "Seconds that one pass took.")
-QUEUE_DEPTH = Gauge("budget_operator_queue_depth", "Deployments that are due and wait for a worker.")
 
 Key = tuple[str, str]
 
@@ -90,6 +87,8 @@ class Operator:
         self.exit_code = 0
         self.watch = Watch(lambda namespace, name: self.queue.add((namespace, name)), access, pace.stream)
         self.listing = Contact()
+        metrics.QUEUE_DEPTH.set_function(self.queue.depth)
+        metrics.QUEUE_AGE.set_function(self.queue.age)
         self._threads: list[threading.Thread] = []
         self._passes: dict[Key, float] = {}  # those under way, and when they began
 
@@ -196,7 +195,6 @@ class Operator:
 
     def _worker(self) -> None:
         while (key := self.queue.take()) is not None:
-            QUEUE_DEPTH.set(self.queue.depth())
             self._passes[key] = time.monotonic()
             try:
                 after = self._pass(key)
@@ -205,14 +203,21 @@ class Operator:
             self.queue.done(key, after)
 
     def _pass(self, key: Key) -> float | None:
-        namespace, name = key
-        with PASS_SECONDS.time():
+        with metrics.PASS_SECONDS.time(), trail.following(*key):
             try:
-                passed = self.reconciler.reconcile(namespace, name)
-                PASSES.labels("ok" if passed.ok else "error").inc()
+                passed = self.reconciler.reconcile(*key)
             except Exception:
-                log.exception("a pass over %s/%s failed unexpectedly", namespace, name)
-                PASSES.labels("error").inc()
+                log.exception("the pass failed unexpectedly")
+                metrics.PASSES.labels("error").inc()
                 return self.pace.unexpected
-            else:
-                return passed.after
+        _count(key, passed)
+        return passed.after
+
+
+def _count(key: Key, passed: Passed) -> None:
+    metrics.PASSES.labels("ok" if passed.ok else "error").inc()
+    metrics.PREEMPTIONS.inc(passed.preemptions)
+    if passed.after is None:
+        metrics.DEPLOYMENTS.forget(key)
+    elif passed.state:
+        metrics.DEPLOYMENTS.tell(key, passed.state)

@@ -13,6 +13,7 @@ from google.api_core.timeout import ConstantTimeout
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import DefaultCredentialsError
 
+from budget_operator.cloud.calls import count
 from budget_operator.core.errors import PermissionDenied
 
 ClientT = TypeVar("ClientT")
@@ -63,4 +64,6 @@ class Connection:
 
     def client(self, kind: Callable[..., ClientT], **settings: Any) -> ClientT:
         """A generated client, such as `compute_v1.InstancesClient`."""
-        return kind(credentials=self.google_credentials(), client_options=self.options(), **settings)
+        made = kind(credentials=self.google_credentials(), client_options=self.options(), **settings)
+        count(made)
+        return made

@@ -96,6 +96,12 @@ class WorkQueue(Generic[Key]):
             now = self._clock()
             return sum(1 for key, due in self._due.items() if due <= now and key not in self._running)
 
+    def age(self) -> float:
+        """Seconds that the key which waits longest for a worker has been due."""
+        with self._lock:
+            waiting = [due for key, due in self._due.items() if key not in self._running]
+            return max(0.0, self._clock() - min(waiting, default=float("inf")))
+
     def _push(self, key: Key) -> None:
         self._asked += 1
         heapq.heappush(self._heap, (self._due[key], self._asked, key))

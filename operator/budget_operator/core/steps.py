@@ -135,6 +135,8 @@ class Passed:
 
     after: float | None  # seconds until the next one; None if the deployment needs none
     ok: bool = True  # it came to its end and saw the cloud and what the spec refers to
+    state: str = ""  # of the deployment, as its status has it now; empty: as before
+    preemptions: int = 0  # that were noticed
 
 
 @dataclass

@@ -190,7 +190,7 @@ class Deletion:
         if outcome.acted:
             outcome.again(SOON)
         pause = CHANGE if outcome.after is None else min(outcome.after, LONGEST_WAIT)
-        return Passed(pause, ok=not outcome.unseen)
+        return Passed(pause, ok=not outcome.unseen, state=after.state or "")
 
 
 def _blind(error: BudgetError) -> Plan:

@@ -7,12 +7,12 @@ pass decides is in `core.plan` and `core.removal`; a crash between any two calls
 import logging
 import uuid
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from budget_operator.core import desired as wishes
-from budget_operator.core import endpoint, plan, preemptions, serving
+from budget_operator.core import endpoint, plan, preemptions, serving, trail
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import InsertInstance, Room, Upload
 from budget_operator.core.api import (
@@ -92,6 +92,7 @@ class Reconciler:
 
     def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]
+        trail.read(int(metadata.get("generation", 1)))
         owner = Owner(self.settings.installation, metadata["namespace"], metadata["name"])
         marked = FINALIZER in metadata.get("finalizers", ())
         if metadata.get("deletionTimestamp"):
@@ -171,15 +172,15 @@ class Pass:
             seen = observer.observe(view.inventory, zones, self._before.instance, making=making)
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
-        after = self._tell(seen, wish, outcome, judged)
-        return Passed(after, ok=view.problem is None and wish.hindrance is None)
+        passed = self._tell(seen, wish, outcome, judged)
+        return replace(passed, ok=view.problem is None and wish.hindrance is None)
 
     def _stand_back(self, error: OwnedElsewhere) -> Passed:
         """Another cluster has the installation: only the status tells so. What was known may change there."""
         self._memory.objects = None
         after = statuses.elsewhere(self._before, self._generation, error, self._means.wall())
         self._write(after, statuses.events(self._before.conditions, after.conditions))
-        return Passed(IDLE_SECONDS, ok=False)
+        return Passed(IDLE_SECONDS, ok=False, state=after.state or "")
 
     def _look(self) -> View:
         """Raises OwnedElsewhere where another cluster has the installation."""
@@ -358,7 +359,7 @@ class Pass:
         wish: Wish,
         outcome: Outcome,
         judged: serving.Serving,
-    ) -> float:
+    ) -> Passed:
         now = self._means.wall()
         counted, added = self._counted(seen)
         settings = self._settings
@@ -387,7 +388,7 @@ class Pass:
         replaced = statuses.replacement(self._before, judged)
         told = (*preemptions.events(added, cut), *statuses.recreation(judged), *replaced, *changes)
         self._write(after, told)
-        return self._again(facts, after)
+        return Passed(self._again(facts, after), state=after.state or "", preemptions=len(added))
 
     def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:
         patch = statuses.merge_patch(self._document.get("status") or {}, statuses.dump(after))

@@ -1,4 +1,4 @@
-"""What the process counts of its passes, when it lists, and when it ends."""
+"""What the process counts of its passes, which pass a line is of, when it lists, and when it ends."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from budget_operator.cluster.contact import Contact
+from budget_operator.core import trail
 from budget_operator.core.errors import Unavailable
 from budget_operator.core.gateways import Document
 from budget_operator.core.steps import Passed
@@ -137,3 +138,52 @@ def test_a_bug_in_the_supervision_ends_the_process() -> None:
     with supervised(broken, Watched(), Pace(look=0.01)) as operator:
         assert operator.stopping.wait(10)
         assert operator.exit_code == 1
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"budget_operator_{name}", labels) or 0.0
+
+
+def test_deployments_are_told_by_their_state_until_they_are_gone() -> None:
+    nothing: Any = None
+    reconciler: Any = Passes(Passed(30.0, state="Serving", preemptions=2))
+    operator = Operator(nothing, nothing, nothing, reconciler)
+    preemptions = sample("preemptions_total")
+    operator._pass(("default", "iris"))
+    assert sample("deployments", state="Serving") == 1
+    assert sample("preemptions_total") == preemptions + 2
+    reconciler.end = Passed(30.0, ok=False)
+    operator._pass(("default", "iris"))
+    assert sample("deployments", state="Serving") == 1, "as before"
+    reconciler.end = Passed(None)
+    operator._pass(("default", "iris"))
+    assert sample("deployments", state="Serving") == 0
+
+
+def test_the_queue_is_looked_at_when_it_is_asked_for() -> None:
+    nothing: Any = None
+    operator = Operator(nothing, nothing, nothing, nothing)
+    operator.queue.add(("default", "iris"), delay=-5.0)
+    assert sample("queue_depth") == 1
+    assert sample("queue_age_seconds") >= 5
+    operator.queue.take()
+    assert (sample("queue_depth"), sample("queue_age_seconds")) == (0, 0)
+
+
+def test_what_is_logged_in_a_pass_says_which_one_it_is() -> None:
+    class Seen:
+        def reconcile(self, namespace: str, name: str) -> Passed:
+            seen.append(trail.current())
+            return Passed(None)
+
+    nothing: Any = None
+    seen: list[trail.Trail | None] = []
+    reconciler: Any = Seen()
+    operator = Operator(nothing, nothing, nothing, reconciler)
+    for _ in range(2):
+        operator._pass(("default", "iris"))
+    first, second = seen
+    assert first is not None
+    assert second is not None
+    assert (first.namespace, first.name, first.id != second.id) == ("default", "iris", True)
+    assert trail.current() is None

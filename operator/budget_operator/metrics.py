@@ -1,0 +1,67 @@
+"""What the operator counts, for Prometheus: every metric but those that `health` makes of its snapshot.
+
+All labels have few values: none holds the name of a deployment or of anything in the cloud.
+"""
+
+import threading
+from collections import Counter as Tally
+from collections.abc import Hashable, Iterator
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+PASSES = Counter("budget_operator_passes", "Passes over deployments.", ["result"])
+"""`result`: ok, or error where the pass could not see the cloud or what the spec refers to."""
+
+PASS_SECONDS = Histogram(
+    "budget_operator_pass_seconds",
+    "Seconds that one pass took.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+"""With the calls to Google and to the API server that the pass waited for."""
+
+QUEUE_DEPTH = Gauge("budget_operator_queue_depth", "Deployments that are due and wait for a worker.")
+"""At the moment of the scrape."""
+
+QUEUE_AGE = Gauge("budget_operator_queue_age_seconds", "Seconds that the longest waiting one is overdue.")
+"""At the moment of the scrape; 0 where none waits."""
+
+CLOUD_CALLS = Counter("budget_operator_cloud_calls", "Calls to Google's APIs.", ["service", "method", "code"])
+"""`method` as in Google's references (`instances.insert`), `code` of HTTP, or `none` without an answer."""
+
+PREEMPTIONS = Counter("budget_operator_preemptions", "Preemptions of VMs that were noticed.")
+"""Of all deployments; each has its own in its status."""
+
+
+class Deployments(Collector):
+    """How many deployments are in each state, as their last passes have left them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._states: dict[Hashable, str] = {}
+
+    def tell(self, key: Hashable, state: str) -> None:
+        with self._lock:
+            self._states[key] = state
+
+    def forget(self, key: Hashable) -> None:
+        """The object is gone, or was not there."""
+        with self._lock:
+            self._states.pop(key, None)
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            tally = Tally(self._states.values())
+        told = GaugeMetricFamily(
+            "budget_operator_deployments", "Deployments by the state in their status.", labels=["state"]
+        )
+        for state, count in sorted(tally.items()):
+            told.add_metric([state], count)
+        yield told
+
+
+DEPLOYMENTS = Deployments()
+"""`state` as in `kubectl get bd`."""
+
+REGISTRY.register(DEPLOYMENTS)

@@ -1,0 +1,93 @@
+"""Every metric is documented, and what dashboard and alerts ask for is there, with its labels."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.metrics_core import Metric
+
+from budget_operator import health, metrics
+from budget_operator.cluster.contact import Reading
+from dev.paths import ROOT
+
+MONITORING = ROOT / "operator" / "deploy" / "monitoring"
+DOCUMENT = ROOT / "docs" / "observability.md"
+OURS = "budget_operator_"
+SUFFIXES = re.compile(r"_(bucket|sum|count|created)$")
+SELECTED = re.compile(r"(budget_operator_\w+)(?:\{([^}]*)\})?")
+GROUPED = re.compile(r"by \(([^)]*)\)")
+#: Of the rules' own making.
+MADE = {"le"}
+
+
+def families() -> Iterator[Metric]:
+    """All that /metrics gives, with one sample at least of each."""
+    metrics.PASSES.labels("ok")
+    metrics.CLOUD_CALLS.labels("compute", "instances.get", "200")
+    metrics.DEPLOYMENTS.tell("somebody", "Serving")
+    snapshot = health.Snapshot(active=True, lease=Reading(1.0), list=Reading(1.0))
+    registry = CollectorRegistry()
+    registry.register(health._Gauges(lambda: snapshot))
+    yield from (each for source in (REGISTRY, registry) for each in source.collect())
+    metrics.DEPLOYMENTS.forget("somebody")
+
+
+def exposed() -> dict[str, set[str]]:
+    """Labels by the name that queries use."""
+    found: dict[str, set[str]] = {}
+    for family in families():
+        for sample in family.samples:
+            if sample.name.startswith(OURS) and not sample.name.endswith("_created"):
+                found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def expressions() -> list[str]:
+    panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
+    rules: Any = yaml.safe_load((MONITORING / "alerts.yaml").read_text())
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    return asked + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+
+
+def test_what_is_asked_for_is_there_with_its_labels() -> None:
+    there = exposed()
+    for expression in expressions():
+        asked = SELECTED.findall(expression)
+        assert asked, expression
+        for name, matchers in asked:
+            assert name in there, expression
+            assert set(re.findall(r"(\w+)\s*(?:=|!)", matchers)) <= there[name], expression
+        grouped = {label.strip() for found in GROUPED.findall(expression) for label in found.split(",")}
+        assert grouped - MADE <= set().union(*(there[name] for name, _ in asked)), expression
+
+
+def test_every_metric_is_documented_with_its_labels_and_shown_or_watched() -> None:
+    rows = re.findall(r"^\| `(budget_operator_\w+)` \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE)
+    documented = {
+        name: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", labels))) for name, labels in rows
+    }
+    there: dict[str, set[str]] = {}
+    for name, labels in exposed().items():
+        there.setdefault(SUFFIXES.sub("", name), set()).update(labels - MADE)
+    assert documented == there
+    asked = " ".join(expressions())
+    assert [name for name in there if name not in asked] == []
+
+
+def test_deployments_are_counted_by_state_and_forgotten() -> None:
+    counted = metrics.Deployments()
+
+    def states() -> dict[str, float]:
+        (family,) = counted.collect()
+        return {sample.labels["state"]: sample.value for sample in family.samples}
+
+    counted.tell(("a", "b"), "Pending")
+    counted.tell(("a", "c"), "Serving")
+    counted.tell(("a", "b"), "Serving")
+    assert states() == {"Serving": 2}
+    counted.forget(("a", "b"))
+    counted.forget(("a", "unknown"))
+    assert states() == {"Serving": 1}
