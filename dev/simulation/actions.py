@@ -40,6 +40,7 @@ def _plan_trouble(history: History, _: str, choice: int) -> None:
 
 ACTIONS = {
     "apply": Action(6, lambda history, name, choice: history.apply(name, _chosen(SPECS, choice))),
+    "grow disk": Action(2, lambda history, name, _: history.grow_disk(name)),
     "delete": Action(2, lambda history, name, _: history.delete(name)),
     "rotate login": Action(1, lambda history, name, _: history.rotate_login(name)),
     "preempt": Action(4, lambda history, name, _: history.preempt(name)),

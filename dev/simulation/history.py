@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
+from budget_operator.core.api import Machine
 from dev.conformance import bodies
 from dev.simulation import invariants
 from dev.simulation.apiserver import CODE
@@ -92,9 +93,21 @@ class History:
     # -- users
 
     def apply(self, name: str, spec: Json) -> None:
+        """A disk stays as large as it is: the API server refuses a smaller one."""
         if not self._is_going(name):
-            self.wanted[name] = spec
-            self.world.apply(name, spec)
+            self._apply(name, spec, self._disk_gib(name))
+
+    def grow_disk(self, name: str) -> None:
+        if name in self.wanted:
+            self._apply(name, self.wanted[name], self._disk_gib(name) + 10)
+
+    def _apply(self, name: str, spec: Json, disk_gib: int) -> None:
+        self.wanted[name] = spec | {"machine": spec.get("machine", {}) | {"diskGiB": disk_gib}}
+        self.world.apply(name, self.wanted[name])
+
+    def _disk_gib(self, name: str) -> int:
+        found: int = self.wanted.get(name, {}).get("machine", {}).get("diskGiB", Machine().disk_gib)
+        return found
 
     def delete(self, name: str) -> None:
         if self.wanted.pop(name, None) is not None:

@@ -153,6 +153,11 @@ def _as_wanted(name: str, status: Json, instance: Json, machine: Json) -> Iterat
         yield f"{name}: the VM is {body['status']} at {instance['ip']}, the status says {status['ip']}"
     if last(body["machineType"]) != machine.get("type", "e2-medium"):
         yield f"{name}: the VM has type {last(body['machineType'])}"
+    if body["scheduling"]["provisioningModel"] != machine.get("provisioning", "Spot").upper():
+        yield f"{name}: the VM is {body['scheduling']['provisioningModel']}"
+    sizes = body["disks"][0]["diskSizeGb"], body["labels"].get("budgetml-disk")
+    if sizes != (str(machine.get("diskGiB", 20)),) * 2:
+        yield f"{name}: the disk has {sizes[0]} GiB, and the file system {sizes[1]}"
     if body["labels"].get("budgetml-wanted") != "running":
         yield f"{name}: the keep-alive would not start it: {body['labels']}"
 

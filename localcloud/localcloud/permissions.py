@@ -46,6 +46,7 @@ GET    COMPUTE/aggregated/disks                                   compute.disks.
 GET    COMPUTE/zones/*/disks                                      compute.disks.list
 GET    COMPUTE/zones/*/disks/*                                    compute.disks.get
 DELETE COMPUTE/zones/*/disks/*                                    compute.disks.delete
+POST   COMPUTE/zones/*/disks/*/resize                             compute.disks.resize
 GET    COMPUTE/global/firewalls                                   compute.firewalls.list
 POST   COMPUTE/global/firewalls                                   compute.firewalls.create
 GET    COMPUTE/global/firewalls/*                                 compute.firewalls.get

@@ -108,6 +108,7 @@ def test_a_request_id_counts_for_every_mutation(cloud: Any, spot_body: Any) -> N
         ("POST", f"{vm}/setLabels", lambda: {"labelFingerprint": now("", "labelFingerprint")}),
         *(("POST", f"{vm}/{verb}", dict) for verb in ("reset", "suspend", "resume", "stop")),
         ("POST", f"{vm}/setMachineType", lambda: small),
+        ("POST", "zones/us-central1-a/disks/vm1/resize", lambda: {"sizeGb": "30"}),
         *(("POST", f"{vm}/{verb}", dict) for verb in ("start", "simulateMaintenanceEvent")),
         ("DELETE", vm, lambda: None),
         ("DELETE", "zones/us-central1-a/disks/vm1", lambda: None),
@@ -533,6 +534,28 @@ def test_the_machine_type_changes_only_while_stopped(cloud: Any, run: Any, spot_
     run("POST", f"{INSTANCES}/vm1/stop")
     run("POST", f"{INSTANCES}/vm1/setMachineType", body)
     assert cloud.compute("GET", f"{INSTANCES}/vm1").json()["machineType"].endswith("/e2-small")
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "TERMINATED"])
+def test_a_disk_grows_and_never_shrinks(cloud: Any, run: Any, spot_body: Any, status: str) -> None:
+    run("POST", INSTANCES, spot_body())
+    if status == "TERMINATED":
+        run("POST", f"{INSTANCES}/vm1/stop")
+    disk = "zones/us-central1-a/disks/vm1"
+
+    def sizes() -> tuple[str, str]:
+        shown = cloud.compute("GET", f"{INSTANCES}/vm1").json()["disks"][0]["diskSizeGb"]
+        return cloud.compute("GET", disk).json()["sizeGb"], shown
+
+    for size in ("20", "10", "65537"):
+        refused = cloud.compute("POST", f"{disk}/resize", {"sizeGb": size})
+        assert error_of(refused) == (400, "invalid")
+        assert "'sizeGb'" in refused.json()["error"]["message"]
+    assert sizes() == ("20", "20")
+    run("POST", f"{disk}/resize", {"sizeGb": "30"})
+    assert sizes() == ("30", "30")
+    assert cloud.compute("GET", f"{INSTANCES}/vm1").json()["status"] == status
+    assert error_of(cloud.compute("POST", f"{disk}x/resize", {"sizeGb": "30"})) == (404, "notFound")
 
 
 def test_a_disk_without_auto_delete_stays_behind(cloud: Any, run: Any, spot_body: Any) -> None:

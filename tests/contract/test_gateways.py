@@ -180,6 +180,28 @@ def test_stop_start_and_a_change_of_type(
     assert (found.status, found.machine_type) == (InstanceStatus.RUNNING, "e2-small")
 
 
+def test_a_disk_grows_under_its_running_vm(
+    compute: ComputeGateway, vm: str, done: Callable[..., Any]
+) -> None:
+    before = compute.instance(ZONE, vm)
+    assert before is not None
+    asked = request_id()
+    first = compute.resize_disk(ZONE, before.disk, 30, asked)
+    assert compute.resize_disk(ZONE, before.disk, 30, asked) == first, "a lost answer changes nothing"
+    assert done(first) is None
+    after = compute.instance(ZONE, vm)
+    assert after is not None
+    assert (after.id, after.status, after.disk, after.disk_gib) == (
+        before.id,
+        InstanceStatus.RUNNING,
+        before.disk,
+        30,
+    )
+    for size in (30, 20):
+        with pytest.raises(errors.InvalidSpec, match="sizeGb"):
+            compute.resize_disk(ZONE, before.disk, size, request_id())
+
+
 def test_a_suspended_vm_is_resumed(
     cloud: Any, compute: ComputeGateway, vm: str, done: Callable[..., Any], wait_until: Callable[..., Any]
 ) -> None:

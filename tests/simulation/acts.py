@@ -12,7 +12,8 @@ from dev.simulation.world import PROJECT, ZONES, World, vm
 NAME = "a"
 ZONE, REGION = ZONES[0], "us-central1"
 SPEC: dict[str, Any] = {"predictor": {"inline": CODE}, "readiness": {"payload": {"x": 1}}}
-CHANGED = {**SPEC, "predictor": {"inline": f"{CODE}# 2\n"}, "machine": {"type": "e2-standard-2"}}
+LARGER = {"type": "e2-standard-2", "diskGiB": 30}
+CHANGED = {**SPEC, "predictor": {"inline": f"{CODE}# 2\n"}, "machine": LARGER}
 
 Fault = dict[str, Any]
 

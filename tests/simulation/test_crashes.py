@@ -18,7 +18,7 @@ from localcloud.store import Json
 Story = Callable[[World], None]
 NAME = "alpha"
 BEFORE = {"predictor": {"inline": CODE}}
-AFTER = {"predictor": {"inline": f"{CODE}# changed\n"}, "machine": {"type": "e2-small"}}
+AFTER = {"predictor": {"inline": f"{CODE}# changed\n"}, "machine": {"type": "e2-small", "diskGiB": 30}}
 EDITED = {"predictor": {"inline": f"{CODE}# edited meanwhile\n"}}
 INSERT = "compute.instances.create"
 ENOUGH = 1800.0

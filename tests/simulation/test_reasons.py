@@ -63,8 +63,9 @@ def second_life() -> set[str]:
         made.run(120)
         stop(made)
         made.run(120)
-        made.apply(NAME, {**SPEC, "machine": {"diskGiB": 30}})
-        made.run(300)
+        for machine in ({"diskGiB": 30}, {"diskGiB": 30, "provisioning": "Standard"}):
+            made.apply(NAME, {**SPEC, "machine": machine})
+            made.run(300)
         return seen
 
 
@@ -206,7 +207,7 @@ LIFE = (
 )
 SCENES: dict[Reason, Callable[[], set[str]]] = {
     **dict.fromkeys(LIFE, life),
-    **dict.fromkeys((Reason.STOPPING, Reason.RECREATING), second_life),
+    **dict.fromkeys((Reason.STOPPING, Reason.GROWING_DISK, Reason.RECREATING), second_life),
     **dict(_by_the_vm()),
     Reason.FUNCTION_DEPLOYING: building,
     Reason.REFERENCE_MISSING: wished(predictor={"configMap": {"name": "none"}}),

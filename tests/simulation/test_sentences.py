@@ -207,6 +207,7 @@ PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was b
         "Reconciling",
         f"set the machine type of instance {vm(NAME)}",
     ),
+    "compute.disks.resize": ("change", "Reconciling", f"resize disk {vm(NAME)} in us-central1-a to 30 GiB"),
     "compute.instances.setMetadata": ("change", "Reconciling", f"set the metadata of instance {vm(NAME)}"),
     "compute.instances.setLabels": ("upgrade", "KeepAliveArmed", f"set the labels of instance {vm(NAME)}"),
     "cloudscheduler.jobs.update": ("upgrade", "KeepAliveArmed", "update Scheduler job"),

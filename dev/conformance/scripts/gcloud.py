@@ -47,6 +47,9 @@ def _instances(script: Script, gcloud: Gcloud) -> None:
         gcloud("compute", "instances", "set-machine-type", "g-1", AT, "--machine-type=e2-small")
     with script.call("compute instances start"):
         gcloud("compute", "instances", "start", "g-1", AT)
+    with script.call("compute disks resize"):
+        gcloud("compute", "disks", "resize", "g-1", AT, "--size=30GB")
+        same(gcloud("compute", "disks", "describe", "g-1", AT)["sizeGb"], "30")
     with script.call("compute instances suspend"):
         gcloud("compute", "instances", "suspend", "g-1", AT)
     with script.call("compute instances resume"):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from typing import Any
 
 from googleapiclient.errors import HttpError
@@ -46,9 +47,7 @@ def compute(script: Script) -> None:
         done(instances.setMetadata(instance="api-1", body=change, **AT).execute())
     with script.refused("instances.setMetadata with an old fingerprint", HttpError, saying="412"):
         instances.setMetadata(instance="api-1", body=change, **AT).execute()
-    with script.call("instances.stop and start"):
-        done(instances.stop(instance="api-1", **AT).execute())
-        done(instances.start(instance="api-1", **AT).execute())
+    _power_and_disk(script, api, done)
     with script.call("instances.simulateMaintenanceEvent"):
         done(instances.simulateMaintenanceEvent(instance="api-1", **AT).execute())
         gone = lambda: instances.get(instance="api-1", **AT).execute()["status"] == "TERMINATED"  # noqa: E731
@@ -62,6 +61,15 @@ def compute(script: Script) -> None:
     with script.refused("instances.get of none", HttpError, saying="404"):
         instances.get(instance="api-1", **AT).execute()
     _rest_of_compute(script, api)
+
+
+def _power_and_disk(script: Script, api: Any, done: Callable[[Any], None]) -> None:
+    with script.call("instances.stop and start"):
+        done(api.instances().stop(instance="api-1", **AT).execute())
+        done(api.instances().start(instance="api-1", **AT).execute())
+    with script.call("disks.resize"):
+        done(api.disks().resize(disk="api-1", body={"sizeGb": "30"}, **AT).execute())
+        same(api.disks().get(disk="api-1", **AT).execute()["sizeGb"], "30")
 
 
 def _rest_of_compute(script: Script, api: Any) -> None:

@@ -301,6 +301,13 @@ def _lists(script: Script, found: Clients) -> None:
         same({each.name for each in disks.list(**AT)}, {NAME, "conform-2"})
     with script.call("disks.get"):
         same(disks.get(disk=NAME, **AT).size_gb, 20)
+    with script.call("disks.resize of one in use"):
+        larger = {"disk": NAME, "disks_resize_request_resource": {"size_gb": 30}, **AT}
+        found.good(disks.resize_unary(**larger))
+        same(disks.get(disk=NAME, **AT).size_gb, 30)
+        same(instances.get(instance=NAME, **AT).disks[0].disk_size_gb, 30)
+    with script.refused("disks.resize to the size it has", exceptions.BadRequest):
+        disks.resize_unary(**larger)
     with script.refused("disks.delete of one in use", exceptions.BadRequest):
         disks.delete_unary(disk=NAME, **AT)
     with script.call("zoneOperations.list"):

@@ -1,4 +1,4 @@
-"""Compute Engine: instances, addresses, firewall rules, operations and guest attributes.
+"""Compute Engine: instances, their disks, addresses, firewall rules, operations and guest attributes.
 
 Every mutation is one request with a request id, returns the operation's name and waits for nothing. What the
 messages mean is in `words`, what a failed operation means in `core.operations`.
@@ -55,6 +55,12 @@ class ComputeGateway:
         from google.cloud import compute_v1
 
         return self._connection.client(compute_v1.InstancesClient)
+
+    @cached_property
+    def _disks(self) -> "compute_v1.DisksClient":
+        from google.cloud import compute_v1
+
+        return self._connection.client(compute_v1.DisksClient)
 
     @cached_property
     def _addresses(self) -> "compute_v1.AddressesClient":
@@ -245,6 +251,11 @@ class ComputeGateway:
         call = self._instances.set_machine_type_unary
         more = {"instances_set_machine_type_request_resource": body}
         return self._on_instance("set the machine type of", call, zone, name, request_id, more)
+
+    def resize_disk(self, zone: str, name: str, gib: int, request_id: str) -> OperationRef:
+        body = {"zone": zone, "disk": name, "disks_resize_request_resource": {"size_gb": gib}}
+        doing = f"resize disk {name} in {zone} to {gib} GiB"
+        return self._change(doing, f"zones/{zone}", self._disks.resize_unary, body, request_id)
 
     def set_metadata(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
         def attempt(current: Instance, attempt_id: str) -> OperationRef:

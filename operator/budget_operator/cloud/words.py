@@ -30,6 +30,7 @@ def last(url: str) -> str:
 
 def instance(found: v1.Instance) -> Instance:
     """An instance as Compute Engine shows it."""
+    boot = next((disk for disk in found.disks if disk.boot), v1.AttachedDisk())
     interfaces = [access.nat_i_p for nic in found.network_interfaces for access in nic.access_configs]
     return Instance(
         name=found.name,
@@ -43,7 +44,8 @@ def instance(found: v1.Instance) -> Instance:
         label_fingerprint=found.label_fingerprint,
         metadata={item.key: item.value for item in found.metadata.items},
         metadata_fingerprint=found.metadata.fingerprint,
-        disk_gib=next((disk.disk_size_gb for disk in found.disks if disk.boot), 0),
+        disk=last(boot.source),
+        disk_gib=boot.disk_size_gb,
     )
 
 

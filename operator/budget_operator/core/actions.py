@@ -305,6 +305,21 @@ class SetMachineType(InstanceAction):
 
 
 @dataclass(frozen=True)
+class ResizeDisk(InstanceAction):
+    """Of the instance's boot disk."""
+
+    disk: str
+    gib: int
+
+    @property
+    def key(self) -> str:
+        return f"ResizeDisk {self.zone} {self.gib}"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.resize_disk(self.zone, self.disk, self.gib, request_id)
+
+
+@dataclass(frozen=True)
 class SetMetadata(InstanceAction):
     changes: Mapping[str, str] = field(repr=False)
 

@@ -148,7 +148,22 @@ class Machine(Model):
     type: Annotated[str, Field(max_length=63, pattern=MACHINE_TYPE)] = "e2-medium"
     provisioning: Literal["Spot", "Standard"] = "Spot"
     disk_gib: Annotated[
-        int, Field(alias="diskGiB", ge=10, le=2048, description="Size of the boot disk in GiB.")
+        int,
+        Field(
+            alias="diskGiB",
+            ge=10,
+            le=2048,
+            description="Size of the boot disk in GiB. It can only grow.",
+            json_schema_extra={
+                "x-kubernetes-validations": [
+                    _rule(
+                        "self >= oldSelf",
+                        "spec.machine.diskGiB can only grow, because no disk shrinks; for a smaller one "
+                        "delete the deployment and apply it again",
+                    )
+                ]
+            },
+        ),
     ] = 20
 
 

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     STOPPING = "Stopping"  # the VM is on its way down
     RESUMING = "Resuming"  # somebody suspended the VM; it goes on where it was
     CHANGING_MACHINE_TYPE = "ChangingMachineType"  # the VM stops, changes its type and starts
+    GROWING_DISK = "GrowingDisk"  # the disk grows; then the VM stops and starts, and its file system grows
     RECREATING = "Recreating"  # the VM is replaced because a field cannot be changed in place
     BOOTING = "Booting"  # the VM runs and has not said anything yet
     LOADING = "Loading"  # the VM prepares the model
@@ -122,6 +123,7 @@ IN_MOTION = frozenset(
         Reason.STOPPING,
         Reason.RESUMING,
         Reason.CHANGING_MACHINE_TYPE,
+        Reason.GROWING_DISK,
         Reason.RECREATING,
         Reason.BOOTING,
         Reason.LOADING,

@@ -15,6 +15,7 @@ from budget_operator.core.endpoint import Tls, tls_of
 from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import (
+    LABEL_DISK,
     LABEL_SCHEDULE,
     LABEL_WANTED,
     METADATA_CONFIG,
@@ -166,6 +167,7 @@ def build(
             **owner.labels,
             LABEL_WANTED: WANTED_RUNNING,
             LABEL_SCHEDULE: armed.schedule_label,
+            LABEL_DISK: str(spec.machine.disk_gib),
         },
         metadata={
             "startup-script": parts.startup_script,

@@ -16,6 +16,7 @@ LABEL_INSTALLATION = "budgetml-installation"
 LABEL_DEPLOYMENT = "budgetml-deployment"
 LABEL_WANTED = "budgetml-wanted"
 LABEL_SCHEDULE = "budgetml-schedule"
+LABEL_DISK = "budgetml-disk"  # GiB of the boot disk at the VM's last boot, when its file system grew to it
 
 METADATA_OWNER = "budget-owner"
 METADATA_CONFIG = "budget-config"

@@ -44,7 +44,8 @@ class Instance:
     label_fingerprint: str
     metadata: Mapping[str, str]
     metadata_fingerprint: str
-    disk_gib: int = 0  # size of the boot disk; 0 = not told
+    disk: str = ""  # name of the boot disk
+    disk_gib: int = 0  # its size; 0 = not told
 
 
 @dataclass(frozen=True)

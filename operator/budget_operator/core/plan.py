@@ -21,7 +21,7 @@ from budget_operator.core.errors import (
     Unavailable,
 )
 from budget_operator.core.gateways import HTTPS_PORTS, FunctionRequest
-from budget_operator.core.names import LABEL_WANTED, Shared, region_of
+from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, Shared, region_of
 from budget_operator.core.observed import Function, Instance, InstanceStatus
 from budget_operator.core.steps import (
     ANOTHER_ROOM,
@@ -282,7 +282,7 @@ def check_insert(now: Situation) -> Step | None:
 
 
 def check_replaced(now: Situation) -> Step | None:
-    """Provisioning and disk cannot be changed on a VM; the address stays, so the endpoint does."""
+    """Provisioning cannot be changed on a VM; the address stays, so the endpoint does."""
     desired, instance = _wanted(now), now.seen.instance
     if instance is None:
         return None
@@ -292,11 +292,7 @@ def check_replaced(now: Situation) -> Step | None:
         and instance.zone in now.sold_out
         and any(zone not in now.sold_out for zone in desired.zones)
     )
-    if (
-        instance.provisioning_model == desired.provisioning_model
-        and instance.disk_gib in (0, desired.disk_gib)
-        and not moved
-    ):
+    if instance.provisioning_model == desired.provisioning_model and not moved:
         return None
     message = f"{instance.name} in {instance.zone} is replaced"
     if instance.status in GOING_DOWN:
@@ -321,12 +317,28 @@ def check_metadata(now: Situation) -> Step | None:
     return Step((change,), after=OPERATION, proceed=True)
 
 
+def check_disk(now: Situation) -> Step | None:
+    """A disk grows whether its VM runs or not. Refused, it keeps nothing from starting."""
+    desired, instance = _wanted(now), now.seen.instance
+    if instance is None or not 0 < instance.disk_gib < desired.disk_gib:
+        return None
+    grow = actions.ResizeDisk(instance.zone, instance.name, instance.disk, desired.disk_gib)
+    if instance.status in OFF:
+        return Step((grow,), after=OPERATION, proceed=True)
+    if instance.status is not InstanceStatus.RUNNING or _changes_type(now):
+        return None  # soon it is off
+    message = f"the disk of {instance.name} grows from {instance.disk_gib} to {desired.disk_gib} GiB"
+    return Step((grow,), Reason.GROWING_DISK, message, OPERATION)
+
+
 def check_labels(now: Situation) -> Step | None:
     instance = now.seen.instance
     if instance is None:
         return None
-    labels = dict(_wanted(now).labels)
-    if _changes_type(now) and instance.labels.get(LABEL_WANTED) == WANTED_CHANGING:
+    desired = _wanted(now)
+    labels = {**desired.labels, LABEL_DISK: str(_file_system_gib(instance) or desired.disk_gib)}
+    changing = _changes_type(now) or _boots_for_disk(now)
+    if changing and instance.labels.get(LABEL_WANTED) == WANTED_CHANGING:
         labels[LABEL_WANTED] = WANTED_CHANGING  # until the type is the wanted one
     changes = {key: value for key, value in labels.items() if instance.labels.get(key) != value}
     if not changes:
@@ -352,20 +364,24 @@ def _is_kept(now: Situation, instance: Instance) -> bool:
 
 
 def check_machine_type(now: Situation) -> Step | None:
-    """Stop, change, start; the VM's label keeps the keep-alive from starting it in between."""
+    """Stop, change, start."""
     desired, instance = _wanted(now), now.seen.instance
     if instance is None or not _changes_type(now):
         return None  # a refused type: the old one runs on, the condition tells what Google said
     message = f"{instance.name} changes from {instance.machine_type} to {desired.machine_type}"
-    found: tuple[actions.Action, ...] = ()
+    found = _stopping(instance)
     if instance.status in OFF:
         found = (actions.SetMachineType(instance.zone, instance.name, desired.machine_type),)
-    elif instance.status == InstanceStatus.RUNNING and instance.labels.get(LABEL_WANTED) != WANTED_CHANGING:
-        label = {LABEL_WANTED: WANTED_CHANGING}
-        found = (actions.SetLabels(instance.zone, instance.name, label),)
-    elif instance.status == InstanceStatus.RUNNING:
-        found = (actions.StopInstance(instance.zone, instance.name),)
     return Step(found, Reason.CHANGING_MACHINE_TYPE, message, OPERATION)
+
+
+def _stopping(instance: Instance) -> tuple[actions.Action, ...]:
+    """The VM's label keeps the keep-alive from starting it again at once."""
+    if instance.status is not InstanceStatus.RUNNING:
+        return ()
+    if instance.labels.get(LABEL_WANTED) != WANTED_CHANGING:
+        return (actions.SetLabels(instance.zone, instance.name, {LABEL_WANTED: WANTED_CHANGING}),)
+    return (actions.StopInstance(instance.zone, instance.name),)
 
 
 def _changes_type(now: Situation) -> bool:
@@ -374,6 +390,46 @@ def _changes_type(now: Situation) -> bool:
     return instance is not None and desired.machine_type not in (
         instance.machine_type,
         now.refused_machine_type,
+    )
+
+
+def check_file_system(now: Situation) -> Step | None:
+    """Container-Optimized OS grows its file system at boot: after the disk has grown the VM stops and starts.
+
+    So do all of Google's images, which their test suite sees to (GoogleCloudPlatform/guest-test-infra,
+    `TestDiskResize`). Not where the VM is off anyway: then it finds the larger disk when it starts.
+    """
+    instance = now.seen.instance
+    if instance is None or not _boots_for_disk(now):
+        return None
+    sizes = f"from {_file_system_gib(instance)} to {instance.disk_gib} GiB"
+    message = f"{instance.name} stops and starts for its file system to grow {sizes}"
+    return Step(_stopping(instance), Reason.GROWING_DISK, message, OPERATION)
+
+
+def _boots_for_disk(now: Situation) -> bool:
+    """Whether the VM's file system has less than is wanted, and the disk no longer."""
+    desired, instance = _wanted(now), now.seen.instance
+    return instance is not None and _file_system_gib(instance) < desired.disk_gib <= instance.disk_gib
+
+
+def _file_system_gib(instance: Instance) -> int:
+    """What the VM's file system has, or, where it is off, will have: its label remembers the last boot's."""
+    told = instance.labels.get(LABEL_DISK, "")
+    if instance.status in OFF or not told.isdecimal():
+        return instance.disk_gib
+    return min(int(told), instance.disk_gib)
+
+
+def check_larger_disk(now: Situation) -> Step | None:
+    """No disk shrinks, and none is given up for a smaller one: all else is as wanted, and this is told."""
+    desired, instance = _wanted(now), now.seen.instance
+    if instance is None or instance.disk_gib <= desired.disk_gib:
+        return None
+    raise InvalidSpec(
+        f"spec.machine.diskGiB: {desired.disk_gib} is less than the {instance.disk_gib} GiB that the disk of "
+        f"{instance.name} has, and no disk shrinks; set {instance.disk_gib}, or delete the deployment and "
+        f"apply it again"
     )
 
 
@@ -467,15 +523,18 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, check_insert),
     (Room.INSTANCE, check_replaced),
     (Room.INSTANCE, check_metadata),
+    (Room.INSTANCE, check_disk),
     (Room.INSTANCE, check_labels),
     (Room.INSTANCE, check_suspended),
     (Room.INSTANCE, check_machine_type),
+    (Room.INSTANCE, check_file_system),
     (Room.INSTANCE, check_started),
     (Room.INSTANCE, check_visible),
     (Room.INSTANCE, check_strangers),
     (Room.INSTANCE, check_firewall),
     (Room.INSTANCE, check_address),
     (Room.INSTANCE, check_stale_addresses),
+    (Room.INSTANCE, check_larger_disk),
     (Room.INSTANCE, check_made),
 )
 FIRST_CHECKS: tuple[Check, ...] = (

@@ -16,6 +16,7 @@ from budget_operator.core.desired import WANTED_RUNNING, Parts
 from budget_operator.core.errors import (
     AlreadyExists,
     BudgetError,
+    InvalidSpec,
     NotFound,
     PreconditionFailed,
     ResourceNotReady,
@@ -338,6 +339,7 @@ class FakeCloud:
                 label_fingerprint="f",
                 metadata=dict(request.metadata),
                 metadata_fingerprint="f",
+                disk=request.name,
                 disk_gib=request.disk_gib,
             )
             return self._begin(scope, request_id, lambda: self._boot(*key))
@@ -408,6 +410,18 @@ class FakeCloud:
 
     def _gone(self, zone: str, name: str) -> None:
         self.vms.pop((zone, name), None)
+
+    def resize_disk(self, zone: str, name: str, gib: int, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            if gib <= self._vm(zone, name).disk_gib:
+                raise InvalidSpec(f"{gib} is not larger")
+            return self._begin(f"zones/{zone}", request_id, lambda: self._grown(zone, name, gib))
+
+        return self._mutate(f"resize_disk {zone} {gib}", request_id, effect)
+
+    def _grown(self, zone: str, name: str, gib: int) -> None:
+        if (zone, name) in self.vms:
+            self.vms[zone, name] = replace(self.vms[zone, name], disk_gib=gib)
 
     def set_machine_type(self, zone: str, name: str, machine_type: str, request_id: str) -> OperationRef:
         def effect() -> OperationRef:

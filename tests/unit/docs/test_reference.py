@@ -51,6 +51,20 @@ def test_every_field_of_spec_has_its_row_and_nothing_else_has() -> None:
     assert documented == {path for path, _ in fields(schema_of("spec"), "spec")}
 
 
+def kind_of(path: str) -> str:
+    """What a change of the field does: the first words of its row's last column."""
+    change = rows(REFERENCE, "## Spec")[path].rstrip(" |").rpartition("| ")[2]
+    text = REFERENCE.read_text(encoding="utf-8").partition("What a change does is one of:")[2]
+    kinds = re.findall(r"^- \*\*([a-z ]+)\*\*:", text.partition("\n| ")[0], re.MULTILINE)
+    return next((kind for kind in kinds if re.match(rf"{kind}\b", change)), "")
+
+
+def test_every_field_says_what_its_change_does() -> None:
+    paths = [path for path, _ in fields(schema_of("spec"), "spec")]
+    parents = {path for path in paths if any(other.startswith((f"{path}.", f"{path}[]")) for other in paths)}
+    assert [path for path in paths if not kind_of(path) and path not in parents] == []
+
+
 @pytest.mark.parametrize(("path", "schema"), list(fields(schema_of("spec"), "spec")))
 def test_defaults_and_limits_are_those_of_the_schema(path: str, schema: Mapping[str, Any]) -> None:
     row = rows(REFERENCE, "## Spec")[path]

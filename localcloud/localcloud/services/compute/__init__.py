@@ -34,7 +34,7 @@ def routes(context: Context) -> list[BaseRoute]:
     tasks.unless(operations.is_over)
     records = Records(context.store)
     addresses = Addresses(context, operations, tasks)
-    disks = Disks(context, operations, tasks)
+    disks = Disks(context, operations, tasks, records)
     parts = Parts(records, addresses, disks, GuestAttributes(context.store, context.registry.tellers))
     Lifecycle(context, operations, tasks, parts)
     context.registry.background.extend([tasks, Watcher(context, tasks, records)])
@@ -90,6 +90,7 @@ def _disks(service: Disks) -> list[BaseRoute]:
         route("GET", _ZONE + "/disks", service.list),
         route("GET", _ZONE + "/disks/{disk}", service.get),
         route("DELETE", _ZONE + "/disks/{disk}", service.delete),
+        route("POST", _ZONE + "/disks/{disk}/resize", service.resize),
     ]
 
 

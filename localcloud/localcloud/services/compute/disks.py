@@ -1,5 +1,5 @@
-"""Boot disks as resources: made with their instance, gone with it if `autoDelete` says so, and otherwise left
-behind.
+"""Boot disks as resources: made with their instance, made larger if asked, gone with it if `autoDelete` says
+so, and otherwise left behind.
 
 The bytes belong to the VM backend and go with the VM; a disk that stayed behind is what one would be billed
 for.
@@ -7,29 +7,34 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
-from localcloud.errors import already_exists, in_use, not_found
+from localcloud.errors import already_exists, in_use, invalid_field, not_found
 from localcloud.operations import Tasks
 from localcloud.services.compute import paths, prices
 from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone
 from localcloud.services.compute.lists import aggregated, listing
 from localcloud.services.compute.operations import Operations
+from localcloud.services.compute.records import Records
+from localcloud.services.compute.schema import check
 from localcloud.store import Json
 from localcloud.web import Call
 
 DISK = "compute.disk"
+_LARGEST_GB = 65_536
 
 
 class Disks:
-    def __init__(self, context: Context, operations: Operations, tasks: Tasks) -> None:
+    def __init__(self, context: Context, operations: Operations, tasks: Tasks, records: Records) -> None:
         self._context = context
         self._store = context.store
+        self._records = records
         self._operations = operations
         self._tasks = tasks
         tasks.on("disk-delete", self._deleted)
+        tasks.on("disk-resize", self._resized)
         context.registry.listers.append(self._lines)
 
     def attach(self, instance: str, asked: Json) -> str:
@@ -115,6 +120,37 @@ class Disks:
         with self._store.transaction():
             self._store.delete(DISK, args["key"])
             self._operations.done(args["operation"])
+
+    def resize(self, call: Call) -> Json:
+        """Whether the disk is in use or not. What the guest does with the room is its own affair."""
+        body = check(call.json(), "DisksResizeRequest")
+        return self._operations.once(call, lambda: self._resize(_key(call), int(body.get("sizeGb", 0))))
+
+    def _resize(self, key: str, size: int) -> Json:
+        disk = self._require(key)
+        if not int(disk["sizeGb"]) < size <= _LARGEST_GB:
+            why = f"It must be larger than the {disk['sizeGb']} GB of the disk, and at most {_LARGEST_GB}."
+            raise invalid_field("sizeGb", size, why)
+        operation = self._operations.new(key, "resizeDisk", disk["id"])
+        args = {"operation": paths.key_of(operation["selfLink"]), "key": key, "size": size}
+        self._tasks.add(key, "disk-resize", args)
+        return operation
+
+    def _resized(self, args: Json) -> None:
+        self._operations.begin(args["operation"])
+        self._tasks.sleep(self._context.settings.durations.operation)
+        with self._store.transaction():
+            disk = self._store.get(DISK, args["key"])
+            if disk is not None and int(disk["sizeGb"]) < args["size"]:
+                self._store.put(DISK, args["key"], disk | {"sizeGb": str(args["size"])})
+                self._show_size(disk.get("users", ()), str(args["size"]))
+            self._operations.done(args["operation"])
+
+    def _show_size(self, users: Iterable[str], size: str) -> None:
+        for key in map(paths.key_of, users):
+            record = self._records.require(key)
+            record.body["disks"][0]["diskSizeGb"] = size
+            self._records.put(key, record)
 
     def _require(self, key: str) -> Json:
         disk = self._store.get(DISK, key)

@@ -19,6 +19,7 @@ from localcloud.store import Json
 
 ROOTS = (
     "Address",
+    "DisksResizeRequest",
     "Firewall",
     "Instance",
     "InstancesSetLabelsRequest",

@@ -28,7 +28,10 @@ def instance(**more: Any) -> dict[str, Any]:
         "labelFingerprint": "bGFiZWw=",
         "metadata": {"fingerprint": "bWV0YQ==", "items": [{"key": "k", "value": "v"}]},
         "scheduling": {"provisioningModel": "SPOT"},
-        "disks": [{"boot": False, "diskSizeGb": "7"}, {"boot": True, "diskSizeGb": "20"}],
+        "disks": [
+            {"boot": False, "diskSizeGb": "7", "source": f"{P}/zones/z1-a/disks/other"},
+            {"boot": True, "diskSizeGb": "20", "source": f"{P}/zones/z1-a/disks/vm-disk"},
+        ],
         "networkInterfaces": [{"accessConfigs": [{"natIP": "10.0.0.9"}]}],
         **more,
     }
@@ -63,7 +66,7 @@ def test_instance(google: Any, compute: ComputeGateway) -> None:
     assert found is not None
     assert (found.zone, found.machine_type, found.external_ip) == ("z1-a", "e2-medium", "10.0.0.9")
     assert (found.status, found.provisioning_model) == (InstanceStatus.RUNNING, "SPOT")
-    assert found.disk_gib == 20
+    assert (found.disk, found.disk_gib) == ("vm-disk", 20)
     assert (dict(found.metadata), found.metadata_fingerprint) == ({"k": "v"}, "bWV0YQ==")
 
 
@@ -260,6 +263,14 @@ def test_another_invalid_value_is_not_tried_again(
 def test_start_stop_and_resume(google: Any, compute: ComputeGateway, verb: str) -> None:
     google.answer(f"POST {VM}/{verb}", OPERATION)
     assert getattr(compute, f"{verb}_instance")("z1-a", "vm", ID).name == "operation-1"
+    assert google.requests[0].query["requestId"] == ID
+
+
+def test_resize_disk(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"POST {P}/zones/z1-a/disks/vm-disk/resize", OPERATION)
+    started = compute.resize_disk("z1-a", "vm-disk", 40, ID)
+    assert (started.scope, started.doing) == ("zones/z1-a", "resize disk vm-disk in z1-a to 40 GiB")
+    assert google.requests[0].body == {"sizeGb": "40"}
     assert google.requests[0].query["requestId"] == ID
 
 

@@ -60,6 +60,7 @@ class Scene:
             label_fingerprint="f",
             metadata=dict(wanted.metadata),
             metadata_fingerprint="f",
+            disk=OWNER.cloud_name,
             disk_gib=wanted.disk_gib,
         )
         self.address = Address(OWNER.cloud_name, "us-central1", "10.0.0.1", "IN_USE", OWNER.labels)

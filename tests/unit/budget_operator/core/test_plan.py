@@ -13,13 +13,15 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import (
     BudgetError,
     CapacityExhausted,
+    InvalidSpec,
     NameConflict,
     PermissionDenied,
     Unavailable,
 )
-from budget_operator.core.names import LABEL_WANTED, METADATA_CONFIG
+from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, METADATA_CONFIG
 from budget_operator.core.observed import (
     Bucket,
+    Instance,
     InstanceStatus,
     OperationRef,
     OperationState,
@@ -337,15 +339,90 @@ def test_a_second_vm_goes_first(scene: Scene) -> None:
     assert step.actions == (actions.DeleteInstance(ZONE_B, extra.name),)
 
 
-@pytest.mark.parametrize("change", [{"provisioning_model": "STANDARD"}, {"disk_gib": 30}])
-def test_what_cannot_be_changed_is_replaced(scene: Scene, change: dict[str, Any]) -> None:
-    step = only(scene.situation(instance=scene.with_instance(**change)), Room.INSTANCE)
+def test_what_cannot_be_changed_is_replaced(scene: Scene) -> None:
+    instance = scene.with_instance(provisioning_model="STANDARD")
+    step = only(scene.situation(instance=instance), Room.INSTANCE)
     assert step.actions == (actions.DeleteInstance(ZONE_A, OWNER.cloud_name),)
     assert step.reason == Reason.RECREATING
 
 
-def test_an_unknown_disk_size_is_no_reason_to_replace(scene: Scene) -> None:
+def sized(scene: Scene, disk_gib: int, booted_with: str | None, **changes: Any) -> Instance:
+    """The VM, whose disk of 20 GiB is wanted, with another one."""
+    labels = {key: value for key, value in scene.instance.labels.items() if key != LABEL_DISK}
+    booted = {} if booted_with is None else {LABEL_DISK: booted_with}
+    return scene.with_instance(disk_gib=disk_gib, **{**changes, "labels": {**labels, **booted}})
+
+
+@pytest.mark.parametrize(
+    ("status", "then"),
+    [
+        (InstanceStatus.RUNNING, []),
+        (InstanceStatus.TERMINATED, [actions.StartInstance]),
+        (InstanceStatus.STOPPING, None),
+        (InstanceStatus.SUSPENDED, None),
+    ],
+)
+def test_a_disk_grows_whether_the_vm_runs_or_not(
+    scene: Scene, status: InstanceStatus, then: list[type[actions.Action]] | None
+) -> None:
+    instance = sized(scene, 10, "10", status=status)
+    planned = steps(scene.situation(instance=instance), Room.INSTANCE)
+    found = [action for step in planned for action in step.actions]
+    grow = actions.ResizeDisk(ZONE_A, OWNER.cloud_name, OWNER.cloud_name, 20)
+    if then is None:
+        assert grow not in found
+    else:
+        assert found[0] == grow
+        assert [type(each) for each in found[1:]] == then
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "kind"),
+    [
+        ("running", InstanceStatus.RUNNING, actions.SetLabels),
+        ("changing", InstanceStatus.RUNNING, actions.StopInstance),
+        ("changing", InstanceStatus.STOPPING, None),
+    ],
+)
+def test_a_vm_boots_for_its_file_system_to_grow(
+    scene: Scene, wanted: str, status: InstanceStatus, kind: type[actions.Action] | None
+) -> None:
+    instance = sized(scene, 20, "10", status=status)
+    instance = replace(instance, labels={**instance.labels, LABEL_WANTED: wanted})
+    step = only(scene.situation(instance=instance), Room.INSTANCE)
+    assert [type(action) for action in step.actions] == ([] if kind is None else [kind])
+    assert step.reason == Reason.GROWING_DISK
+
+
+def test_a_vm_that_is_off_finds_the_larger_disk_when_it_starts(scene: Scene) -> None:
+    instance = sized(scene, 20, "10", status=InstanceStatus.TERMINATED)
+    instance = replace(instance, labels={**instance.labels, LABEL_WANTED: "changing"})
+    labels, start = steps(scene.situation(instance=instance), Room.INSTANCE)
+    told = {LABEL_WANTED: "running", LABEL_DISK: "20"}
+    assert labels.actions == (actions.SetLabels(ZONE_A, OWNER.cloud_name, told),)
+    assert [type(action) for action in start.actions] == [actions.StartInstance]
+
+
+@pytest.mark.parametrize("booted_with", [None, "", "many", "99"])
+def test_a_vm_that_does_not_tell_its_file_system_is_not_stopped(
+    scene: Scene, booted_with: str | None
+) -> None:
+    """As those that an older operator made."""
+    step = only(scene.situation(instance=sized(scene, 20, booted_with)), Room.INSTANCE)
+    assert step.actions == (actions.SetLabels(ZONE_A, OWNER.cloud_name, {LABEL_DISK: "20"}),)
+
+
+def test_a_disk_of_unknown_size_is_left_alone(scene: Scene) -> None:
     assert steps(scene.situation(instance=scene.with_instance(disk_gib=0)), Room.INSTANCE) == []
+
+
+def test_a_disk_that_is_larger_than_wanted_is_kept_and_told(scene: Scene) -> None:
+    metadata = {**scene.instance.metadata, METADATA_CONFIG: "{}"}
+    found = plan(scene.situation(instance=sized(scene, 30, "30", metadata=metadata)))
+    error = found.problems[Room.INSTANCE]
+    assert isinstance(error, InvalidSpec)
+    assert error.message.startswith("spec.machine.diskGiB: 20 is less than the 30 GiB")
+    assert [type(action) for _, step in found.steps for action in step.actions] == [actions.SetMetadata]
 
 
 def test_a_vm_outside_the_placement_stays_unless_it_cannot_start(scene: Scene) -> None:

@@ -14,7 +14,7 @@ import pytest
 from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
 from budget_operator.core.artifact import objects_prefix
-from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
+from budget_operator.core.names import LABEL_DISK, LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
 from budget_operator.core.observed import Bucket, CertificateReport, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from dev.simulation.apiserver import CODE, Crash
@@ -556,11 +556,10 @@ def test_a_suspended_vm_gets_another_machine_type(world: World) -> None:
     assert world.journal.count("insert_instance") == 1
 
 
-@pytest.mark.parametrize("change", [{"diskGiB": 30}, {"provisioning": "Standard"}])
-def test_a_suspended_vm_is_replaced(world: World, change: dict[str, Any]) -> None:
+def test_a_suspended_vm_is_replaced(world: World) -> None:
     world.up()
     world.cloud.suspend(world.owner("iris").cloud_name)
-    world.kube.apply("iris", spec(machine=change))
+    world.kube.apply("iris", spec(machine={"provisioning": "Standard"}))
     world.drive(lambda: world.is_ready("iris"), "iris", seconds=300)
     assert world.journal.count("delete_instance") == 1
 
@@ -661,13 +660,75 @@ def test_a_refused_machine_type_lets_the_old_one_run_on(world: World) -> None:
     assert world.journal.count("stop_instance") == stops == 1
 
 
-@pytest.mark.parametrize("machine", [{"provisioning": "Standard"}, {"diskGiB": 40}])
-def test_what_cannot_be_changed_in_place_is_made_again_behind_the_same_address(
-    world: World, machine: dict[str, Any]
-) -> None:
+def grown(world: World) -> None:
+    """The disk has 40 GiB, and the VM has booted since, which is the one it was."""
+    vm = world.vm("iris")
+    assert vm is not None
+    assert (vm.disk_gib, vm.labels[LABEL_DISK], vm.labels[LABEL_WANTED]) == (40, "40", "running")
+    assert world.journal.count("insert_instance") == 1
+
+
+@pytest.mark.parametrize("also", [{}, {"type": "e2-standard-2"}])
+def test_a_disk_grows_in_place_and_the_vm_boots_once_for_it(world: World, also: dict[str, Any]) -> None:
+    world.up()
+    world.kube.apply("iris", spec(machine={"diskGiB": 40, **also}))
+
+    def ready() -> bool:
+        world.cloud.tick()
+        return world.is_ready("iris")
+
+    world.drive(ready, "iris")
+    grown(world)
+    calls = ("resize_disk", "stop_instance", "start_instance")
+    assert [world.journal.count(call) for call in calls] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("away", ["preempt", "suspend"])
+def test_the_disk_of_a_vm_that_does_not_run_grows_too(world: World, away: str) -> None:
+    world.up()
+    getattr(world.cloud, away)(world.owner("iris").cloud_name)
+    world.kube.apply("iris", spec(machine={"diskGiB": 40}))
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    grown(world)
+    assert world.journal.count("stop_instance") == (away == "suspend"), "a preempted one boots anyway"
+
+
+@pytest.mark.parametrize("error", [errors.PermissionDenied("no"), errors.QuotaExceeded("no")])
+def test_a_refused_growth_stops_nothing(world: World, error: errors.BudgetError) -> None:
+    world.up()
+    world.cloud.refuse["resize_disk"] = error
+    world.kube.apply("iris", spec(machine={"diskGiB": 40}))
+    told = ("True", error.reason)
+    world.drive(lambda: world.kube.condition("iris", "Reconciling")[:2] == told, "iris")
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris", seconds=120)
+    assert world.journal.count("stop_instance") == 0
+    assert world.kube.condition("iris", "Reconciling")[:2] == told
+    world.cloud.refuse.clear()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    grown(world)
+
+
+def test_a_disk_that_is_larger_than_wanted_serves_on(world: World) -> None:
+    """Somebody resized it, or the object was deleted with Retain and came back with a smaller disk."""
+    world.up(spec=spec(machine={"diskGiB": 40}))
+    world.kube.apply("iris", spec(machine={"diskGiB": 30}))
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[:2] == ("True", "InvalidSpec"), "iris")
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert "set 40" in world.kube.condition("iris", "Stalled")[2]
+    revision = world.kube.status("iris")["revision"]["target"]
+    world.kube.apply("iris", spec(machine={"diskGiB": 30}, requirements=["numpy"]))
+    world.drive(lambda: world.kube.status("iris")["revision"]["active"] != revision, "iris")
+    world.kube.apply("iris", spec(machine={"diskGiB": 40}, requirements=["numpy"]))
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    grown(world)
+    assert world.journal.count("stop_instance") == world.journal.count("resize_disk") == 0
+
+
+def test_what_cannot_be_changed_in_place_is_made_again_behind_the_same_address(world: World) -> None:
     world.up()
     ip = world.kube.status("iris")["ip"]
-    world.kube.apply("iris", spec(machine=machine))
+    world.kube.apply("iris", spec(machine={"provisioning": "Standard"}))
     world.drive(lambda: world.is_ready("iris"), "iris")
     vm = world.vm("iris")
     assert vm is not None
