@@ -183,6 +183,8 @@ def _apiserver_command(home: Home) -> list[str | Path]:
         "--service-cluster-ip-range=10.96.0.0/16",
         "--authorization-mode=Node,RBAC",
         f"--token-auth-file={_tokens(home)}",
+        *(f"--audit-policy-file={MODULE / 'audit-policy.yaml'}", f"--audit-log-path={audit_log(home)}"),
+        *("--audit-log-maxsize=20", "--audit-log-maxbackup=1"),
         "--service-account-issuer=https://kubernetes.default.svc",
         *(f"--service-account-signing-key-file={key}", f"--service-account-key-file={key}"),
     ]
@@ -198,6 +200,11 @@ def _controllers_command(home: Home) -> list[str | Path]:
         f"--root-ca-file={pki / 'apiserver.crt'}",
         "--secure-port=0",
     ]
+
+
+def audit_log(home: Home) -> Path:
+    """What the operator's ServiceAccount has asked the API server for: one JSON object a line."""
+    return home.log / "audit.log"
 
 
 def _tokens(home: Home) -> Path:

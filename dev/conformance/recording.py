@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dev.conformance import discovery
 
 #: What no Google API describes.
-OWN = ("/_localcloud/", "/computeMetadata/", "/functions/", "/upload/functions/", "/download/")
+OWN = ("/_localcloud/", "/computeMetadata/", "/token", "/functions/", "/upload/functions/", "/download/")
 _CLASSES = {
     "compute.v1": compute_v1,
     "pubsub.v1": pubsub_types,

@@ -57,6 +57,8 @@ def demands(call: Asked, sent: Sent, store: Store) -> tuple[Demand, ...]:
     resource = _resource(sent)
     more = _MORE.get(call.permission)
     rest = () if more is None else more(resource, sent, store)
+    if call.permission == "storage.objects.create":
+        resource = _written(resource, sent)
     return (Demand(call.permission, resource), *dict.fromkeys(rest))
 
 
@@ -148,14 +150,20 @@ def _of_firewall(resource: str, _: Sent, __: Store) -> Demands:
 
 def _of_written_object(resource: str, sent: Sent, store: Store) -> Demands:
     """What replaces an object deletes it."""
-    bucket, copied = resource.split("/")[3], re.search(r"/(?:copyTo|rewriteTo)/b/([^/]+)/o/(.+)", sent.path)
-    if copied:
+    if "/objects/" in resource:  # a copy's source
         yield Demand("storage.objects.get", resource)
-        bucket, name = copied[1], unquote(copied[2])
-    else:
-        name = sent.query.get("name") or _name_in(sent)
+    written = _written(resource, sent)
+    bucket, _, name = written.removeprefix("projects/_/buckets/").partition("/objects/")
     if store.get(OBJECT, f"{bucket}/{name}") is not None:
-        yield Demand("storage.objects.delete", _object(bucket, name))
+        yield Demand("storage.objects.delete", written)
+
+
+def _written(resource: str, sent: Sent) -> str:
+    """The object that a call writes; the bucket where only an earlier call has told which."""
+    if copied := re.search(r"/(?:copyTo|rewriteTo)/b/([^/]+)/o/(.+)", sent.path):
+        return _object(copied[1], unquote(copied[2]))
+    name = sent.query.get("name") or _name_in(sent)
+    return _object(paths.last(resource), name) if name else resource
 
 
 def _name_in(sent: Sent) -> str:

@@ -2,29 +2,41 @@
 
 from dataclasses import replace
 
+from budget_operator.core.settings import Settings
 from dev.paths import ROOT
 from dev.simulation.world import OPERATOR, PROJECT, World
-from localcloud.iam import Binding, permissions_in
+from localcloud.iam import Binding, Iam, permissions_in
 
 ROLES = ROOT / "operator" / "deploy" / "iam"
-BUCKET = "projects/_/buckets/simulated-budgetml"
-
-
-def account(name: str) -> str:
-    return f"{name}@{PROJECT}.iam.gserviceaccount.com"
-
-
 GIVEN = ("vm", "function-run", "function-build", "trigger")
 """The accounts that the operator gives away, and so acts as."""
-BOUND: dict[str, dict[str, tuple[str, ...]]] = {
-    "operator": {
-        "operator": (f"projects/{PROJECT}*",),
-        "operator-bucket": (BUCKET, f"{BUCKET}/*"),
-        "operator-accounts": tuple(f"projects/{PROJECT}/serviceAccounts/{account(name)}" for name in GIVEN),
-    },
-    "function-run": {"function-run": (f"projects/{PROJECT}*",)},
-}
-"""Which roles an account has, and where."""
+
+
+def account(name: str, project: str = PROJECT) -> str:
+    return f"{name}@{project}.iam.gserviceaccount.com"
+
+
+def bound(project: str, bucket: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Which roles an account has, and where."""
+    everywhere, held = (f"projects/{project}*",), f"projects/_/buckets/{bucket}"
+    given = tuple(f"projects/{project}/serviceAccounts/{account(name, project)}" for name in GIVEN)
+    return {
+        "operator": {
+            "operator": everywhere,
+            "operator-bucket": (held, f"{held}/*"),
+            "operator-accounts": given,
+        },
+        "function-run": {"function-run": everywhere},
+        "vm": {
+            "vm": everywhere,
+            "vm-code": (f"{held}/objects/code/*",),
+            "vm-state": (held, f"{held}/objects/state/*"),
+        },
+    }
+
+
+BOUND = {name: bound(PROJECT, "simulated-budgetml")[name] for name in ("operator", "function-run")}
+"""Of the accounts that call anything in a simulation."""
 assert account("operator") == OPERATOR
 
 
@@ -34,20 +46,29 @@ def listed(*roles: str) -> frozenset[str]:
     return frozenset().union(*map(permissions_in, files))
 
 
-def confine(made: World, without: str = "") -> None:
-    """From now on operator and function may do what their roles (but one) say, no more; others everything."""
-    vm, run, build, trigger = map(account, GIVEN)
-    made.settings = replace(
-        made.settings,
+def bind(iam: Iam, roles: dict[str, dict[str, tuple[str, ...]]], project: str, without: str = "") -> None:
+    """From now on these accounts may do what their roles (but one) say and no more; others everything."""
+    for name, granted in roles.items():
+        iam.unbind(account(name, project))
+        for role, places in granted.items():
+            for place in () if role == without else places:
+                iam.bind(Binding(account=account(name, project), permissions=listed(role), on=place))
+
+
+def accounts(settings: Settings) -> Settings:
+    """With the accounts that the operator gives away."""
+    vm, run, build, trigger = (account(name, settings.project) for name in GIVEN)
+    return replace(
+        settings,
         vm_service_account=vm,
         function_service_account=run,
         build_service_account=build,
         trigger_service_account=trigger,
     )
+
+
+def confine(made: World, without: str = "") -> None:
+    """Operator and function of this world get their roles (but one), and no more."""
+    made.settings = accounts(made.settings)
     made.operator = made.new_operator()
-    for name, roles in BOUND.items():
-        made.cloud.context.iam.unbind(account(name))
-        for role, places in roles.items():
-            for place in () if role == without else places:
-                binding = Binding(account=account(name), permissions=listed(role), on=place)
-                made.cloud.context.iam.bind(binding)
+    bind(made.cloud.context.iam, BOUND, PROJECT, without)

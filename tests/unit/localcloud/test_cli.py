@@ -140,6 +140,23 @@ def test_a_fault_that_is_none_is_refused_in_one_line_with_its_field(run: Any, wo
     assert f".{field}: " in line
 
 
+def test_roles_are_bound_listed_and_unbound(run: Any, context: Context, tmp_path: Path) -> None:
+    role, key = tmp_path / "role.yaml", tmp_path / "key.json"
+    role.write_text("title: T\nincludedPermissions:\n- compute.zones.get\n- compute.zones.list\n")
+    account = "vm@p.iam.gserviceaccount.com"
+    assert run("iam", "bind", account, str(role), "--on", "projects/p*").exit_code == 0
+    assert run("iam", "ls").output == f"{account}  projects/p*  compute.zones.get compute.zones.list\n"
+    assert context.iam.asks(account)
+    for wrong in (tmp_path / "nothing.yaml", key):
+        key.write_text("title: T\n")
+        assert run("iam", "bind", account, str(wrong)).exit_code == 2
+    assert run("iam", "key", account, str(key)).exit_code == 0
+    assert (json.loads(key.read_text())["client_email"], key.stat().st_mode & 0o77) == (account, 0)
+    assert run("iam", "unbind", account).exit_code == 0
+    assert run("iam", "unbind", account).exit_code == 1
+    assert run("iam", "ls").output == ""
+
+
 def test_names_are_set_and_unset(run: Any, context: Context) -> None:
     assert run("dns", "set", "model.test", "A", "10.0.0.7", "10.0.0.8").exit_code == 0
     assert context.names.values("model.test", "A") == ["10.0.0.7", "10.0.0.8"]

@@ -120,7 +120,7 @@ def test_what_concerns_objects_depends_on_whether_they_are_there(
     context: Context, client: TestClient
 ) -> None:
     upload, get = "/upload/storage/v1/b/bbb/o", "/storage/v1/b/bbb/o/state%2Fa"
-    new = {("storage.objects.create", BUCKET)}
+    new = {("storage.objects.create", f"{BUCKET}/objects/state/a")}
     assert needed(context, "POST", upload, uploadType="media", name="state/a") == new
     assert ("storage.objects.list", BUCKET) in needed(context, "GET", get)
     client.post("/storage/v1/b?project=p", json={"name": "bbb"}).raise_for_status()
@@ -189,7 +189,7 @@ def test_each_service_says_in_its_own_words_what_is_missing(
 
 def test_a_role_can_hold_on_some_resources_alone(client: TestClient, context: Context) -> None:
     client.post("/storage/v1/b?project=p", json={"name": "bbb"}).raise_for_status()
-    bind(context, "storage.objects.create", on=BUCKET)
+    bind(context, "storage.objects.create", on=f"{BUCKET}/objects/*")
     bind(context, "storage.objects.delete", on=f"{BUCKET}/objects/state/*")
     upload = "/upload/storage/v1/b/bbb/o?uploadType=media&name="
     for name, again in (("state/a", 200), ("code/a", 403)):

@@ -1,0 +1,122 @@
+"""The operator may do in the cluster what it does there and nothing else, says the API server's audit log."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+
+from dev import cluster
+from dev.paths import ROOT, TEST_CLUSTER
+from dev.progress import until
+
+FILE = ROOT / "operator" / "deploy" / "kustomize" / "base" / "rbac.yaml"
+SYSTEM = "budgetml-system"
+PREDICTOR = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
+SPEC: dict[str, Any] = {"predictor": {"configMap": {"name": "code"}}}
+
+
+@dataclass(frozen=True)
+class Right:
+    """One verb on one resource, everywhere or in one namespace, with any name or one."""
+
+    namespace: str
+    group: str
+    resource: str
+    verb: str
+    name: str
+
+    def covers(self, request: dict[str, Any]) -> bool:
+        asked = request["objectRef"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        return (
+            self.namespace in ("", asked.get("namespace", ""))
+            and (self.group, self.resource) == (asked.get("apiGroup", ""), resource)
+            and self.verb == request["verb"]
+            and self.name in ("", asked.get("name", ""))
+        )
+
+
+def rights() -> set[Right]:
+    """What rbac.yaml grants, one by one."""
+    return {
+        Right(role["metadata"].get("namespace", ""), group, resource, verb, name)
+        for role in yaml.safe_load_all(FILE.read_text())
+        if role["kind"] in ("Role", "ClusterRole")
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def requests() -> list[dict[str, Any]]:
+    """What the operator has asked for so far, less what everybody may ask."""
+    lines = cluster.audit_log(TEST_CLUSTER).read_text().splitlines()
+    return [request for request in map(json.loads, lines) if "objectRef" in request]
+
+
+def document(spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": "audited", "namespace": "default"}
+    return {
+        "apiVersion": "budgetml.dev/v1alpha1",
+        "kind": "BudgetDeployment",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+CODE = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "code", "namespace": "default"},
+    "data": {"predictor.py": PREDICTOR},
+}
+#: The same mistake once more is the same Event, with a higher count.
+MISTAKES = (("e2-small", "False"), ("e2-none", "True")) * 3
+
+
+@pytest.fixture
+def story(operator: Any) -> Iterator[None]:
+    """A life with all that it takes: made of a ConfigMap, mended of the same mistake, removed."""
+    world = operator.world
+    world.apply(CODE)
+    for machine, wanted in MISTAKES:
+        world.apply(document({**SPEC, "machine": {"type": machine}}))
+        until(lambda wanted=wanted: stalled(world) == wanted, 60, "that does not come")  # type: ignore[misc]
+    world.kubectl("delete", "bd", "audited", "--namespace=default", "--timeout=60s")
+    yield
+    world.kubectl("delete", "configmap", "code", "--namespace=default")
+
+
+def stalled(world: Any) -> str:
+    found = world.kubectl.json("get", "bd", "audited", "--namespace=default")
+    generation = found["metadata"]["generation"]
+    conditions = found.get("status", {}).get("conditions", ())
+    told = [
+        each for each in conditions if each["type"] == "Stalled" and each["observedGeneration"] == generation
+    ]
+    return str(told[0]["status"]) if told else ""
+
+
+def test_its_rights_are_exactly_what_it_uses(story: None) -> None:
+    made, granted = requests(), rights()
+    refused = [each for each in made if each["responseStatus"]["code"] == 403]
+    assert refused == []
+    outside = [each for each in made if not any(right.covers(each) for right in granted)]
+    assert outside == []
+    assert {right for right in granted if not any(right.covers(each) for each in made)} == set()
+
+
+def test_secrets_are_read_by_name_alone(story: None) -> None:
+    verbs = {right.verb for right in rights() if right.resource == "secrets"}
+    assert verbs == {"get", "create", "delete"}
+    named = [each for each in requests() if each["objectRef"]["resource"] == "secrets"]
+    assert {each["verb"] for each in named} == verbs
+    assert all(each["objectRef"].get("name") for each in named if each["verb"] != "create")
+    deleted = [each["objectRef"] for each in named if each["verb"] == "delete"]
+    assert deleted
+    assert all(each["namespace"] == SYSTEM for each in deleted)
