@@ -21,7 +21,6 @@ from budget_operator.cluster.contact import UNHEARD, Reading
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 15.0  # a failure that is over by then is no news
 SILENT_SECONDS = 150.0  # three times what a watch lasts
 STUCK_SECONDS = 900.0  # far beyond what all timeouts of one pass can add up to
 
@@ -38,6 +37,7 @@ class Snapshot:
     ended: str = ""  # a thread that has ended although it should run
     longest_pass: float = 0.0  # seconds that the oldest pass under way has taken
     stopping: bool = False
+    grace: float = 0.0  # seconds that a failure lasts before it counts
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ def ready(seen: Snapshot) -> Verdict:
     verdict = alive(seen)
     if not verdict.ok or seen.stopping:
         return Verdict(False, verdict.message)
-    problem = _lease_problem(seen.lease) or (_work_problem(seen) if seen.active else "")
+    problem = _lease_problem(seen) or (_work_problem(seen) if seen.active else "")
     return Verdict(not problem, problem or verdict.message)
 
 
-def _lease_problem(lease: Reading) -> str:
-    if lease.ok_age is None or _lasts(lease):
-        return f"the lease cannot be read or written: {lease.failure or 'not tried yet'}"
+def _lease_problem(seen: Snapshot) -> str:
+    if seen.lease.ok_age is None or _lasts(seen.lease, seen.grace):
+        return f"the lease cannot be read or written: {seen.lease.failure or 'not tried yet'}"
     return ""
 
 
 def _work_problem(seen: Snapshot) -> str:
     if seen.list.ok_age is None:
         return "; ".join(filter(None, ["active: waiting for the first list", seen.list.failure]))
-    if _lasts(seen.list):
+    if _lasts(seen.list, seen.grace):
         return f"deployments cannot be listed: {seen.list.failure}"
-    return f"the watch fails: {seen.watch.failure}" if _lasts(seen.watch) else ""
+    return f"the watch fails: {seen.watch.failure}" if _lasts(seen.watch, seen.grace) else ""
 
 
 def _role(seen: Snapshot) -> str:
@@ -90,8 +90,8 @@ def _role(seen: Snapshot) -> str:
     return f"standing by: {seen.holder or 'nobody yet'} is active"
 
 
-def _lasts(reading: Reading) -> bool:
-    return reading.failing_for is not None and reading.failing_for > GRACE_SECONDS
+def _lasts(reading: Reading, grace: float) -> bool:
+    return reading.failing_for is not None and reading.failing_for > grace
 
 
 def report(seen: Snapshot, verdict: Verdict) -> str:

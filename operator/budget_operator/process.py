@@ -51,6 +51,7 @@ class Pace:
     stream: int = STREAM_SECONDS  # that one request of the watch lasts
     unexpected: float = 60.0  # until a pass that failed unexpectedly is tried again
     drain: float = 25.0  # that passes under way get at the end
+    grace: float = 15.0  # a failure that is over by then is no news
     lease: Timing = field(default_factory=Timing)
 
 
@@ -113,6 +114,7 @@ class Operator:
             ended=dead[0] if dead else "",
             longest_pass=max((now - began for began in list(self._passes.values())), default=0.0),
             stopping=self.stopping.is_set(),
+            grace=self.pace.grace,
         )
 
     def run(self) -> int:
@@ -150,7 +152,6 @@ class Operator:
             log.warning(
                 "some passes did not end within %.0f s; the next operator repeats them", self.pace.drain
             )
-        self.watch.stop()
 
     def _supervise(self) -> None:
         try:

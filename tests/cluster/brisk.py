@@ -12,4 +12,4 @@ LEASE = Timing(duration=6, renew_deadline=5.0, retry=0.5)
 STREAM_SECONDS = 5
 
 if __name__ == "__main__":
-    operate(Pace(resync=3600, fallback=2, retry=1, stream=STREAM_SECONDS, lease=LEASE))
+    operate(Pace(resync=3600, fallback=2, retry=1, stream=STREAM_SECONDS, grace=2, lease=LEASE))

@@ -69,6 +69,16 @@ class Operator:
             kubelet.join()
             self.process.stop()
 
+    def log(self) -> str:
+        return self.process.log_file.read_text()
+
+    def until(self, path: str, *words: str, seconds: float = 60) -> None:
+        """Returns once the answer's status and first line hold all these words."""
+        until(lambda: self.says(path, *words), seconds, lambda: f"{self.name}: {self.ask(path)}")
+
+    def until_ready(self) -> None:
+        self.until("readyz", "200 active")
+
     def says(self, path: str, *words: str) -> bool:
         """Whether the answer's status and first line hold all these words."""
         answer = self.ask(path) or ""

@@ -32,18 +32,19 @@ class Refusal:
 
 @dataclass(eq=False)
 class Stream:
-    """An open watch."""
+    """An open watch. A silent one swallows all, and so does one that is over."""
 
     handler: "Handler"
     lock: threading.Lock = field(default_factory=threading.Lock)
     silent: bool = False
+    over: bool = False
 
     def send(self, data: bytes) -> None:
-        """One chunk; no bytes end the stream. A silent stream swallows all."""
+        """One chunk; no bytes end the stream."""
         with self.lock:
-            if not self.silent:
+            if not self.silent and not self.over:
                 self.handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                self.handler.wfile.flush()
+                self.over = not data
 
 
 class Proxy:
@@ -161,6 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", answer.headers["Content-Type"])
         self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
         self.end_headers()
         stream = Stream(self)
         self.proxy.streams.add(stream)

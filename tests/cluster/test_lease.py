@@ -19,9 +19,9 @@ def two(world: World) -> Iterator[tuple[Operator, Operator]]:
     first, second = (Operator(world, name, BRISK) for name in ("first", "second"))
     try:
         first.start()
-        until(lambda: first.says("readyz", "200 active"), 60, lambda: f"{first.ask('readyz')}")
+        first.until_ready()
         second.start()
-        until(lambda: second.says("readyz", "200 standing by"), 60, lambda: f"{second.ask('readyz')}")
+        second.until("readyz", "200 standing by")
         yield first, second
         world.kubectl("delete", "bd", "--all", "--timeout=60s")
         assert world.resources() == []
@@ -41,7 +41,7 @@ def test_who_was_stopped_for_too_long_ends_before_it_acts(two: tuple[Operator, O
     until(lambda: bool(world.names("bucket")), 30, "nothing is begun")
     os.kill(pid, signal.SIGSTOP)
     world.control("DELETE", "faults")
-    until(lambda: second.says("readyz", "200 active"), 45, lambda: f"{second.ask('readyz')}")
+    second.until_ready()
 
     def settled(found: dict[str, dict[str, object]]) -> bool:
         return all(found[name]["status"] == "True" for name in ("InstanceRunning", "KeepAliveArmed"))
@@ -51,5 +51,5 @@ def test_who_was_stopped_for_too_long_ends_before_it_acts(two: tuple[Operator, O
     os.kill(pid, signal.SIGCONT)
     until(lambda: first.process.pid() is None, 10, "the first one goes on")
     assert world.changes(since) == []
-    assert "the lease is lost" in first.process.log_file.read_text()
+    assert "the lease is lost" in first.log()
     assert len(world.names("instance")) == 1

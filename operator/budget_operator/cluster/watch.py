@@ -71,7 +71,7 @@ def changed(known: tuple[Any, ...] | None, body: Document) -> tuple[tuple[Any, .
 
 
 class Watch:
-    """Runs kopf in a thread; once that has `ended`, the operator must end too."""
+    """Runs kopf in a thread while the process lives; once that has `ended`, the process must end too."""
 
     def __init__(
         self, on_change: OnChange, access: Callable[[], Access], stream_seconds: int = STREAM_SECONDS
@@ -80,7 +80,6 @@ class Watch:
         self._access = access
         self._settings = settings(stream_seconds)
         self._known: dict[tuple[str, str], tuple[Any, ...]] = {}
-        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.contact = Contact()
 
@@ -100,11 +99,6 @@ class Watch:
         reading = self.contact.read()
         overdue = (reading.quiet_for or 0.0) > (self._settings.watching.client_timeout or 0.0)
         return overdue or reading.failing_for is not None
-
-    def stop(self, timeout: float = 10.0) -> None:
-        """End kopf and wait for its thread."""
-        self._stop.set()
-        self._thread.join(timeout)
 
     def see(self, kind: str | None, body: Document) -> None:
         """An object as the API server shows it; `kind` is that of the event, None in a list."""
@@ -138,17 +132,7 @@ class Watch:
             self.contact.succeeded()
             self.see(type, body)
 
-        try:
-            await kopf.operator(
-                registry=registry,
-                settings=self._settings,
-                standalone=True,
-                clusterwide=True,
-                stop_flag=self._stop,
-            )
-        finally:
-            # asyncio.run would wait for the executor thread that waits for this flag.
-            self._stop.set()
+        await kopf.operator(registry=registry, settings=self._settings, standalone=True, clusterwide=True)
 
 
 class Sessions:

@@ -7,7 +7,6 @@ import pytest
 
 from budget_operator.cluster.contact import Contact, Reading
 from budget_operator.health import (
-    GRACE_SECONDS,
     SILENT_SECONDS,
     STUCK_SECONDS,
     Snapshot,
@@ -17,11 +16,12 @@ from budget_operator.health import (
     serve,
 )
 
+GRACE = 15.0
 FINE = Reading(ok_age=1.0)
-BRIEF = Reading(9.0, 1.0, GRACE_SECONDS / 2, "refused")
-LASTING = Reading(99.0, 1.0, GRACE_SECONDS * 2, "the Kubernetes API answered 403 Forbidden")
-WORKING = Snapshot(active=True, holder="me", lease=FINE, list=FINE, watch=FINE)
-STANDBY = Snapshot(active=False, holder="pod-7", lease=FINE)
+BRIEF = Reading(9.0, 1.0, GRACE / 2, "refused")
+LASTING = Reading(99.0, 1.0, GRACE * 2, "the Kubernetes API answered 403 Forbidden")
+WORKING = Snapshot(active=True, holder="me", lease=FINE, list=FINE, watch=FINE, grace=GRACE)
+STANDBY = Snapshot(active=False, holder="pod-7", lease=FINE, grace=GRACE)
 
 
 @pytest.mark.parametrize(
