@@ -2,8 +2,8 @@
 
 import json
 
-import httpx
-
+from budget_operator.cloud.doors import Answer, NoConnection, Request
+from budget_operator.core.gateways import Door
 from localcloud.guests.conversation import Asked, answer
 from localcloud.guests.residents import Residents
 from localcloud.mounted import Mounted
@@ -12,25 +12,24 @@ from localcloud.mounted import Mounted
 NO_AUTHORITY = ""
 
 
-def install(cloud: Mounted) -> httpx.BaseTransport:
-    """Have every running VM tell about itself, and answer what comes through the transport."""
+def install(cloud: Mounted) -> "Streets":
+    """Have every running VM tell about itself, and answer what comes along the streets."""
     residents = Residents(cloud.context, NO_AUTHORITY)
     cloud.context.registry.tellers.append(residents.attributes)
     return Streets(residents)
 
 
-class Streets(httpx.BaseTransport):
-    """Leads to whoever lives at the address; where nobody does, nothing answers."""
+class Streets:
+    """`cloud.probe.Way`: leads to whoever lives at the address; where nobody does, nothing answers."""
 
     def __init__(self, residents: Residents) -> None:
         self._residents = residents
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        guest = self._residents.at(request.url.host)
+    def ask(self, door: Door, request: Request) -> Answer:
+        guest = self._residents.at(door.ip)
         if guest is None:
-            raise httpx.ConnectTimeout("nobody lives there", request=request)
-        target = request.url.raw_path.decode("ascii")
-        asked = Asked(request.method, target, request.headers["host"], request.read())
-        said = answer(guest, asked, encrypted=request.url.scheme == "https")
-        body = httpx.ByteStream(json.dumps(said.content).encode())
-        return httpx.Response(said.status, headers=dict(said.headers), stream=body)
+            raise NoConnection
+        scheme, _, host = door.url.partition("://")
+        asked = Asked(request.method, request.path, host, request.body or b"")
+        said = answer(guest, asked, encrypted=scheme == "https")
+        return Answer(said.status, json.dumps(said.content).encode())

@@ -13,7 +13,7 @@ from budget_operator.core import trail
 
 FORMATS = ("json", "text")
 # A line for every event and every probe.
-_CHATTY = ("kopf.objects", "httpx")
+_CHATTY = ("kopf.objects",)
 
 
 class LogSettingsError(Exception):

@@ -21,7 +21,7 @@ from localcloud.guests.guest import Guest
 _BACKLOG = 1024
 _HANDSHAKE_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
-_IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 300.0  # as the front door of a real one
 _AFTER_AN_ERROR = 0.1
 _RESET = struct.pack("ii", 1, 0)
 

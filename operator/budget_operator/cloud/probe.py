@@ -4,114 +4,80 @@ The other side is a VM running somebody's model, and may answer anything: time a
 words are cleaned. What an outcome means for the deployment is `core.serving`'s business.
 """
 
+import http.client
 import json
 import ssl
-import time
 from dataclasses import replace
-from functools import lru_cache
+from typing import Protocol
 
-import httpx
-
+from budget_operator.cloud.doors import (
+    CONNECT_SECONDS,
+    Answer,
+    Doors,
+    NoConnection,
+    Request,
+    UnreadableAuthority,
+)
 from budget_operator.cloud.guest import clean
 from budget_operator.core.gateways import Door
 from budget_operator.core.observed import Probe
 
-_CONNECT_SECONDS = 3.0
 _READY_SECONDS = 5.0
 _PREDICT_SECONDS = 30.0
-_BODY_LIMIT = 64 * 1024
 _QUOTED = 200
 # Nothing compressed: a small answer must not unfold into a large one.
-_HEADERS = {"Accept-Encoding": "identity"}
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "budget-operator"}
+
+
+class Way(Protocol):
+    """How a request reaches a door; failures are those of `Doors.ask`."""
+
+    def ask(self, door: Door, request: Request) -> Answer: ...
 
 
 class HttpProber:
-    """`core.gateways.Prober` over httpx; through `transport`, or else the network."""
+    """`core.gateways.Prober`; through `way`, or else the network."""
 
-    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
-        self._transport = transport
+    def __init__(self, way: Way | None = None) -> None:
+        self._way = Doors() if way is None else way
 
     def ready(self, door: Door) -> Probe:
         """Whether the front door, its certificate and the model's workers answer."""
-        probe, body = self._ask(_request(door, "GET", "/healthz/ready"), door, _READY_SECONDS)
+        request = Request("GET", "/healthz/ready", _READY_SECONDS, headers=_HEADERS, kept=True)
+        probe, body = self._ask(door, request)
         return replace(probe, revision=_revision(body))
 
     def predict(self, door: Door, token: str, payload: object) -> Probe:
         """A prediction with the user's own example."""
-        request = _request(door, "POST", "/predict_dict", {"payload": payload})
-        request.headers["Authorization"] = f"Bearer {token}"
-        return self._ask(request, door, _PREDICT_SECONDS)[0]
+        headers = {**_HEADERS, "Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        body = json.dumps({"payload": payload}).encode()
+        return self._ask(door, Request("POST", "/predict_dict", _PREDICT_SECONDS, body, headers))[0]
 
-    def _ask(self, request: httpx.Request, door: Door, seconds: float) -> tuple[Probe, bytes]:
-        what = f"{request.method} {request.url.path}"
+    def _ask(self, door: Door, request: Request) -> tuple[Probe, bytes]:
+        what = f"{request.method} {request.path}"
         try:
-            context = _context(door.ca, public=door.public)
-        except ssl.SSLError:
-            return Probe(False, "the certificate authority reported by the VM is not readable"), b""
-        timeout = httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
-        try:
-            # trust_env off: neither a proxy nor a .netrc of the operator's pod is for this request.
-            with httpx.Client(
-                verify=context, timeout=timeout, trust_env=False, transport=self._transport
-            ) as client:
-                response = client.send(request, stream=True)
-                body = _body(response, time.monotonic() + seconds)
-                response.close()
-        except httpx.TimeoutException as error:
-            limit = _CONNECT_SECONDS if isinstance(error, httpx.ConnectTimeout) else seconds
+            answer = self._way.ask(door, request)
+        except TimeoutError as error:
+            limit = CONNECT_SECONDS if isinstance(error, NoConnection) else request.seconds
             return Probe(False, f"{what}: no answer within {limit:.0f} s"), b""
-        except httpx.HTTPError as error:
+        except (OSError, http.client.HTTPException) as error:
             return Probe(False, f"{what}: {_cause(error)}"), b""
-        message = f"{what}: status {response.status_code}"
-        if not response.is_success:
-            message += f": {clean(body.decode(errors='replace'))[:_QUOTED]}"
-        return Probe(response.is_success, message, certificate_ok=request.url.scheme == "https"), body
-
-
-def _request(door: Door, method: str, path: str, content: object = None) -> httpx.Request:
-    """To the known address under the public name: whether the name leads there is what the VM looks at."""
-    public = httpx.URL(f"{door.url}{path}")
-    return httpx.Request(
-        method,
-        public.copy_with(host=door.ip),
-        json=content,
-        headers={**_HEADERS, "Host": public.netloc.decode("ascii")},
-        extensions={"sni_hostname": public.host},
-    )
-
-
-@lru_cache(maxsize=256)
-def _context(ca: str, *, public: bool) -> ssl.SSLContext:
-    """TLS settings that trust `ca`, the public authorities, or both."""
-    if not public:
-        return ssl.create_default_context(cadata=ca)
-    context = httpx.create_ssl_context(trust_env=False)
-    if ca:
-        context.load_verify_locations(cadata=ca)
-    return context
-
-
-def _body(response: httpx.Response, deadline: float) -> bytes:
-    """The beginning of the body; a VM that trickles or floods does not hold the operator up."""
-    read = b""
-    for chunk in response.iter_raw():
-        read += chunk
-        if len(read) >= _BODY_LIMIT or time.monotonic() > deadline:
-            break
-    return read[:_BODY_LIMIT]
+        message, ok = f"{what}: status {answer.status}", 200 <= answer.status < 300
+        if not ok:
+            message += f": {clean(answer.body.decode(errors='replace'))[:_QUOTED]}"
+        return Probe(ok, message, certificate_ok=door.url.startswith("https://")), answer.body
 
 
 def _cause(error: Exception) -> str:
-    """What failed below httpx: TLS, a refused connection, a name that does not resolve."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return f"the certificate is not valid: {seen.verify_message}"
-        if isinstance(seen, ssl.SSLError):
-            return f"TLS failed: {seen.reason or seen}"
-        if isinstance(seen, ConnectionRefusedError):
-            return "connection refused"
-        seen = seen.__cause__ or seen.__context__
+    """What failed: TLS, a refused connection, an answer that is none."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {error.verify_message}"
+    if isinstance(error, UnreadableAuthority):
+        return "the certificate authority reported by the VM is not readable"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
     return clean(str(error))[:_QUOTED] or type(error).__name__
 
 

@@ -1,0 +1,180 @@
+"""Connections to front doors, kept open from one request to the next: a TLS handshake costs both sides more
+than all else that a probe does.
+
+A kept connection proves less than a new one, so it may only confirm: whatever goes wrong with it is tried
+again with a new one, and after some minutes a new one is made in any case. What is asked, and what the answer
+means, is in `probe`.
+"""
+
+import http.client
+import resource
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import certifi
+
+from budget_operator.core.gateways import Door
+
+CONNECT_SECONDS = 3.0
+BODY_LIMIT = 64 * 1024
+#: For so long one that is kept may be silent before a new one is tried.
+_KEPT_SECONDS = 2.0
+#: After so long the certificate is looked at again, and whether newcomers get in.
+_OLDEST = 15 * 60.0
+#: Caddy closes what was idle for five minutes.
+_IDLEST = 4 * 60.0
+_MOST = 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """`kept`: it may go through a connection that is open already. It is made twice if that one fails."""
+
+    method: str
+    path: str
+    seconds: float
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`body` is at most the first `BODY_LIMIT` bytes."""
+
+    status: int
+    body: bytes
+
+
+class NoConnection(TimeoutError):
+    """Nobody took the connection in time."""
+
+
+class UnreadableAuthority(OSError):
+    """The certificate of the authority to be trusted is none."""
+
+
+@dataclass
+class _Connection:
+    http: http.client.HTTPConnection
+    made_at: float
+    used_at: float
+
+
+class Doors:
+    """Safe to share between workers; two requests to one door use two connections."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Door, _Connection] = OrderedDict()  # the longest idle first
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = min(_MOST, files // 2)
+
+    def ask(self, door: Door, request: Request) -> Answer:
+        """To the known address under the public name: whether the name leads there is what the VM looks at.
+
+        Raises:
+            NoConnection, TimeoutError: no connection, or no answer, in time.
+            UnreadableAuthority: what is to be trusted is no certificate.
+            ssl.SSLError: the certificate is not valid, or TLS failed.
+            OSError, http.client.HTTPException: the request failed in another way.
+        """
+        kept = self._taken(door) if request.kept else None
+        if kept is not None:
+            try:
+                return self._answer(door, request, kept, min(_KEPT_SECONDS, request.seconds))
+            except (OSError, http.client.HTTPException):
+                kept.http.close()
+        now = time.monotonic()
+        return self._answer(door, request, _Connection(_connected(door), now, now), request.seconds)
+
+    def _taken(self, door: Door) -> _Connection | None:
+        with self._lock:
+            found = self._kept.pop(door, None)
+        if found is None:
+            return None
+        now = time.monotonic()
+        if now - found.made_at < _OLDEST and now - found.used_at < _IDLEST:
+            return found
+        found.http.close()
+        return None
+
+    def _answer(self, door: Door, request: Request, connection: _Connection, seconds: float) -> Answer:
+        connection.http.sock.settimeout(seconds)
+        try:
+            headers = {"Host": urlsplit(door.url).netloc, **request.headers}
+            connection.http.request(request.method, request.path, request.body, headers)
+            response = connection.http.getresponse()
+            answer = Answer(response.status, _body(response, time.monotonic() + seconds))
+        except BaseException:
+            connection.http.close()
+            raise
+        over = response.isclosed() or response.length == 0
+        response.close()
+        if request.kept and over and not response.will_close:
+            self._keep(door, connection)
+        else:
+            connection.http.close()
+        return answer
+
+    def _keep(self, door: Door, connection: _Connection) -> None:
+        now = connection.used_at = time.monotonic()
+        with self._lock:
+            gone = [self._kept[door]] if door in self._kept else []
+            self._kept[door] = connection
+            self._kept.move_to_end(door)
+            while len(self._kept) > self._most or next(iter(self._kept.values())).used_at < now - _IDLEST:
+                gone.append(self._kept.popitem(last=False)[1])
+        for each in gone:
+            each.http.close()
+
+
+def _connected(door: Door) -> http.client.HTTPConnection:
+    url = urlsplit(door.url)
+    context = _context(door.ca, public=door.public) if url.scheme == "https" else None
+    port = url.port or (80 if context is None else 443)
+    made = http.client.HTTPConnection(url.hostname or "", port)
+    try:
+        opened = socket.create_connection((door.ip, port), CONNECT_SECONDS)
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.sock = context.wrap_socket(opened, server_hostname=url.hostname) if context else opened
+        except BaseException:
+            opened.close()
+            raise
+    except TimeoutError as error:
+        raise NoConnection from error
+    return made
+
+
+@lru_cache(maxsize=256)
+def _context(ca: str, *, public: bool) -> ssl.SSLContext:
+    """TLS settings that trust `ca`, the public authorities, or both; the same for all doors with the same."""
+    if public:
+        context = ssl.create_default_context(cafile=certifi.where())
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca:
+            context.load_verify_locations(cadata=ca)
+    except ssl.SSLError as error:
+        raise UnreadableAuthority from error
+    return context
+
+
+def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """The beginning of the body; a VM that trickles or floods does not hold the operator up."""
+    read = b""
+    while len(read) < BODY_LIMIT and time.monotonic() < deadline:
+        chunk = response.read1(BODY_LIMIT - len(read))
+        if not chunk:
+            break
+        read += chunk
+    return read
