@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from localcloud import partial
 from localcloud.errors import invalid
 from localcloud.store import Json
 
@@ -74,10 +75,12 @@ def endpoint(handler: Handler) -> Endpoint:
     """A Starlette endpoint that runs `handler` as the application's `blocking` says."""
 
     async def run(request: Request) -> Response:
-        answer = await request.app.state.blocking.run(handler, await read_call(request))
+        call = await read_call(request)
+        wanted = partial.parse(call.query["fields"]) if call.query.get("fields") else {}
+        answer = await request.app.state.blocking.run(handler, call)
         if isinstance(answer, Repeated):
             request.scope[REPEATED] = True
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        return answer if isinstance(answer, Response) else JSONResponse(partial.chosen(wanted, answer))
 
     return run
 

@@ -5,21 +5,22 @@ messages mean is in `words`, what a failed operation means in `core.operations`.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from budget_operator.cloud import guest
+from budget_operator.cloud import guest, listed
 from budget_operator.cloud.connection import CALL, Connection
 from budget_operator.cloud.failures import translated
+from budget_operator.cloud.lists import Json, Lists
 from budget_operator.core.errors import (
     InvalidSpec,
     NotFound,
     OperationFailed,
     PermissionDenied,
     PreconditionFailed,
-    Unavailable,
 )
 from budget_operator.core.gateways import InstanceRequest, Scan
 from budget_operator.core.observed import (
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 _MERGE_TRIES = 3
 _PREEMPTED = 'operationType="compute.instances.preempted"'
-_UNREACHABLE = frozenset({"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"})
+_WHOLE_AT_ONCE = 50  # names in one filter: it is part of the URL
 
 
 class ComputeGateway:
@@ -48,6 +49,8 @@ class ComputeGateway:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._project = connection.project
+        self._lists = Lists(connection)
+        self._known: dict[str, Instance] = {}  # those that were listed last, by id
         self._notice_refused = False  # some projects may not ask for the notice of a preemption yet
 
     @cached_property
@@ -108,54 +111,63 @@ class ComputeGateway:
     # --- looking ---
 
     def instances(self, label: str, value: str) -> Scan[Instance]:
-        from budget_operator.cloud import words
+        """Whole, although their metadata are read only where they have changed since they were read last."""
+        scan = self._lists.scan(
+            "list instances",
+            "instances",
+            _labelled(label, value),
+            listed.INSTANCE,
+            lambda found, _: listed.instance(found),
+        )
+        whole = {instance.id: instance for instance in self._whole(scan.items)}
+        # Gone, or in a zone that fell silent, between the two looks: nobody knows.
+        lost = frozenset(f"zones/{each.zone}" for each in scan.items if each.id not in whole)
+        self._known = whole
+        return Scan(tuple(whole.values()), scan.unknown | lost)
 
-        with translated("list instances"):
-            pages = self._pages(self._instances, "AggregatedListInstancesRequest", _labelled(label, value))
-            return _scan(pages, lambda scoped, _: [words.instance(item) for item in scoped.instances])
+    def _whole(self, seen: Sequence[Instance]) -> Iterator[Instance]:
+        """With their metadata: those that were read before, or else another look at these instances."""
+        new: list[str] = []
+        for each in seen:
+            known = self._known.get(each.id)
+            if known is not None and known.metadata_fingerprint == each.metadata_fingerprint:
+                yield replace(each, metadata=known.metadata)
+            else:
+                new.append(each.name)
+        ids = {each.id for each in seen}
+        for start in range(0, len(new), _WHOLE_AT_ONCE):
+            some = "|".join(new[start : start + _WHOLE_AT_ONCE])
+            found = self._lists.scan(
+                "list instances",
+                "instances",
+                f'name eq "({some})"',
+                listed.WHOLE_INSTANCE,
+                lambda found, _: listed.instance(found),
+            )
+            yield from (each for each in found.items if each.id in ids)
 
     def addresses(self, label: str, value: str) -> Scan[Address]:
-        from budget_operator.cloud import words
-
-        with translated("list addresses"):
-            pages = self._pages(self._addresses, "AggregatedListAddressesRequest", _labelled(label, value))
-            return _scan(pages, lambda scoped, _: [words.address(item) for item in scoped.addresses])
+        filter_ = _labelled(label, value)
+        return self._lists.scan(
+            "list addresses", "addresses", filter_, listed.ADDRESS, lambda found, _: listed.address(found)
+        )
 
     def preemptions(self, since: datetime) -> Scan[Preemption]:
-        from budget_operator.cloud import words
+        def recent(found: Json, scope: str) -> Preemption | None:
+            item = listed.preemption(found, listed.last(scope))
+            return item if item is not None and item.at >= since else None
 
-        def recent(scoped: Any, scope: str) -> list[Preemption]:
-            found = [words.preemption(item, words.last(scope)) for item in scoped.operations]
-            return [item for item in found if item is not None and item.at >= since]
-
-        with translated("list preemptions"):
-            kind = "AggregatedListGlobalOperationsRequest"
-            return _scan(self._pages(self._global_operations, kind, _PREEMPTED), recent)
-
-    def _pages(self, client: Any, request_kind: str, filter_: str) -> Iterable[Any]:
-        from google.cloud import compute_v1
-
-        kind = getattr(compute_v1, request_kind)
-        request = kind(project=self._project, filter=filter_)
-        # Older API versions have to be asked for partial answers; those since 2026 always give them and
-        # dropped the parameter.
-        if "return_partial_success" in kind.meta.fields:
-            request.return_partial_success = True
-        pages: Iterable[Any] = client.aggregated_list(request=request, **CALL).pages
-        return pages
+        return self._lists.scan("list preemptions", "operations", _PREEMPTED, listed.PREEMPTION, recent)
 
     def instance(self, zone: str, name: str) -> Instance | None:
-        from budget_operator.cloud import words
-
-        found = self._look(f"get instance {name} in {zone}", self._instances.get, zone=zone, instance=name)
-        return None if found is None else words.instance(found)
+        doing, path = f"get instance {name} in {zone}", f"zones/{zone}/instances/{name}"
+        found = self._lists.look(doing, path, listed.WHOLE_INSTANCE)
+        return None if found is None else listed.instance(found)
 
     def address(self, region: str, name: str) -> Address | None:
-        from budget_operator.cloud import words
-
-        doing = f"get address {name} in {region}"
-        found = self._look(doing, self._addresses.get, region=region, address=name)
-        return None if found is None else words.address(found)
+        doing, path = f"get address {name} in {region}", f"regions/{region}/addresses/{name}"
+        found = self._lists.look(doing, path, listed.ADDRESS)
+        return None if found is None else listed.address(found)
 
     def firewall(self, name: str) -> Firewall | None:
         from budget_operator.cloud import words
@@ -357,24 +369,3 @@ def _labelled(label: str, value: str) -> str:
 def _attempt_id(request_id: str, number: int) -> str:
     """A new body needs a new request id; derived, so that a repeated pass repeats it too."""
     return request_id if number == 0 else str(uuid.uuid5(uuid.UUID(request_id), str(number)))
-
-
-def _scan(pages: Iterable[Any], read: Callable[[Any, str], list[T]]) -> Scan[T]:
-    """All pages of an aggregated list, and the scopes it could not tell about."""
-    items: list[T] = []
-    unknown: set[str] = set()
-    for page in pages:
-        silent = {_scope(link) for link in page.unreachables}
-        for scope, scoped in page.items.items():
-            if scoped.warning.code in _UNREACHABLE:
-                silent.add(scope)
-            items.extend(read(scoped, scope))
-        if page.warning.code in _UNREACHABLE and not silent:
-            raise Unavailable(f"the list is incomplete and does not say where: {page.warning.message}")
-        unknown |= silent
-    return Scan(tuple(items), frozenset(unknown))
-
-
-def _scope(link: str) -> str:
-    """`https://…/projects/p/zones/z` -> `zones/z`."""
-    return "/".join(link.rstrip("/").split("/")[-2:])

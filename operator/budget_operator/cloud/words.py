@@ -1,71 +1,20 @@
 """Compute Engine's resources, to and from the operator's own words: pure functions over its messages.
 
-Requests and their errors are in `compute`. Imported only where compute is used: the client takes two seconds
-to import.
+Requests and their errors are in `compute`, what pictures are made of in `listed`. Imported only where compute
+is used: the client takes two seconds to import.
 """
-
-from datetime import UTC, datetime
 
 from google.cloud import compute_v1 as v1
 
 from budget_operator.core.gateways import HTTPS_PORTS, InstanceRequest
 from budget_operator.core.observed import (
-    Address,
     Firewall,
-    Instance,
-    InstanceStatus,
     OperationRef,
     OperationState,
-    Preemption,
 )
 
 NOTICE_SECONDS = 120  # a Spot VM is told this long before the soft-off
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-
-
-def last(url: str) -> str:
-    """The last segment of a resource's URL: its name, zone, region or type."""
-    return url.rsplit("/", 1)[-1]
-
-
-def instance(found: v1.Instance) -> Instance:
-    """An instance as Compute Engine shows it."""
-    boot = next((disk for disk in found.disks if disk.boot), v1.AttachedDisk())
-    interfaces = [access.nat_i_p for nic in found.network_interfaces for access in nic.access_configs]
-    return Instance(
-        name=found.name,
-        zone=last(found.zone),
-        id=str(found.id),
-        status=_status(found.status),
-        machine_type=last(found.machine_type),
-        provisioning_model=found.scheduling.provisioning_model or "STANDARD",
-        external_ip=next((ip for ip in interfaces if ip), None),
-        labels=dict(found.labels),
-        label_fingerprint=found.label_fingerprint,
-        metadata={item.key: item.value for item in found.metadata.items},
-        metadata_fingerprint=found.metadata.fingerprint,
-        disk=last(boot.source),
-        disk_gib=boot.disk_size_gb,
-    )
-
-
-def _status(word: str) -> InstanceStatus:
-    try:
-        return InstanceStatus(word)
-    except ValueError:
-        # A state newer than this program. REPAIRING is the state in which nobody acts on an instance.
-        return InstanceStatus.REPAIRING
-
-
-def address(found: v1.Address) -> Address:
-    """A regional static address."""
-    return Address(
-        name=found.name,
-        region=last(found.region),
-        address=found.address,
-        status=found.status,
-        labels=dict(found.labels),
-    )
 
 
 def firewall(found: v1.Firewall) -> Firewall:
@@ -90,22 +39,6 @@ def operation(found: v1.Operation, ref: OperationRef) -> OperationState:
     if done and found.http_error_status_code >= 400:
         return OperationState(ref, done, str(found.http_error_status_code), found.http_error_message)
     return OperationState(ref, done)
-
-
-def preemption(found: v1.Operation, zone: str) -> Preemption | None:
-    """A preemption, or None if the operation has no readable time."""
-    at = _time(found.insert_time or found.start_time or found.end_time)
-    if at is None:
-        return None
-    return Preemption(operation=found.name, instance=last(found.target_link), zone=zone, at=at)
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def new_instance(request: InstanceRequest) -> v1.Instance:

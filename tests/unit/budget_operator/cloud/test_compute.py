@@ -117,16 +117,78 @@ def test_lists_tell_which_scopes_were_silent(google: Any, compute: ComputeGatewa
             },
         },
         {
-            "items": {"zones/z2-a": {"instances": [instance(name="other")]}},
+            "items": {"zones/z2-a": {"instances": [instance(name="other", id="43")]}},
             "unreachables": ["https://www.googleapis.com/compute/v1/projects/p1/zones/z3-a"],
             "warning": {"code": "PARTIAL_SUCCESS"},
         },
     ]
-    google.answer(f"GET {P}/aggregated/instances", *[(200, page) for page in pages])
+    both = {"items": {"zones/z1-a": {"instances": [instance(), instance(name="other", id="43")]}}}
+    google.answer(f"GET {P}/aggregated/instances", *[(200, page) for page in (*pages, both)])
     scan = compute.instances("budgetml-installation", "h1")
     assert [item.name for item in scan.items] == ["vm", "other"]
     assert scan.unknown == {"zones/z1-c", "zones/z3-a"}
     assert google.requests[0].query["filter"] == "labels.budgetml-installation=h1"
+
+
+def all_in(zone: str, *found: dict[str, Any]) -> tuple[int, Any]:
+    return 200, {"items": {f"zones/{zone}": {"instances": list(found)}}}
+
+
+def test_metadata_are_read_again_only_when_they_have_changed(google: Any, compute: ComputeGateway) -> None:
+    def listed(fingerprint: str, **more: Any) -> dict[str, Any]:
+        return instance(metadata={"fingerprint": fingerprint}, **more)
+
+    def whole(fingerprint: str, value: str) -> dict[str, Any]:
+        return instance(metadata={"fingerprint": fingerprint, "items": [{"key": "k", "value": value}]})
+
+    google.answer(
+        f"GET {P}/aggregated/instances",
+        all_in("z1-a", listed("one")),
+        all_in("z1-a", whole("one", "1")),
+        all_in("z1-a", listed("one", status="STOPPING")),
+        all_in("z1-a", listed("two")),
+        all_in("z1-a", whole("two", "2"), instance(id="99", name="vm")),
+    )
+    seen = [compute.instances("a", "b").items for _ in range(3)]
+    assert [(vm.status, dict(vm.metadata)) for (vm,) in seen] == [
+        ("RUNNING", {"k": "1"}),
+        ("STOPPING", {"k": "1"}),
+        ("RUNNING", {"k": "2"}),
+    ]
+    filters = [request.query["filter"] for request in google.requests]
+    assert filters == ["labels.a=b", 'name eq "(vm)"', "labels.a=b", "labels.a=b", 'name eq "(vm)"']
+    asked = [request.query["fields"] for request in google.requests]
+    assert ["metadata(fingerprint,items)" in fields for fields in asked] == [False, True, False, False, True]
+    assert all(request.query["maxResults"] == "500" for request in google.requests)
+
+
+def test_an_instance_that_is_lost_between_two_looks_is_unknown(google: Any, compute: ComputeGateway) -> None:
+    google.answer(
+        f"GET {P}/aggregated/instances",
+        all_in("z1-a", instance(metadata={"fingerprint": "one"})),
+        all_in("z1-a"),
+        all_in("z1-a", instance(metadata={"fingerprint": "one"})),
+        all_in("z1-a", instance()),
+    )
+    scan = compute.instances("a", "b")
+    assert (scan.items, scan.unknown) == ((), {"zones/z1-a"})
+    scan = compute.instances("a", "b")
+    assert [dict(vm.metadata) for vm in scan.items] == [{"k": "v"}]
+
+
+def test_many_new_instances_are_looked_at_together(google: Any, compute: ComputeGateway) -> None:
+    found = [instance(name=f"vm{number}", id=str(number)) for number in range(120)]
+    light = [each | {"metadata": {"fingerprint": "bWV0YQ=="}} for each in found]
+    google.answer(
+        f"GET {P}/aggregated/instances",
+        all_in("z1-a", *light),
+        *[all_in("z1-a", *found[start : start + 50]) for start in (0, 50, 100)],
+    )
+    scan = compute.instances("a", "b")
+    assert len(scan.items) == 120
+    scripts = {id(vm.metadata["k"]) for vm in scan.items}
+    assert len(scripts) == 1, "what all have is held once"
+    assert len(google.requests) == 4
 
 
 def test_a_list_incomplete_nobody_knows_where_is_no_list(google: Any, compute: ComputeGateway) -> None:

@@ -1,0 +1,97 @@
+"""What a picture needs of Compute Engine's resources: which of their fields are asked for, and how they read.
+
+Pure functions over the API's JSON. A picture of thousands of resources is taken again and again, and the
+generated client takes a hundred times as long to read one as to parse its JSON. Bodies of changes are in
+`words`, the requests in `lists`.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from budget_operator.core.observed import Address, Instance, InstanceStatus, Preemption
+
+Json = Mapping[str, Any]
+
+ADDRESS = "name,region,address,status,labels"
+PREEMPTION = "name,targetLink,insertTime,startTime,endTime"
+_SMALL = (
+    "name,zone,id,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
+    "networkInterfaces/accessConfigs/natIP,disks(boot,diskSizeGb,source)"
+)
+#: Without the metadata's values, which are nearly all of an instance: the fingerprint tells whether they are
+#: those that were read before.
+INSTANCE = f"{_SMALL},metadata/fingerprint"
+WHOLE_INSTANCE = f"{_SMALL},metadata(fingerprint,items)"
+
+
+def last(url: str) -> str:
+    """The last segment of a resource's URL: its name, zone, region or type."""
+    return url.rsplit("/", 1)[-1]
+
+
+def instance(found: Json) -> Instance:
+    """An instance."""
+    interfaces = [
+        access.get("natIP")
+        for nic in found.get("networkInterfaces", ())
+        for access in nic.get("accessConfigs", ())
+    ]
+    held: Json = found.get("metadata", {})
+    boot: Json = next((disk for disk in found.get("disks", ()) if disk.get("boot")), {})
+    return Instance(
+        name=found["name"],
+        zone=last(found["zone"]),
+        id=str(found["id"]),
+        status=_status(found.get("status", "")),
+        machine_type=last(found.get("machineType", "")),
+        provisioning_model=found.get("scheduling", {}).get("provisioningModel") or "STANDARD",
+        external_ip=next((ip for ip in interfaces if ip), None),
+        labels=shared(found.get("labels", {})),
+        label_fingerprint=found.get("labelFingerprint", ""),
+        metadata=shared({item["key"]: item.get("value", "") for item in held.get("items", ())}),
+        metadata_fingerprint=held.get("fingerprint", ""),
+        disk=last(boot.get("source", "")),
+        disk_gib=int(boot.get("diskSizeGb", 0)),
+    )
+
+
+def shared(texts: Mapping[str, str]) -> dict[str, str]:
+    """The same texts, each held once however many resources have it: the scripts on VMs are all the same."""
+    return {sys.intern(key): sys.intern(value) for key, value in texts.items()}
+
+
+def _status(word: str) -> InstanceStatus:
+    try:
+        return InstanceStatus(word)
+    except ValueError:
+        # A state newer than this program. REPAIRING is the state in which nobody acts on an instance.
+        return InstanceStatus.REPAIRING
+
+
+def address(found: Json) -> Address:
+    """A regional static address."""
+    return Address(
+        name=found["name"],
+        region=last(found.get("region", "")),
+        address=found.get("address", ""),
+        status=found.get("status", ""),
+        labels=shared(found.get("labels", {})),
+    )
+
+
+def preemption(found: Json, zone: str) -> Preemption | None:
+    """A preemption, or None if the operation has no readable time."""
+    at = _time(found.get("insertTime") or found.get("startTime") or found.get("endTime") or "")
+    if at is None:
+        return None
+    return Preemption(operation=found["name"], instance=last(found.get("targetLink", "")), zone=zone, at=at)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
