@@ -12,7 +12,7 @@ LOCKED := requirements/bootstrap.txt requirements/dev.txt \
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
 GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
 
-.PHONY: help venv up down status demo test lint types imports unit contract simulation cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud conformance crds lock clean
+.PHONY: help venv up down status demo test lint types imports unit contract simulation cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud bench-operator conformance crds lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -77,6 +77,9 @@ bench-vm: $(READY) ## boot VMs of the local cloud, new and after a preemption, b
 
 bench-localcloud: $(READY) ## let 1,000 simulated VMs live a short life through the real client
 	@$(DEV) bench-localcloud $(ARGS)
+
+bench-operator: $(READY) ## bring up 500 deployments, let 2,000 rest and edit them all (ARGS="--idle-minutes=2")
+	@$(DEV) bench-operator $(ARGS)
 
 conformance: $(READY) ## let Google's own clients call the local cloud and judge every answer
 	@$(DEV) conformance $(ARGS)

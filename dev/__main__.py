@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dev import checks, cluster, demo, engine, environment, images, locks, stack
-from dev.bench import localcloud, rollout, serving, vm
+from dev.bench import localcloud, operator, rollout, serving, vm
 from dev.conformance import run as conformance
 from dev.errors import DevError
 from dev.paths import MAIN, locked
@@ -129,6 +129,20 @@ def bench_localcloud(
     """Measure how fast the local cloud is, with simulated VMs."""
     with told():
         raise typer.Exit(0 if localcloud.run(instances) else 1)
+
+
+@app.command("bench-operator")
+def bench_operator(
+    few: Annotated[int, typer.Option(min=1, help="Deployments at rest to compare with.")] = 100,
+    ready: Annotated[int, typer.Option(min=1, help="Deployments brought up at once.")] = 500,
+    many: Annotated[int, typer.Option(min=1, help="Deployments at rest, and in the storm.")] = 2000,
+    idle_minutes: Annotated[float, typer.Option(min=0.1, help="For how long they rest.")] = 10.0,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds that a call to the cloud takes.")] = 0.1,
+) -> None:
+    """Measure the operator with many deployments: to Ready, at rest and in a storm."""
+    with told():
+        options = operator.Options(few, ready, many, idle_minutes, latency)
+        raise typer.Exit(0 if operator.run(options) else 1)
 
 
 @app.command("conformance")

@@ -115,7 +115,9 @@ CHECKOUT = Home(LOCAL / "checkout" / ".local", "budgetml-checkout", 53)
 # two local clouds without a stack, one of which is killed again and again; the networks' names begin alike
 KILLED = Home(LOCAL / "killed", "budgetml-killed", 54)
 KILLED_BESIDE = Home(LOCAL / "killed-beside", "budgetml-killed-beside", 55)
-HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT, KILLED, KILLED_BESIDE)
+# the control plane and the processes of `make bench-operator`
+BENCH = Home(LOCAL / "bench-operator", "budgetml-bench", 56)
+HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT, KILLED, KILLED_BESIDE, BENCH)
 
 
 def _free(port: int) -> bool:

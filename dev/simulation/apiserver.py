@@ -157,7 +157,7 @@ class ApiServer:
         return None if found is None else json.loads(json.dumps(found))
 
     def all_deployments(self) -> tuple[Document, ...]:
-        return tuple(json.loads(json.dumps(found)) for found in self.objects.values())
+        return tuple(json.loads(json.dumps({"metadata": each["metadata"]})) for each in self.objects.values())
 
     def add_finalizer(self, document: Document) -> Document:
         def effect() -> Document:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from budget_operator.cloud.inventory import one_after_another
 from budget_operator.cloud.probe import HttpProber
 from budget_operator.cloud.wiring import gateways
 from budget_operator.core.names import Owner
@@ -90,7 +91,7 @@ class World:
     def new_operator(self, kube: ApiServer | None = None, **settings: Any) -> Reconciler:
         """A process that has just started and remembers nothing; perhaps of another cluster."""
         now, wall, changed = self.clock.now, self._wall, replace(self.settings, **settings)
-        cloud = replace(gateways(changed, now, wall), prober=HttpProber(self._streets))
+        cloud = replace(gateways(changed, now, wall, one_after_another), prober=HttpProber(self._streets))
         return Reconciler(changed, kube or self.kube, Means(cloud, now, wall, jitter=lambda: 0.5))
 
     def new_cluster(self, uid: str) -> ApiServer:
@@ -109,11 +110,18 @@ class World:
 
     def apply(self, name: str, spec: dict[str, Any] | None = None) -> None:
         self.kube.apply(name, spec, NAMESPACE)
+        self._heard(name)
         self.passes.add((NAMESPACE, name), self.clock.monotonic())
 
     def delete(self, name: str) -> None:
         self.kube.delete(name, NAMESPACE)
+        self._heard(name)
         self.passes.add((NAMESPACE, name), self.clock.monotonic())
+
+    def _heard(self, name: str) -> None:
+        """The watch tells."""
+        if self.operator is not None:
+            self.operator.wake(NAMESPACE, name)
 
     def preempt(self, name: str) -> None:
         """Raises ApiError where there is no running Spot VM."""
@@ -145,7 +153,7 @@ class World:
         before = len(self.journal.calls), self.store.revision
         try:
             with calling_as(OPERATOR):
-                passed = operator.reconcile(*key)
+                passed = operator.reconcile(*key, quiet=True)
         except Crash:
             self.operator = None
             if self.restarts:

@@ -86,12 +86,17 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.stopping = threading.Event()
         self.exit_code = 0
-        self.watch = Watch(lambda namespace, name: self.queue.add((namespace, name)), access, pace.stream)
+        self.watch = Watch(self.heard, access, pace.stream)
         self.listing = Contact()
         metrics.QUEUE_DEPTH.set_function(self.queue.depth)
         metrics.QUEUE_AGE.set_function(self.queue.age)
         self._threads: list[threading.Thread] = []
         self._passes: dict[Key, float] = {}  # those under way, and when they began
+
+    def heard(self, namespace: str, name: str) -> None:
+        """An object has changed, or may have: the next pass over it is a full one, and is due."""
+        self.reconciler.wake(namespace, name)
+        self.queue.add((namespace, name))
 
     def end(self, exit_code: int) -> None:
         """Ask the main thread to stop everything."""
@@ -167,7 +172,7 @@ class Operator:
             now = time.monotonic()
             listed = True
             if now >= whole_at:
-                listed = self._list(lambda found: self.queue.add(_key(found)))
+                listed = self._list(self._compare)
                 whole_at = now + self.pace.resync * random.uniform(0.9, 1.1)  # noqa: S311 (jitter)
             elif now >= news_at and self.watch.troubled:
                 listed = self._list(lambda found: self.watch.see(None, found))
@@ -176,6 +181,11 @@ class Operator:
                 whole_at = now + self.pace.retry
             self._judge()
             self.stopping.wait(self.pace.look)
+
+    def _compare(self, found: Document) -> None:
+        """With what is known to be at rest: only what differs is looked at."""
+        if not self.reconciler.is_current(found):
+            self.heard(*_key(found))
 
     def _list(self, each: Callable[[Document], None]) -> bool:
         try:
@@ -206,7 +216,7 @@ class Operator:
     def _pass(self, key: Key) -> float | None:
         with metrics.PASS_SECONDS.time(), trail.following(*key):
             try:
-                passed = self.reconciler.reconcile(*key)
+                passed = self.reconciler.reconcile(*key, quiet=True)
             except Exception:
                 log.exception("the pass failed unexpectedly")
                 metrics.PASSES.labels("error").inc()

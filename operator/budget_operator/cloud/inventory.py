@@ -1,24 +1,31 @@
 """The shared inventory: one picture of everything of this installation, for all deployments together.
 
-Four lists and six look-ups per picture, however many deployments there are. Nothing is taken for absent
+Three lists and six look-ups per picture, however many deployments there are. Nothing is taken for absent
 because it could not be seen: without instances and addresses there is no picture, and every other part that
 fails is named in `unknown`, so that an outage of one service does not hide what the others show. Which parts
 belong to whom is decided by `reconcile.observe`.
 """
 
+import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any
 
 from budget_operator.core.errors import BudgetError
-from budget_operator.core.gateways import Compute, Functions, PubSub, Scheduler, Storage
+from budget_operator.core.gateways import Compute, Functions, PubSub, Scan, Scheduler, Storage
 from budget_operator.core.names import LABEL_INSTALLATION, Shared
-from budget_operator.core.observed import Inventory
+from budget_operator.core.observed import Address, Instance, Inventory, Preemption
 from budget_operator.core.ownership import OWNER_OBJECT
 
-T = TypeVar("T")
+# At rest there are 24 calls a minute, whether a list has one page or ten.
+REST_PER_CALL = timedelta(seconds=2.5)
+LOOKS = 6  # besides the three lists
+PAGE = 500
+
+_THREADS = ThreadPoolExecutor(4, "picture")
 
 PREEMPTION_WINDOW = timedelta(days=14)  # Google forgets operations after about two weeks
 
@@ -34,8 +41,26 @@ class Gateways:
     functions: Functions
 
 
+Look = Callable[[], object]
+
+
+def one_after_another(looks: Iterable[Look]) -> None:
+    """The way to look where everything happens in one thread."""
+    for look in looks:
+        look()
+
+
+def at_once(looks: Iterable[Look]) -> None:
+    """The way to look while thousands wait for the picture: it takes as long as its slowest part."""
+    for seen in [_THREADS.submit(look) for look in looks]:
+        seen.result()
+
+
 class Inventories:
-    """`core.gateways.Snapshots`: a picture is shared for `max_age`; one is taken at a time."""
+    """`core.gateways.Snapshots`: a picture is shared for `max_age`; one is taken at a time.
+
+    `together` makes the looks of one picture, and may make them at the same time.
+    """
 
     def __init__(
         self,
@@ -44,12 +69,14 @@ class Inventories:
         clock: Callable[[], datetime],  # the steady one; also of `newer_than` and `taken_at`
         wall: Callable[[], datetime],
         max_age: timedelta = timedelta(seconds=5),
+        together: Callable[[Iterable[Look]], None] = one_after_another,
     ) -> None:
         self._gateways = gateways
         self._shared = Shared(installation)
         self._clock = clock
         self._wall = wall
         self._max_age = max_age
+        self._together = together
         self._looking = threading.Lock()  # held while a picture is taken
         self._state = threading.Lock()  # guards what follows; never held during a call
         self._cached: Inventory | None = None
@@ -64,7 +91,24 @@ class Inventories:
             begun_before_me = self._attempts
         with self._looking:
             self._raise_shared_failure(begun_before_me)
-            return self._usable(newer_than) or self._take()
+            return self._usable(self._max_age, newer_than) or self._take()
+
+    def resting(self) -> Inventory:
+        """A picture that cost its calls long enough ago, or else a new one; whoever comes meanwhile, and is
+        not much too late, has the old one.
+        """
+        with self._state:
+            cached = self._cached
+        age = self._max_age if cached is None else rest_of(cached)
+        found = self._usable(age) or (self._usable(2 * age) if self._looking.locked() else None)
+        if found is not None:
+            return found
+        with self._looking:
+            return self._usable(age) or self._take()
+
+    def is_awaited(self, newer_than: datetime) -> bool:
+        """Whether such a one would have to be waited for, because another is being taken."""
+        return self._looking.locked() and self._usable(self._max_age, newer_than) is None
 
     def forget(self) -> None:
         """Something was changed: no picture begun before now is used again."""
@@ -79,11 +123,11 @@ class Inventories:
         if failure is not None and failure[0] > begun_before_me:
             raise failure[1]
 
-    def _usable(self, newer_than: datetime | None) -> Inventory | None:
+    def _usable(self, age: timedelta, newer_than: datetime | None = None) -> Inventory | None:
         with self._state:
             cached, ended = self._cached, self._ended
         # Counted from the end: when a service is slow, a picture would be too old before it is whole.
-        if cached is None or self._clock() - ended >= self._max_age:
+        if cached is None or self._clock() - ended >= age:
             return None
         return cached if newer_than is None or cached.taken_at >= newer_than else None
 
@@ -103,34 +147,60 @@ class Inventories:
         return taken
 
     def _look(self, now: datetime) -> Inventory:
-        services, shared = self._gateways, self._shared
-        instances = services.compute.instances(LABEL_INSTALLATION, shared.hash)
-        addresses = services.compute.addresses(LABEL_INSTALLATION, shared.hash)
+        services, shared, since = self._gateways, self._shared, self._wall() - PREEMPTION_WINDOW
+        found: dict[str, Any] = {}
         problems: dict[str, BudgetError] = {}
-        since = self._wall() - PREEMPTION_WINDOW
-        preemptions = _try(problems, "preemptions", lambda: services.compute.preemptions(since))
-        incomplete = {"preemptions"} if preemptions is not None and preemptions.unknown else set()
-        picture = Inventory(
-            taken_at=now,
-            instances=instances.items,
-            addresses=addresses.items,
-            preemptions=() if preemptions is None else preemptions.items,
-            bucket=_try(problems, "bucket", services.storage.bucket),
-            owner=_try(problems, "owner", lambda: services.storage.read(OWNER_OBJECT)),
-            # In this order: a function that was ACTIVE before the topic was looked at has subscribed to it.
-            function=_try(problems, "function", lambda: services.functions.function(shared.keep_alive)),
-            topic=_try(problems, "topic", lambda: services.pubsub.topic(shared.keep_alive)),
-            job=_try(problems, "job", lambda: services.scheduler.job(shared.keep_alive)),
-            firewall=_try(problems, "firewall", lambda: services.compute.firewall(shared.firewall)),
-            problems=problems,
+
+        def part(word: str, look: Callable[[], object]) -> Look:
+            def noted() -> None:
+                try:
+                    found[word] = look()
+                except BudgetError as error:
+                    problems[word] = error
+
+            return noted
+
+        function = part("function", lambda: services.functions.function(shared.keep_alive))
+        topic = part("topic", lambda: services.pubsub.topic(shared.keep_alive))
+        self._together(
+            (
+                part("instances", lambda: services.compute.instances(LABEL_INSTALLATION, shared.hash)),
+                part("addresses", lambda: services.compute.addresses(LABEL_INSTALLATION, shared.hash)),
+                part("preemptions", lambda: services.compute.preemptions(since)),
+                part("bucket", services.storage.bucket),
+                part("owner", lambda: services.storage.read(OWNER_OBJECT)),
+                # In this order: a function that was ACTIVE before the topic was looked at listens to it.
+                lambda: one_after_another((function, topic)),
+                part("job", lambda: services.scheduler.job(shared.keep_alive)),
+                part("firewall", lambda: services.compute.firewall(shared.firewall)),
+            )
         )
-        return replace(picture, unknown=instances.unknown | addresses.unknown | incomplete | set(problems))
+        return _picture(now, found, problems)
 
 
-def _try(problems: dict[str, BudgetError], part: str, look: Callable[[], T | None]) -> T | None:
-    """What was seen; a failure is noted under the part's name."""
-    try:
-        return look()
-    except BudgetError as error:
-        problems[part] = error
-        return None
+def _picture(now: datetime, found: Mapping[str, Any], problems: dict[str, BudgetError]) -> Inventory:
+    """Raises the error because of which there is none."""
+    for word in ("instances", "addresses"):
+        if word in problems:
+            raise problems[word]
+    instances: Scan[Instance] = found["instances"]
+    addresses: Scan[Address] = found["addresses"]
+    preemptions: Scan[Preemption] = found.get("preemptions", Scan(()))
+    incomplete = {"preemptions"} if preemptions.unknown else set()
+    words = ("bucket", "owner", "function", "topic", "job", "firewall")
+    return Inventory(
+        taken_at=now,
+        instances=instances.items,
+        addresses=addresses.items,
+        preemptions=preemptions.items,
+        unknown=instances.unknown | addresses.unknown | incomplete | set(problems),
+        problems=problems,
+        **{word: found.get(word) for word in words},
+    )
+
+
+def rest_of(picture: Inventory) -> timedelta:
+    """For how long a picture does for deployments at rest: as long as it keeps to so many calls a minute."""
+    lists = (picture.instances, picture.addresses, picture.preemptions)
+    calls = LOOKS + sum(max(1, math.ceil(len(each) / PAGE)) for each in lists)
+    return calls * REST_PER_CALL

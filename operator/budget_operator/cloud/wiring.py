@@ -1,12 +1,12 @@
 """The cloud room put together from the installation's settings: one connection, one gateway per service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from budget_operator.cloud.compute import ComputeGateway
 from budget_operator.cloud.connection import Connection
 from budget_operator.cloud.functions import FunctionsGateway
-from budget_operator.cloud.inventory import Gateways, Inventories
+from budget_operator.cloud.inventory import Gateways, Inventories, Look, at_once
 from budget_operator.cloud.probe import HttpProber
 from budget_operator.cloud.pubsub import PubSubGateway
 from budget_operator.cloud.scheduler import SchedulerGateway
@@ -20,6 +20,7 @@ def gateways(
     settings: Settings,
     clock: Callable[[], datetime] = steady_clock,
     wall: Callable[[], datetime] = wall_clock,
+    together: Callable[[Iterable[Look]], None] = at_once,
 ) -> Cloud:
     """Everything a pass reaches Google Cloud through. Makes no call; clients are built when first used."""
     connection = Connection(settings.project, settings.api_endpoint, settings.credentials)
@@ -36,6 +37,6 @@ def gateways(
         pubsub=services.pubsub,
         scheduler=services.scheduler,
         functions=services.functions,
-        snapshots=Inventories(services, settings.installation, clock, wall),
+        snapshots=Inventories(services, settings.installation, clock, wall, together=together),
         prober=HttpProber(),
     )

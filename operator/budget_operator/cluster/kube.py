@@ -9,7 +9,7 @@ import base64
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for an answer
 # A renewal is a read and a write: with one that hangs, the holder still notices before the Lease expires.
 LEASE_TIMEOUT = (2, 3)
+JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
 EVENT_MESSAGE_LIMIT = 1024
 MESSAGE_LIMIT = 500  # of what an answer says
@@ -171,21 +174,23 @@ def owner_reference(document: Document) -> dict[str, Any]:
     }
 
 
-def _is_going(dependent: client.V1ObjectMeta, document: Document) -> bool:
+def _is_going(dependent: Document, document: Document) -> bool:
     """Whether it is being deleted, or will be: it was made for a predecessor of the document."""
+    metadata = dependent["metadata"]
     owners = {
-        reference.uid
-        for reference in dependent.owner_references or ()
-        if reference.kind == api.KIND and reference.api_version.startswith(f"{api.GROUP}/")
+        reference["uid"]
+        for reference in metadata.get("ownerReferences", ())
+        if reference["kind"] == api.KIND and reference["apiVersion"].startswith(f"{api.GROUP}/")
     }
     foreign = bool(owners) and document["metadata"]["uid"] not in owners
-    return foreign or dependent.deletion_timestamp is not None
+    return foreign or metadata.get("deletionTimestamp") is not None
 
 
 class Kube:
     """One shared client; safe to use from all workers."""
 
     def __init__(self, api_client: client.ApiClient) -> None:
+        self._api = api_client
         self._objects = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
 
@@ -202,8 +207,37 @@ class Kube:
         return found
 
     def all_deployments(self) -> tuple[Document, ...]:
-        listed = _call("list budgetdeployments", self._objects.list_cluster_custom_object, **_RESOURCE)
-        return tuple(listed["items"])
+        """A page at a time, and without who manages which field: of thousands little is held at once."""
+        found: list[Document] = []
+        path, more = f"/apis/{api.GROUP}/{api.VERSION}/{api.PLURAL}", ""
+        while True:
+            query = [("limit", str(PAGE)), *([("continue", more)] if more else [])]
+            page = self._get("list budgetdeployments", path, query, METADATA_ONLY)
+            for item in page["items"] or ():  # of none, the list of metadata has null
+                item["metadata"].pop("managedFields", None)
+                found.append(item)
+            more = page["metadata"].get("continue", "")
+            if not more:
+                return tuple(found)
+
+    def _get(self, what: str, path: str, query: Sequence[tuple[str, str]] = (), accept: str = JSON) -> Any:
+        """The answer as it comes: the client's own classes take longer to make than all the rest."""
+        request = self._api.param_serialize(
+            "GET",
+            path,
+            query_params=list(query),
+            header_params={"Accept": accept},
+            auth_settings=["BearerToken"],
+        )
+
+        def ask(_request_timeout: tuple[float, float]) -> Any:
+            answer = self._api.call_api(*request, _request_timeout=_request_timeout)
+            data = answer.read()
+            if not 200 <= answer.status < 300:
+                raise ApiException(http_resp=answer)
+            return json.loads(data)
+
+        return _call(what, ask)
 
     def add_finalizer(self, document: Document) -> Document:
         present = list(document["metadata"].get("finalizers", ()))
@@ -241,36 +275,36 @@ class Kube:
         return patched
 
     def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        found = self._secret(namespace, name)
-        return None if found is None else _decoded(found.data)
-
-    def _secret(self, namespace: str, name: str) -> Any | None:
-        what = f"get secret {namespace}/{name}"
-        return _look_up(what, self._core.read_namespaced_secret, namespace=namespace, name=name)
+        found = self._named("secret", namespace, name)
+        return None if found is None else _decoded(found.get("data"))
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        found = _look_up(
-            f"get configmap {namespace}/{name}",
-            self._core.read_namespaced_config_map,
-            namespace=namespace,
-            name=name,
-        )
+        found = self._named("configmap", namespace, name)
         if found is None:
             return None
-        text = {key: value.encode() for key, value in (found.data or {}).items()}
-        return {**text, **_decoded(found.binary_data)}
+        text = {key: value.encode() for key, value in found.get("data", {}).items()}
+        return {**text, **_decoded(found.get("binaryData"))}
+
+    def _named(self, kind: str, namespace: str, name: str) -> Document | None:
+        try:
+            found: Document = self._get(
+                f"get {kind} {namespace}/{name}", f"/api/v1/namespaces/{namespace}/{kind}s/{name}"
+            )
+        except errors.NotFound:
+            return None
+        return found
 
     def ensure_secret(
         self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
     ) -> Mapping[str, bytes]:
-        present = self._secret(namespace, name)
+        present = self._named("secret", namespace, name)
         if present is not None:
-            if owner is not None and _is_going(present.metadata, owner):
+            if owner is not None and _is_going(present, owner):
                 raise errors.ResourceNotReady(
                     f"Secret {namespace}/{name} belongs to a deployment that was deleted: waits until it is "
                     f"gone with it"
                 )
-            return _decoded(present.data)
+            return _decoded(present.get("data"))
         metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/managed-by": COMPONENT}}
         if owner is not None:
             metadata["ownerReferences"] = [owner_reference(owner)]

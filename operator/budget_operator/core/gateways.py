@@ -173,6 +173,12 @@ class Snapshots(Protocol):
     """The shared inventory: one snapshot per project and cycle, however many deployments there are."""
 
     def snapshot(self, newer_than: datetime | None = None) -> Inventory: ...
+    def resting(self) -> Inventory:
+        """For a deployment at rest: an older one will do, so that a minute has only so many calls."""
+
+    def is_awaited(self, newer_than: datetime) -> bool:
+        """Whether such a one would have to be waited for, because another is being taken."""
+
     def forget(self) -> None: ...
 
 
@@ -193,7 +199,25 @@ class Prober(Protocol):
     def predict(self, door: Door, token: str, payload: object) -> Probe: ...
 
 
-class Kubernetes(Protocol):
+class References(Protocol):
+    """What a spec may refer to; each by its name, never listed."""
+
+    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None: ...
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Its files: `data` (as UTF-8) and `binaryData` together."""
+
+    def ensure_secret(
+        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
+    ) -> Mapping[str, bytes]:
+        """Create the Secret if it is absent (with an ownerReference to `owner`); what it holds afterwards.
+
+        Raises:
+            ResourceNotReady: it goes with a predecessor of `owner` that had the same name.
+        """
+
+
+class Kubernetes(References, Protocol):
     """The API server. Every read is live; nothing here is cached. Failures are `errors.BudgetError`s:
     Unavailable where the server did not answer, PermissionDenied where RBAC refuses.
     """
@@ -204,7 +228,7 @@ class Kubernetes(Protocol):
     def deployment(self, namespace: str, name: str) -> Document | None: ...
 
     def all_deployments(self) -> tuple[Document, ...]:
-        """Every BudgetDeployment of the cluster, those being deleted included."""
+        """The metadata of every BudgetDeployment of the cluster, those being deleted included."""
 
     def add_finalizer(self, document: Document) -> Document:
         """Add `api.FINALIZER`, guarded by the document's resourceVersion; the new live document.
@@ -223,20 +247,6 @@ class Kubernetes(Protocol):
         Raises:
             PreconditionFailed: the document is stale.
             NotFound: it is gone.
-        """
-
-    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None: ...
-
-    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        """Its files: `data` (as UTF-8) and `binaryData` together."""
-
-    def ensure_secret(
-        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
-    ) -> Mapping[str, bytes]:
-        """Create the Secret if it is absent (with an ownerReference to `owner`); what it holds afterwards.
-
-        Raises:
-            ResourceNotReady: it goes with a predecessor of `owner` that had the same name.
         """
 
     def delete_secret(self, namespace: str, name: str) -> None:

@@ -16,6 +16,7 @@ from budget_operator.core.errors import (
     NameConflict,
     ResourceNotReady,
 )
+from budget_operator.core.gateways import Door
 from budget_operator.core.observed import Host, OperationRef
 
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
@@ -69,6 +70,7 @@ class Memory:
     refused: tuple[str, BudgetError] | None = None  # a machine type that Google refused for this VM
     probed_at: datetime | None = None
     probe_ok: bool = False
+    door: Door | None = None  # that was asked last
     failing_since: datetime | None = None
     boot: str = ""  # which boot of which VM `host` is about
     host: Host | None = None  # what the VM last said about its image

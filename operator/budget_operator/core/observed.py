@@ -4,12 +4,16 @@ Names and states are Google's own words. Times are aware datetimes in UTC. What 
 `desired`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+from typing import TypeVar
 
 from budget_operator.core.errors import BudgetError
+
+T = TypeVar("T")
 
 
 class InstanceStatus(StrEnum):
@@ -176,6 +180,42 @@ class Inventory:
     job: Job | None = None
     firewall: Firewall | None = None
     problems: Mapping[str, BudgetError] = field(default_factory=dict)
+
+    def instances_of(self, name: str) -> tuple[Instance, ...]:
+        """Those with this name, in any zone."""
+        return self._instances.get(name, ())
+
+    def addresses_of(self, name: str) -> tuple[Address, ...]:
+        """Those with this name, in any region."""
+        return self._addresses.get(name, ())
+
+    def ends_of(self, name: str) -> tuple[Preemption, ...]:
+        """Preemptions of instances with this name."""
+        return self._ends.get(name, ())
+
+    @cached_property
+    def shared(self) -> tuple[object, ...]:
+        """What all deployments use; without the owner's claim, which is renewed again and again."""
+        return (self.bucket, self.topic, self.function, self.job, self.firewall)
+
+    @cached_property
+    def _instances(self) -> Mapping[str, tuple[Instance, ...]]:
+        return _grouped((each.name, each) for each in self.instances)
+
+    @cached_property
+    def _addresses(self) -> Mapping[str, tuple[Address, ...]]:
+        return _grouped((each.name, each) for each in self.addresses)
+
+    @cached_property
+    def _ends(self) -> Mapping[str, tuple[Preemption, ...]]:
+        return _grouped((each.instance, each) for each in self.preemptions)
+
+
+def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
+    found: dict[str, tuple[T, ...]] = {}
+    for name, each in pairs:
+        found[name] = (*found.get(name, ()), each)
+    return found
 
 
 @dataclass(frozen=True)

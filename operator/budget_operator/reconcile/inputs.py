@@ -15,7 +15,7 @@ from budget_operator.core import status as statuses
 from budget_operator.core.api import RESERVED_ENV, EnvVar, Spec
 from budget_operator.core.artifact import KEY_BYTES, Login, Source, sealed_login
 from budget_operator.core.errors import InvalidSpec, ReferenceMissing
-from budget_operator.core.gateways import Document, Kubernetes, Storage
+from budget_operator.core.gateways import Document, Kubernetes, References, Storage
 from budget_operator.core.names import METADATA_CONFIG, METADATA_KEY, Owner
 from budget_operator.core.observed import Instance
 from budget_operator.core.requirements import read_requirements
@@ -30,7 +30,7 @@ _NAME_LIMIT = 253
 
 
 def read_source(
-    kube: Kubernetes, document: Document, spec: Spec, former: Callable[[], Login | None]
+    kube: References, document: Document, spec: Spec, former: Callable[[], Login | None]
 ) -> Source:
     """Read and check everything a revision is made of; makes the login Secret if the spec names none.
 
@@ -100,7 +100,7 @@ def _adopted(instance: Instance | None) -> bytes | None:
     return key if len(key) == KEY_BYTES else None
 
 
-def _files(kube: Kubernetes, namespace: str, spec: Spec) -> Mapping[str, bytes]:
+def _files(kube: References, namespace: str, spec: Spec) -> Mapping[str, bytes]:
     if spec.predictor.inline is not None:
         return {module_file(spec.predictor.entrypoint): spec.predictor.inline.encode()}
     assert spec.predictor.config_map is not None  # api.parse_spec: exactly one of the two
@@ -112,7 +112,7 @@ def _files(kube: Kubernetes, namespace: str, spec: Spec) -> Mapping[str, bytes]:
     return found
 
 
-def _value(kube: Kubernetes, namespace: str, field: str, variable: EnvVar) -> str:
+def _value(kube: References, namespace: str, field: str, variable: EnvVar) -> str:
     if variable.name.startswith(RESERVED_ENV):
         raise InvalidSpec(f"{field}.name: names that start with {RESERVED_ENV} belong to the server")
     if (variable.value is None) == (variable.value_from is None):
@@ -129,7 +129,7 @@ def _value(kube: Kubernetes, namespace: str, field: str, variable: EnvVar) -> st
     return _usable(where, _text(where, found[reference.key]))
 
 
-def _login(kube: Kubernetes, document: Document, spec: Spec, former: Callable[[], Login | None]) -> Login:
+def _login(kube: References, document: Document, spec: Spec, former: Callable[[], Login | None]) -> Login:
     namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
     secret = login_secret(name, spec)
     if spec.auth.secret_name is None:

@@ -26,17 +26,25 @@ from budget_operator.core.observed import (
 from budget_operator.core.plan import needed_region
 from budget_operator.core.steps import Observation
 
+#: The objects of a deployment, from a list for all; None where the list is older than that.
+Listed = Callable[[Owner, datetime], frozenset[str] | None]
+
 FRESH = timedelta(seconds=5)  # how old a picture may be while something is in motion
 
 
 def snapshot(cloud: Cloud, memory: Memory, now: datetime) -> Inventory:
     """A picture that shows everything this process did for the deployment."""
-    newest = memory.acted_at or memory.since
+    return cloud.snapshots.snapshot(newer_than=newest(memory, now))
+
+
+def newest(memory: Memory, now: datetime) -> datetime:
+    """When a picture must have been begun to show that."""
+    begun = memory.acted_at or memory.since
     if memory.last_since is not None:
-        newest = max(newest, memory.last_since)
+        begun = max(begun, memory.last_since)
     if memory.motion_since is not None:
-        newest = max(newest, now - FRESH)
-    return cloud.snapshots.snapshot(newer_than=newest)
+        begun = max(begun, now - FRESH)
+    return begun
 
 
 def own_instances(inventory: Inventory, owner: Owner, zones: tuple[str, ...]) -> tuple[Instance, ...]:
@@ -46,27 +54,26 @@ def own_instances(inventory: Inventory, owner: Owner, zones: tuple[str, ...]) ->
         place = zones.index(instance.zone) if instance.zone in zones else len(zones)
         return instance.status is not InstanceStatus.RUNNING, place, instance.zone
 
-    found = [vm for vm in inventory.instances if vm.name == owner.cloud_name and owner.owns(vm.labels)]
+    found = [vm for vm in inventory.instances_of(owner.cloud_name) if owner.owns(vm.labels)]
     return tuple(sorted(found, key=rank))
 
 
 def own_addresses(inventory: Inventory, owner: Owner) -> tuple[Address, ...]:
     """The deployment's addresses."""
-    return tuple(
-        address
-        for address in inventory.addresses
-        if address.name == owner.cloud_name and owner.owns(address.labels)
-    )
+    return tuple(found for found in inventory.addresses_of(owner.cloud_name) if owner.owns(found.labels))
 
 
 class Observer:
     """Of one pass over one deployment."""
 
-    def __init__(self, cloud: Cloud, owner: Owner, memory: Memory, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cloud: Cloud, owner: Owner, memory: Memory, clock: Callable[[], datetime], listed: Listed
+    ) -> None:
         self._cloud = cloud
         self._owner = owner
         self._memory = memory
         self._clock = clock
+        self._listed = listed
         self._problems: dict[Room, BudgetError] = {}
         self._strangers: list[str] = []
 
@@ -155,11 +162,20 @@ class Observer:
         if known is not None:
             return known
         try:
-            names = self._cloud.storage.objects(objects_prefix(self._owner.cloud_name))
+            names = self._list()
         except errors.NotFound:
             return None
         except BudgetError as error:
             self._problems[Room.ARTIFACT] = error
             return None
-        self._memory.objects, self._memory.objects_at = frozenset(names), self._clock()
-        return self._memory.objects
+        self._memory.objects, self._memory.objects_at = names, self._clock()
+        return names
+
+    def _list(self) -> frozenset[str]:
+        """What was listed for all deployments, where it shows all that was done for this one."""
+        memory = self._memory
+        if memory.objects_at is not None:
+            found = self._listed(self._owner, max(memory.objects_at, memory.acted_at or memory.objects_at))
+            if found is not None:
+                return found
+        return frozenset(self._cloud.storage.objects(objects_prefix(self._owner.cloud_name)))

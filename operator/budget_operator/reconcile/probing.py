@@ -91,6 +91,7 @@ class Probing:
         if report is not None:
             url = tls.url(ip, report.certificate.name or url.partition("://")[2])
         door = Door(url, ip, ca, public=tls.mode == "Acme")
+        memory.door = door
         ready = self._cloud.prober.ready(door) if ca or tls.mode != "Internal" else None
         glimpse = Glimpse(
             running=running,

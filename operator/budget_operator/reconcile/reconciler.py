@@ -7,12 +7,12 @@ pass decides is in `core.plan` and `core.removal`; a crash between any two calls
 import logging
 import uuid
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from budget_operator.core import desired as wishes
-from budget_operator.core import endpoint, plan, preemptions, serving, trail
+from budget_operator.core import endpoint, plan, preemptions, quiet, serving, trail
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import InsertInstance, Room, Upload
 from budget_operator.core.api import (
@@ -24,7 +24,7 @@ from budget_operator.core.api import (
     Status,
     parse_spec,
 )
-from budget_operator.core.artifact import Login, build
+from budget_operator.core.artifact import Login, build, objects_prefix
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.desired import Desired, Parts
 from budget_operator.core.endpoint import Tls
@@ -33,9 +33,11 @@ from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import Instance, Inventory
+from budget_operator.core.quiet import Rest
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
 from budget_operator.reconcile import inputs, observe
+from budget_operator.reconcile.calm import Calm, References
 from budget_operator.reconcile.deletion import Deletion
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.offers import Offers
@@ -47,6 +49,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 30.0
 STALLED_SECONDS = 10.0
+AWAITED_SECONDS = 0.25  # until a deployment looks again whether the picture that it needs is there
 BOOT = Path(__file__).resolve().parents[1] / "boot"
 
 
@@ -73,12 +76,28 @@ class Reconciler:
         self.parts = load_parts(settings) if parts is None else parts
         self.offers = Offers(means.cloud.compute, means.clock)
         self.ownership = Ownership(settings, kube, means.cloud, means.clock, means.wall)
+        self.calm = Calm(kube, means.cloud, self.ownership, means.clock)
         self.sharing = Sharing()
         self._memories: dict[tuple[str, str], Memory] = {}
 
-    def reconcile(self, namespace: str, name: str) -> Passed:
-        """One pass."""
+    def wake(self, namespace: str, name: str) -> None:
+        """Something was heard of the object: the next pass over it is a full one."""
+        self.calm.wake((namespace, name))
+
+    def is_current(self, document: Document) -> bool:
+        """Whether nothing has to be done about an object because it is as its last pass left it."""
+        metadata = document["metadata"]
+        known = self.calm.version((metadata["namespace"], metadata["name"]))
+        return known is not None and known == metadata["resourceVersion"]
+
+    def reconcile(self, namespace: str, name: str, *, quiet: bool = False) -> Passed:
+        """One pass. `quiet`: only time has brought it, so that it need not be a full one."""
         key = (namespace, name)
+        memory = self._memories.get(key)
+        if quiet and memory is not None:
+            passed = self._spared(key, memory)
+            if passed is not None:
+                return passed
         try:
             document = self.kube.deployment(namespace, name)
             passed = Passed(None) if document is None else self._pass(document, self._memory(key, document))
@@ -86,9 +105,17 @@ class Reconciler:
             return Passed(self._failed(key, error), ok=False)
         if passed.after is None:
             self._memories.pop(key, None)
+            self.calm.forget(key)
         else:
             self._memories[key].failures = 0
         return passed
+
+    def _spared(self, key: tuple[str, str], memory: Memory) -> Passed | None:
+        """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
+        if self.means.cloud.snapshots.is_awaited(observe.newest(memory, self.means.clock())):
+            return Passed(AWAITED_SECONDS)
+        owner = Owner(self.settings.installation, *key)
+        return self.calm.quiet_pass(key, owner, memory)
 
     def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]
@@ -151,10 +178,14 @@ class Pass:
         self._memory = memory
         self._generation = int(document["metadata"].get("generation", 1))
         self._before = statuses.read(document)
+        self._key = (owner.namespace, owner.name)
+        self._references = References(reconciler.kube)
+        self._rested = 0
         self._execution = Execution(self._means, memory, self._persist)
 
     def run(self) -> Passed:
         """The pass."""
+        self._rested = self._reconciler.calm.begin(self._key)
         self._memory.new_generation(self._generation)
         self._execution.poll()
         try:
@@ -167,13 +198,42 @@ class Pass:
         zones = self._zones(wish)
         seen = None
         if view.inventory is not None:
-            observer = observe.Observer(self._means.cloud, self._owner, self._memory, self._means.clock)
+            observer = observe.Observer(
+                self._means.cloud, self._owner, self._memory, self._means.clock, self._reconciler.calm.objects
+            )
             making = wish.desired is not None
             seen = observer.observe(view.inventory, zones, self._before.instance, making=making)
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
-        passed = self._tell(seen, wish, outcome, judged)
-        return replace(passed, ok=view.problem is None and wish.hindrance is None)
+        after = self._tell(seen, wish, outcome, judged)
+        again = self._again(outcome, after, stalled=wish.stall is not None)
+        ok = view.problem is None and wish.hindrance is None
+        if ok and wish.stall is None and view.held:
+            self._rest(seen, wish, outcome, after)
+        return Passed(again, ok=ok, state=after.state or "", preemptions=len(self._counted(seen)[1]))
+
+    def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:
+        """Let quiet passes follow if there was nothing to do."""
+        memory = self._memory
+        target = wish.desired.artifact.revision if wish.desired is not None else None
+        part = quiet.part(seen.inventory, self._owner) if seen is not None else None
+        at_rest = quiet.is_at_rest(status, self._generation, outcome, memory, target)
+        if not at_rest or part is None or memory.door is None or memory.objects is None:
+            return
+        prefix = objects_prefix(self._owner.cloud_name)  # not what is uploaded for all
+        now, passes = self._means.clock(), self._rested + 1
+        rest = Rest(
+            at=now,
+            version=self._document["metadata"]["resourceVersion"],
+            part=part,
+            references=self._references.seen,
+            objects=frozenset(each for each in memory.objects if each.startswith(prefix)),
+            door=memory.door,
+            revision=status.revision.active,
+            passes=passes,
+            until=now + quiet.pause(passes, self._means.jitter()),
+        )
+        self._reconciler.calm.rest(self._key, rest)
 
     def _stand_back(self, error: OwnedElsewhere) -> Passed:
         """Another cluster has the installation: only the status tells so. What was known may change there."""
@@ -201,7 +261,7 @@ class Pass:
             zones = wishes.zones_of(self._settings, spec)
             self._check_offers(inventory, spec, zones)
             source = inputs.read_source(
-                self._kube, self._document, spec, lambda: self._former_login(inventory, zones)
+                self._references, self._document, spec, lambda: self._former_login(inventory, zones)
             )
             key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
             key = key or self._make_key(inventory, zones)
@@ -359,7 +419,7 @@ class Pass:
         wish: Wish,
         outcome: Outcome,
         judged: serving.Serving,
-    ) -> Passed:
+    ) -> Status:
         now = self._means.wall()
         counted, added = self._counted(seen)
         settings = self._settings
@@ -388,7 +448,7 @@ class Pass:
         replaced = statuses.replacement(self._before, judged)
         told = (*preemptions.events(added, cut), *statuses.recreation(judged), *replaced, *changes)
         self._write(after, told)
-        return Passed(self._again(facts, after), state=after.state or "", preemptions=len(added))
+        return after
 
     def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:
         patch = statuses.merge_patch(self._document.get("status") or {}, statuses.dump(after))
@@ -398,16 +458,14 @@ class Pass:
         for event in told:
             self._kube.event(self._document, event.kind, event.reason, event.message)
 
-    def _again(self, facts: statuses.Facts, after: Status) -> float:
+    def _again(self, outcome: Outcome, after: Status, *, stalled: bool) -> float:
         """Seconds to the next pass: soon while something moves, rarely when all is well."""
         ready = is_true(after.conditions, Type.READY)
-        moving = not ready or is_true(after.conditions, Type.RECONCILING)
-        if facts.stall is not None:
-            moving = False
-        pauses = [IDLE_SECONDS if facts.stall is None else STALLED_SECONDS]
+        moving = not stalled and (not ready or is_true(after.conditions, Type.RECONCILING))
+        pauses = [STALLED_SECONDS if stalled else IDLE_SECONDS]
         pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
-        if facts.outcome.after is not None:
-            pauses.append(facts.outcome.after)
+        if outcome.after is not None:
+            pauses.append(outcome.after)
         return max(0.0, min(pauses))
 
     def _logs(self, seen: Observation | None) -> str | None:

@@ -201,6 +201,13 @@ class FakeCloud:
         self.cached = self._picture()
         return self.cached
 
+    def resting(self) -> Inventory:
+        old = self.cached
+        return old if old and self.clock.now - old.taken_at < timedelta(seconds=25) else self.snapshot()
+
+    def is_awaited(self, newer_than: datetime) -> bool:
+        return False
+
     def _picture(self) -> Inventory:
         self.settle()
         self.snapshots_taken += 1

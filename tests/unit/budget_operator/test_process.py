@@ -24,8 +24,8 @@ class Passes:
     def __init__(self, end: Passed | Exception) -> None:
         self.end = end
 
-    def reconcile(self, namespace: str, name: str) -> Passed:
-        assert (namespace, name) == ("default", "iris")
+    def reconcile(self, namespace: str, name: str, *, quiet: bool) -> Passed:
+        assert (namespace, name, quiet) == ("default", "iris", True)
         if isinstance(self.end, Exception):
             raise self.end
         return self.end

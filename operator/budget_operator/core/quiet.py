@@ -1,0 +1,89 @@
+"""Which passes need not be made: those over a deployment at rest, while nothing about it changes. Pure.
+
+A full pass notes what it was made of. As long as all of that is the same a quiet pass only asks the endpoint,
+and looks at what may have changed; what it looks at, and how, is in `reconcile.calm`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from budget_operator.core.api import Status
+from budget_operator.core.conditions import Type, is_true
+from budget_operator.core.gateways import Door
+from budget_operator.core.memory import Memory
+from budget_operator.core.names import Owner
+from budget_operator.core.observed import Instance, Inventory
+from budget_operator.core.steps import Outcome
+
+#: A pass that nothing asks for is made after a minute of rest, then after ten more, then every hour: what is
+#: looked at in full passes alone (the deployment's key, a rule that only a newer operator knows).
+FULL_AFTER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
+
+Reference = tuple[str, str, str]  # "Secret" or "ConfigMap", namespace, name
+Digest = bytes
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What the last full pass over a deployment at rest was made of."""
+
+    at: datetime  # when it was made
+    version: str  # of the object, as the pass left it
+    part: Digest  # of the picture
+    references: Mapping[Reference, Digest]
+    objects: frozenset[str]
+    door: Door
+    revision: str | None
+    passes: int  # full ones in a row that found rest
+    until: datetime  # when the next one is due
+
+
+def pause(passes: int, jitter: float) -> timedelta:
+    """From so many full passes in a row that found rest to the next one; `jitter` is between 0 and 1."""
+    return FULL_AFTER[min(passes, len(FULL_AFTER)) - 1] * (0.8 + 0.2 * jitter)
+
+
+def part(inventory: Inventory, owner: Owner) -> Digest | None:
+    """What of a picture concerns one deployment; None while some of it cannot be seen."""
+    if inventory.unknown or inventory.problems:
+        return None
+    name = owner.cloud_name
+    instances = [_shown(each) for each in inventory.instances_of(name)]
+    return _digest((instances, inventory.addresses_of(name), inventory.ends_of(name), inventory.shared))
+
+
+def _shown(instance: Instance) -> tuple[object, ...]:
+    """All of it; for the metadata stands their fingerprint."""
+    return tuple(value for key, value in vars(instance).items() if key != "metadata")
+
+
+def content(found: Mapping[str, bytes] | None) -> Digest:
+    """Of a Secret or ConfigMap, or of there being none."""
+    return _digest(None if found is None else sorted(found.items()))
+
+
+def _digest(what: object) -> Digest:
+    return hashlib.blake2b(repr(what).encode(), digest_size=16).digest()
+
+
+def is_at_rest(after: Status, generation: int, outcome: Outcome, memory: Memory, target: str | None) -> bool:
+    """Whether a pass found nothing to do, nothing to wait for and nothing in trouble."""
+    conditions = after.conditions
+    settled = (
+        is_true(conditions, Type.READY)
+        and not is_true(conditions, Type.RECONCILING)
+        and not is_true(conditions, Type.STALLED)
+        and after.observed_generation == generation
+        and target is not None
+        and after.revision.active == target
+        and after.instance is None
+    )
+    idle = not (outcome.acted or outcome.open or outcome.problems or outcome.unseen or outcome.intent)
+    return settled and idle and outcome.after is None and _is_calm(memory)
+
+
+def _is_calm(memory: Memory) -> bool:
+    moving = memory.operations or memory.troubles or memory.refused or memory.motion_since
+    return not moving and memory.probe_ok and memory.failing_since is None and memory.objects is not None

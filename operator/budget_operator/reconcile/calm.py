@@ -1,0 +1,152 @@
+"""Quiet passes: over a deployment at rest, of which nothing has changed, only what must be asked is asked.
+
+A quiet pass holds the installation, compares what it sees with what the last full pass was made of, asks the
+endpoint when that is due, and changes nothing. Whatever is not as it was is left to a full pass. When a
+deployment is at rest is decided by `core.quiet`.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from budget_operator.core import quiet
+from budget_operator.core.artifact import CODE_PREFIX
+from budget_operator.core.errors import BudgetError, NotFound
+from budget_operator.core.gateways import Cloud, Document, Kubernetes
+from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
+from budget_operator.core.names import Owner
+from budget_operator.core.quiet import Digest, Reference, Rest
+from budget_operator.core.steps import Passed
+from budget_operator.reconcile.ownership import Ownership
+from budget_operator.reconcile.probing import PROBE_EVERY
+from budget_operator.reconcile.shared import Shared
+
+Key = tuple[str, str]
+
+PAUSE = 30.0  # seconds between quiet passes: Secrets and ConfigMaps are looked at in each
+VERSIONS_BELIEVED = timedelta(seconds=20)
+
+
+class References:
+    """The Secrets and ConfigMaps that a pass has read, and what they held."""
+
+    def __init__(self, kube: Kubernetes) -> None:
+        self._kube = kube
+        self.seen: dict[Reference, Digest] = {}
+
+    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        return self._note(("Secret", namespace, name), self._kube.secret(namespace, name))
+
+    def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        return self._note(("ConfigMap", namespace, name), self._kube.config_map(namespace, name))
+
+    def ensure_secret(
+        self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
+    ) -> Mapping[str, bytes]:
+        held = self._kube.ensure_secret(namespace, name, data, owner)
+        self._note(("Secret", namespace, name), held)
+        return held
+
+    def _note(self, reference: Reference, found: Mapping[str, bytes] | None) -> Mapping[str, bytes] | None:
+        self.seen[reference] = quiet.content(found)
+        return found
+
+
+class Calm:
+    """Of all deployments. Safe to share between workers, each of which has another deployment."""
+
+    def __init__(
+        self, kube: Kubernetes, cloud: Cloud, ownership: Ownership, clock: Callable[[], datetime]
+    ) -> None:
+        self._kube = kube
+        self._cloud = cloud
+        self._ownership = ownership
+        self._clock = clock
+        self._rests: dict[Key, Rest] = {}
+        self._woken: set[Key] = set()  # since their last full pass began
+        self._versions = Shared(self._all_versions, VERSIONS_BELIEVED, clock)
+        self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
+
+    def begin(self, key: Key) -> int:
+        """A full pass begins; how many in a row had found rest."""
+        self._woken.discard(key)
+        found = self._rests.pop(key, None)
+        return 0 if found is None else found.passes
+
+    def rest(self, key: Key, rest: Rest) -> None:
+        """A full pass found the deployment at rest: unless it was woken meanwhile, quiet ones follow."""
+        self._rests[key] = rest
+        if key in self._woken:
+            self.wake(key)
+
+    def wake(self, key: Key) -> None:
+        """The next pass over it is a full one."""
+        self._woken.add(key)
+        self._rests.pop(key, None)
+
+    def forget(self, key: Key) -> None:
+        """It is gone."""
+        self._rests.pop(key, None)
+        self._woken.discard(key)
+
+    def version(self, key: Key) -> str | None:
+        """The object's resourceVersion that is known and needs no look; None if it is not at rest."""
+        found = self._rests.get(key)
+        return None if found is None else found.version
+
+    def objects(self, owner: Owner, newer_than: datetime) -> frozenset[str] | None:
+        """The deployment's objects in the bucket, if the list for all is as new as that."""
+        taken = self._objects.get()
+        return taken.found.get(owner.cloud_name, frozenset()) if taken.at >= newer_than else None
+
+    def quiet_pass(self, key: Key, owner: Owner, memory: Memory) -> Passed | None:
+        """None: something is due or not as it was, so that a full pass has to be made."""
+        rest = self._rests.get(key)
+        if rest is None or self._clock() >= rest.until:
+            return None
+        try:
+            same = self._is_same(key, owner, rest, memory) and self._answers(rest, memory)
+        except BudgetError:  # a full pass meets it, too, and tells
+            return None
+        return Passed(PAUSE) if same else None
+
+    def _is_same(self, key: Key, owner: Owner, rest: Rest, memory: Memory) -> bool:
+        inventory = self._cloud.snapshots.resting()
+        if not self._ownership.hold(inventory) or quiet.part(inventory, owner) != rest.part:
+            return False
+        versions = self._versions.get()
+        if versions.at > rest.at and versions.found.get(key) != rest.version:
+            return False
+        if self.objects(owner, rest.at) not in (None, rest.objects):
+            memory.objects_at = None  # the full pass looks again
+            return False
+        return all(self._content(each) == known for each, known in rest.references.items())
+
+    def _content(self, reference: Reference) -> Digest:
+        kind, namespace, name = reference
+        read = self._kube.secret if kind == "Secret" else self._kube.config_map
+        return quiet.content(read(namespace, name))
+
+    def _answers(self, rest: Rest, memory: Memory) -> bool:
+        now = self._clock()
+        if memory.probed_at is not None and now - memory.probed_at < PROBE_EVERY:
+            return True
+        probe = self._cloud.prober.ready(rest.door)
+        if not probe.ok or probe.revision != rest.revision:
+            return False
+        memory.probed_at = now
+        return True
+
+    def _all_versions(self) -> Mapping[Key, str]:
+        every = (document["metadata"] for document in self._kube.all_deployments())
+        return {(each["namespace"], each["name"]): each["resourceVersion"] for each in every}
+
+    def _all_objects(self) -> Mapping[str, frozenset[str]]:
+        """Code by deployment: one list for all."""
+        found: dict[str, set[str]] = {}
+        try:
+            names = self._cloud.storage.objects(CODE_PREFIX)
+        except NotFound:
+            names = ()
+        for name in names:
+            found.setdefault(name.removeprefix(CODE_PREFIX).partition("/")[0], set()).add(name)
+        return {deployment: frozenset(objects) for deployment, objects in found.items()}

@@ -1,0 +1,36 @@
+"""What is looked up once for all deployments, and then believed for a while."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Taken(Generic[T]):
+    """What was found, and when the look began."""
+
+    at: datetime
+    found: T
+
+
+class Shared(Generic[T]):
+    """Safe to share between workers: who needs a new look while one is taken waits for that one."""
+
+    def __init__(self, look: Callable[[], T], age: timedelta, clock: Callable[[], datetime]) -> None:
+        self._look = look
+        self._age = age
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: Taken[T] | None = None
+
+    def get(self) -> Taken[T]:
+        """One that is not older than `age`. Raises what the look raises."""
+        with self._lock:
+            now = self._clock()
+            if self._last is None or now - self._last.at >= self._age:
+                self._last = Taken(now, self._look())
+            return self._last

@@ -1,0 +1,309 @@
+"""Quiet passes: they cost next to nothing, and miss nothing that full ones would notice."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from budget_operator.core.gateways import Door
+from budget_operator.core.observed import InstanceStatus, Preemption, Probe, Stored
+from dev.simulation.apiserver import CODE
+from tests.unit.budget_operator.fakes import World
+
+SPEC = {
+    "predictor": {"configMap": {"name": "code"}},
+    "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "x"}}}],
+}
+
+
+def quiet(world: World, name: str = "iris") -> float:
+    """One pass that time has brought."""
+    passed = world.reconciler.reconcile("default", name, quiet=True)
+    assert passed.after is not None
+    world.clock.advance(passed.after)
+    return passed.after
+
+
+def settle(world: World, name: str = "iris") -> None:
+    """Pass after pass until full ones are rare."""
+    for _ in range(10):
+        quiet(world, name)
+        rest = world.reconciler.calm._rests.get(("default", name))
+        if rest is not None and rest.passes == 2:
+            return
+    raise AssertionError("it does not come to rest")
+
+
+@pytest.fixture
+def rest() -> World:
+    """With a deployment that refers to everything there is, at rest."""
+    world = World()
+    world.kube.config_maps["default", "code"] = {"predictor.py": CODE.encode()}
+    world.kube.secrets["default", "keys"] = {"x": b"1"}
+    world.up("iris", SPEC)
+    settle(world)
+    return world
+
+
+def reads(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of the object, from now on: a full pass makes one."""
+    made: list[str] = []
+    read = world.kube.deployment
+
+    def counted(namespace: str, name: str) -> Any:
+        made.append(name)
+        return read(namespace, name)
+
+    monkeypatch.setattr(world.kube, "deployment", counted)
+    return made
+
+
+def test_at_rest_full_passes_get_rare(rest: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, calls = reads(rest, monkeypatch), len(rest.journal.calls)
+    begun = rest.clock.now
+    while rest.clock.now - begun < timedelta(hours=3):
+        quiet(rest)
+    assert 2 <= len(made) <= 6
+    written = {call.partition(" ")[0] for call in rest.journal.calls[calls:]}
+    assert written <= {"write"}, "nothing but the claim on the installation"
+
+
+def test_the_endpoint_is_asked_once_a_minute(rest: World) -> None:
+    asked = 0
+    ready = rest.cloud.ready
+
+    def counted(door: Door) -> Probe:
+        nonlocal asked
+        asked += 1
+        return ready(door)
+
+    rest.cloud.ready = counted  # type: ignore[method-assign]
+    begun = rest.clock.now
+    while rest.clock.now - begun < timedelta(minutes=30):
+        quiet(rest)
+    assert 29 <= asked <= 32
+
+
+def test_the_claim_is_renewed(rest: World) -> None:
+    before = json.loads(rest.cloud.the_owner.data)["renewedAt"] if rest.cloud.the_owner else ""
+    for _ in range(12):
+        quiet(rest)
+    assert rest.cloud.the_owner is not None
+    assert json.loads(rest.cloud.the_owner.data)["renewedAt"] > before
+
+
+def edit(world: World) -> None:
+    world.kube.apply("iris", SPEC | {"machine": {"type": "e2-small"}})
+
+
+def edit_status(world: World) -> None:
+    found = world.kube.objects["default", "iris"]
+    found["status"]["state"] = "Fantastic"
+    world.kube._touch(found)
+
+
+def delete(world: World) -> None:
+    world.kube.delete("iris")
+
+
+def stop(world: World) -> None:
+    key, vm = next(iter(world.cloud.vms.items()))
+    world.cloud.vms[key] = replace(vm, status=InstanceStatus.TERMINATED)
+
+
+def preempt(world: World) -> None:
+    stop(world)
+    vm = next(iter(world.cloud.vms.values()))
+    world.cloud.preempted.append(Preemption("p1", vm.name, vm.zone, world.clock.now))
+
+
+def rewrite_metadata(world: World) -> None:
+    key, vm = next(iter(world.cloud.vms.items()))
+    world.cloud.vms[key] = replace(vm, metadata={}, metadata_fingerprint="changed")
+
+
+def relabel(world: World) -> None:
+    key, vm = next(iter(world.cloud.vms.items()))
+    world.cloud.vms[key] = replace(vm, labels=dict(vm.labels) | {"budgetml-wanted": "no"})
+
+
+def lose(part: str) -> Callable[[World], None]:
+    def lost(world: World) -> None:
+        setattr(world.cloud, part, None)
+
+    return lost
+
+
+def lose_address(world: World) -> None:
+    world.cloud.ips.clear()
+
+
+def lose_objects(world: World) -> None:
+    world.cloud.blobs.clear()
+
+
+def lose_bucket(world: World) -> None:
+    world.cloud.the_bucket = None
+
+
+def rotate_secret(world: World) -> None:
+    world.kube.secrets["default", "keys"] = {"x": b"2"}
+
+
+def rotate_login(world: World) -> None:
+    world.kube.secrets["default", "iris-login"]["password"] = b"another"
+
+
+def delete_secret(world: World) -> None:
+    del world.kube.secrets["default", "keys"]
+
+
+def change_code(world: World) -> None:
+    world.kube.config_maps["default", "code"] = {"predictor.py": f"{CODE}# new\n".encode()}
+
+
+def take_installation(world: World) -> None:
+    claim = {
+        "cluster": "other",
+        "since": world.clock.wall().isoformat(),
+        "renewedAt": world.clock.wall().isoformat(),
+    }
+    world.cloud.the_owner = Stored(json.dumps(claim).encode(), 99)
+
+
+def fall_silent(world: World) -> None:
+    world.cloud.unknown = {"zones/us-central1-a"}
+
+
+def fail(world: World) -> None:
+    world.cloud.ready = lambda door: Probe(False, "GET /healthz/ready: no answer")  # type: ignore[method-assign]
+
+
+def serve_another(world: World) -> None:
+    world.cloud.ready = lambda door: Probe(True, "", "another", True)  # type: ignore[method-assign]
+
+
+SOON = [
+    edit,
+    edit_status,
+    delete,
+    stop,
+    preempt,
+    rewrite_metadata,
+    relabel,
+    lose_address,
+    lose_bucket,
+    *[lose(part) for part in ("the_topic", "the_function", "the_job", "the_firewall")],
+    rotate_secret,
+    rotate_login,
+    delete_secret,
+    change_code,
+    take_installation,
+    fall_silent,
+]
+
+
+@pytest.mark.parametrize("happens", SOON)
+def test_what_happens_is_noticed_by_the_next_pass(
+    rest: World, monkeypatch: pytest.MonkeyPatch, happens: Callable[[World], None]
+) -> None:
+    made = reads(rest, monkeypatch)
+    quiet(rest)
+    quiet(rest)
+    assert made == []
+    happens(rest)
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert made == ["iris"]
+
+
+@pytest.mark.parametrize("happens", [fail, serve_another])
+def test_what_the_endpoint_says_is_noticed_within_a_minute(
+    rest: World, monkeypatch: pytest.MonkeyPatch, happens: Callable[[World], None]
+) -> None:
+    made = reads(rest, monkeypatch)
+    happens(rest)
+    begun = rest.clock.now
+    while not made:
+        rest.reconciler.reconcile("default", "iris", quiet=True)
+        rest.clock.advance(30)
+    assert rest.clock.now - begun <= timedelta(seconds=90)
+
+
+def test_objects_that_are_lost_are_noticed_within_a_quarter_of_an_hour(
+    rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_objects(rest)
+    begun = rest.clock.now
+    while not rest.cloud.blobs:
+        quiet(rest)
+    assert rest.clock.now - begun <= timedelta(minutes=16)
+
+
+def test_an_edit_that_the_watch_tells_of_is_noticed_at_once(
+    rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the list of versions is believed for some seconds."""
+    quiet(rest)
+    rest.clock.now -= timedelta(seconds=29)
+    made = reads(rest, monkeypatch)
+    edit(rest)
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert made == [], "nobody has told"
+    rest.reconciler.wake("default", "iris")
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert made == ["iris"]
+
+
+def test_what_is_told_during_a_pass_is_not_forgotten_by_it(
+    rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest.reconciler.wake("default", "iris")
+    secret = rest.kube.secret
+
+    def told(namespace: str, name: str) -> Any:
+        rest.reconciler.wake("default", "iris")
+        return secret(namespace, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rest.kube, "secret", told)
+        rest.reconciler.reconcile("default", "iris", quiet=True)
+    made = reads(rest, monkeypatch)
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert made == ["iris"]
+
+
+def test_a_picture_that_is_being_taken_is_not_waited_for(
+    rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = reads(rest, monkeypatch)
+    rest.reconciler.wake("default", "iris")
+    monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: True)
+    passed = rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert (passed.after, made) == (0.25, [])
+    monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: False)
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert made == ["iris"]
+
+
+def test_many_at_rest_cost_the_cloud_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(count: int) -> int:
+        world = World()
+        names = [f"model-{number}" for number in range(count)]
+        for name in names:
+            world.up(name)
+        for name in names:
+            settle(world, name)
+        lists: list[str] = []
+        objects = world.cloud.objects
+        monkeypatch.setattr(world.cloud, "objects", lambda prefix: lists.append(prefix) or objects(prefix))
+        taken, begun = world.cloud.snapshots_taken, world.clock.now
+        while world.clock.now - begun < timedelta(hours=2):
+            for name in names:
+                world.reconciler.reconcile("default", name, quiet=True)
+            world.clock.advance(30)
+        return world.cloud.snapshots_taken - taken + len(lists)
+
+    assert calls(12) <= calls(1) + 2
