@@ -111,7 +111,7 @@ def _many(stage: Stage, options: Options) -> tuple[Rest, int]:
 def _rest(stage: Stage, seconds: float) -> tuple[Rest, int]:
     """Once all has settled; and how many writes there were besides Leases."""
     with step("settled"):
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(min(SETTLE_SECONDS, seconds))
     before, resources = stage.read(), stage.writes()
     with step(f"at rest for {seconds:.0f} s") as current:
         time.sleep(seconds)

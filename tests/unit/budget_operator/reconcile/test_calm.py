@@ -298,7 +298,12 @@ def test_many_at_rest_cost_the_cloud_what_one_does(monkeypatch: pytest.MonkeyPat
             settle(world, name)
         lists: list[str] = []
         objects = world.cloud.objects
-        monkeypatch.setattr(world.cloud, "objects", lambda prefix: lists.append(prefix) or objects(prefix))
+
+        def listed(prefix: str) -> tuple[str, ...]:
+            lists.append(prefix)
+            return objects(prefix)
+
+        monkeypatch.setattr(world.cloud, "objects", listed)
         taken, begun = world.cloud.snapshots_taken, world.clock.now
         while world.clock.now - begun < timedelta(hours=2):
             for name in names:
