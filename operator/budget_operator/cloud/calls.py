@@ -60,6 +60,10 @@ class Counting(HTTPAdapter):
 def count(client: Any) -> None:
     """Count what this client of Google's calls from now on."""
     # The storage client has its session itself, the generated ones have it in their transport.
-    session = client._http if hasattr(client, "_http") else client.transport._session
+    count_session(client._http if hasattr(client, "_http") else client.transport._session)
+
+
+def count_session(session: requests.Session) -> None:
+    """Count what goes through this session from now on."""
     for scheme in ("https://", "http://"):
         session.mount(scheme, Counting())

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.api_core.exceptions import from_http_response
 from google.auth.transport.requests import AuthorizedSession
 
+from budget_operator.cloud.calls import count_session
 from budget_operator.cloud.connection import CONNECT_SECONDS, READ_SECONDS, Connection
 from budget_operator.cloud.failures import translated
 from budget_operator.core.errors import NotFound, Unavailable
@@ -33,7 +34,10 @@ class Lists:
 
     @cached_property
     def _session(self) -> Any:
-        return AuthorizedSession(self._connection.google_credentials())  # type: ignore[no-untyped-call]
+        credentials = self._connection.google_credentials()
+        made = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        count_session(made)
+        return made
 
     def scan(
         self, doing: str, noun: str, filter_: str, fields: str, read: Callable[[Json, str], T | None]

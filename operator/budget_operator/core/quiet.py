@@ -17,9 +17,9 @@ from budget_operator.core.names import Owner
 from budget_operator.core.observed import Instance, Inventory
 from budget_operator.core.steps import Outcome
 
-#: A pass that nothing asks for is made after a minute of rest, then after ten more, then every hour: what is
-#: looked at in full passes alone (the deployment's key, a rule that only a newer operator knows).
-FULL_AFTER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
+#: A pass that nothing asks for is made after a minute of rest, then every hour: what is looked at in full
+#: passes alone is the deployment's key, and the rules of a newer operator.
+FULL_AFTER = (timedelta(minutes=1), timedelta(hours=1))
 
 Reference = tuple[str, str, str]  # "Secret" or "ConfigMap", namespace, name
 Digest = bytes

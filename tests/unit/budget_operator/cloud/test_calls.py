@@ -61,6 +61,10 @@ def test_what_the_gateways_call_is_counted(google: Any, google_error: Any) -> No
     before = count("compute", "zones.get", "200"), count("storage", "buckets.get", "404")
     assert ComputeGateway(google.connection).zone("z")
     assert StorageGateway(google.connection, "nothing").bucket() is None
+    google.answer("GET /compute/v1/projects/p1/aggregated/instances", (200, {"items": {}}))
+    lists = count("compute", "instances.aggregatedList", "200")
+    ComputeGateway(google.connection).instances("a", "b")
+    assert count("compute", "instances.aggregatedList", "200") == lists + 1
     assert count("compute", "zones.get", "200") == before[0] + 1
     assert count("storage", "buckets.get", "404") == before[1] + 1
 
