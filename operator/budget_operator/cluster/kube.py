@@ -10,7 +10,8 @@ import http.client
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -134,13 +135,20 @@ def _message(body: object) -> str:
 
 
 def _call(what: str, function: Callable[..., Any], **arguments: Any) -> Any:
-    try:
+    with _translated(what):
         return function(**{"_request_timeout": TIMEOUT, **arguments})
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turns what a client raises into one of ours; `what` names the call."""
+    try:
+        yield
     except ApiException as error:
         raise translate(error, what) from error
     except (FileNotFoundError, PermissionError, config.ConfigException) as error:
         raise errors.Unavailable(f"{what}: the credentials cannot be read: {error}") from error
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
         raise errors.Unavailable(f"{what}: the Kubernetes API does not answer ({_cause(error)})") from error
 
 
@@ -228,17 +236,15 @@ class Kube:
                 return tuple(found)
 
     def _get(self, what: str, path: str, query: Sequence[tuple[str, str]] = (), accept: str = JSON) -> Any:
-        configuration = self._api.configuration
-        authorization = configuration.get_api_key_with_prefix("BearerToken")
-        headers = {"Accept": accept, **({"Authorization": authorization} if authorization else {})}
         target = f"{path}?{urlencode(query)}" if query else path
-        try:
+        with _translated(what):
+            authorization = self._api.configuration.get_api_key_with_prefix("BearerToken")
+            headers = {"Accept": accept, **({"Authorization": authorization} if authorization else {})}
             status, body = self._reads.get(target, headers, TIMEOUT)
-        except (OSError, http.client.HTTPException) as error:
-            raise errors.Unavailable(f"{what}: the Kubernetes API does not answer") from error
-        if not 200 <= status < 300:
-            reason = http.client.responses.get(status, "")
-            raise translate(ApiException(status, reason, body=body.decode(errors="replace")), what)
+            if not 200 <= status < 300:
+                raise ApiException(
+                    status, http.client.responses.get(status, ""), body=body.decode(errors="replace")
+                )
         return json.loads(body)
 
     def add_finalizer(self, document: Document) -> Document:

@@ -70,6 +70,16 @@ class Lists:
         return ({"metadata": {"namespace": "default", "name": "iris"}},)
 
 
+class Awake:
+    """Stands in for the reconciler: nothing is at rest."""
+
+    def is_current(self, document: Document) -> bool:
+        return False
+
+    def wake(self, namespace: str, name: str) -> None:
+        pass
+
+
 @dataclass
 class Watched:
     """The watch, in whatever state."""
@@ -89,7 +99,8 @@ def supervised(kube: Lists, watch: Watched, pace: Pace) -> Iterator[Operator]:
     nothing: Any = None
     lease: Any = type("Held", (), {"held": threading.Event(), "holder": "me", "contact": Contact()})
     api_server: Any = kube
-    made = Operator(api_server, lease, nothing, nothing, pace)
+    reconciler: Any = Awake()
+    made = Operator(api_server, lease, nothing, reconciler, pace)
     watched: Any = watch
     made.watch = watched
     thread = threading.Thread(target=made._supervise)
@@ -172,7 +183,7 @@ def test_the_queue_is_looked_at_when_it_is_asked_for() -> None:
 
 def test_what_is_logged_in_a_pass_says_which_one_it_is() -> None:
     class Seen:
-        def reconcile(self, namespace: str, name: str) -> Passed:
+        def reconcile(self, namespace: str, name: str, *, quiet: bool) -> Passed:
             seen.append(trail.current())
             return Passed(None)
 

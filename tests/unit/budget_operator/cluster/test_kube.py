@@ -11,7 +11,7 @@ from kubernetes.config import incluster_config
 
 from budget_operator.cluster import kube
 from budget_operator.cluster.access import Access
-from budget_operator.cluster.kube import KubeLease, access, connect, translate
+from budget_operator.cluster.kube import Kube, KubeLease, access, connect, translate
 from budget_operator.core.errors import (
     BudgetError,
     NotFound,
@@ -97,6 +97,8 @@ def test_no_answer_says_why(monkeypatch: pytest.MonkeyPatch, silent: socket.sock
         Unavailable, match=r"get lease: the Kubernetes API does not answer \(Connection refused\)"
     ):
         KubeLease(connect(pool_size=1), "budgetml-system").read_lease()
+    with pytest.raises(Unavailable, match=r"get secret a/b: .* does not answer \(Connection refused\)"):
+        Kube(connect(pool_size=1)).secret("a", "b")
 
 
 @pytest.fixture
@@ -122,10 +124,10 @@ def test_a_pod_s_token_is_read_anew_for_each_call(pod: Path) -> None:
 
 
 def test_a_token_that_cannot_be_read_is_no_bug(pod: Path) -> None:
-    lease = KubeLease(connect(pool_size=1), "budgetml-system")
+    connected = connect(pool_size=1)
     (pod / "token").unlink()
     with pytest.raises(Unavailable, match="get lease: the credentials cannot be read: "):
-        lease.read_lease()
+        KubeLease(connected, "budgetml-system").read_lease()
 
 
 def test_a_lease_call_that_hangs_is_not_repeated_behind_our_back(silent: socket.socket) -> None:
