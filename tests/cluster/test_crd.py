@@ -99,6 +99,22 @@ def test_the_api_server_refuses_what_cannot_work(crd: Any, spec: dict[str, Any],
     assert expected in result.stderr
 
 
+def test_a_disk_only_grows(crd: Any) -> None:
+    def sized(**machine: Any) -> dict[str, Any]:
+        return {**GOOD["spec"], "machine": machine}
+
+    crd.kubectl("apply", "-f", "-", input=json.dumps({**GOOD, "spec": sized(diskGiB=30)}))
+    try:
+        for machine in ({"diskGiB": 40}, {"diskGiB": 30, "type": "e2-small"}):
+            assert dry_run(crd, sized(**machine)).returncode == 0
+        for machine in ({"diskGiB": 29}, {}):
+            refused = dry_run(crd, sized(**machine))
+            assert refused.returncode != 0
+            assert "spec.machine.diskGiB can only grow" in refused.stderr
+    finally:
+        crd.kubectl("delete", "bd", "sample")
+
+
 def test_a_host_may_have_upper_case_and_a_final_dot(crd: Any) -> None:
     tls = {"mode": "Acme", "email": "me@models.test"}
     result = dry_run(crd, {"predictor": INLINE, "endpoint": {"host": "M.Models.Test.", "tls": tls}})
