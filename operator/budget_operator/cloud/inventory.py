@@ -22,7 +22,7 @@ from budget_operator.core.ownership import OWNER_OBJECT
 
 # At rest there are 24 calls a minute, whether a list has one page or ten.
 REST_PER_CALL = timedelta(seconds=2.5)
-LOOKS = 6  # besides the three lists
+LOOKS = 7  # calls besides the three lists: a topic is looked at with its subscriptions
 PAGE = 500
 
 _THREADS = ThreadPoolExecutor(4, "picture")

@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 
-from budget_operator.cloud.inventory import PREEMPTION_WINDOW, Gateways, Inventories
+from budget_operator.cloud.inventory import (
+    LOOKS,
+    PREEMPTION_WINDOW,
+    Gateways,
+    Inventories,
+    at_once,
+    rest_of,
+)
 from budget_operator.core.errors import PermissionDenied, Unavailable
 from budget_operator.core.gateways import Scan
 from budget_operator.core.names import Shared
-from budget_operator.core.observed import Topic
+from budget_operator.core.observed import Inventory, Topic
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -219,3 +226,50 @@ def test_waiting_deployments_share_one_failure(world: World, inventories: Invent
     assert len(found + more) == 9
     assert all(isinstance(item, Unavailable) for item in found + more)
     assert world.lists < 9, "not one time-out after another"
+
+
+def test_at_rest_a_picture_is_shared_for_longer(world: World, inventories: Inventories) -> None:
+    first = inventories.resting()
+    world.now += timedelta(seconds=24)
+    assert inventories.resting() is first
+    world.now += timedelta(seconds=1)
+    assert inventories.resting() is not first
+    world.now += timedelta(seconds=6)
+    assert inventories.snapshot() is inventories.resting()
+    assert world.lists == 3, "one that was taken for a deployment in motion will do"
+
+
+def test_a_picture_of_many_pages_is_shared_for_as_much_longer() -> None:
+    def calls_a_minute(count: int) -> float:
+        many: Any = (None,) * count
+        picture = Inventory(START, instances=many, addresses=many)
+        pages = max(1, -(-count // 500))
+        return (LOOKS + 1 + 2 * pages) * timedelta(minutes=1) / rest_of(picture)
+
+    assert {calls_a_minute(count) for count in (0, 100, 500, 501, 2000, 20_000)} == {24.0}
+
+
+def test_a_picture_for_rest_is_not_waited_for(world: World, inventories: Inventories) -> None:
+    first = inventories.resting()
+    world.now += timedelta(seconds=30)
+    inside, go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        inside.set()
+        assert go.wait(10)
+
+    world.on_list = block
+    taker = threading.Thread(target=inventories.resting)
+    taker.start()
+    assert inside.wait(10)
+    assert inventories.resting() is first
+    assert inventories.is_awaited(world.now)
+    go.set()
+    taker.join(10)
+    assert not inventories.is_awaited(world.now)
+
+
+def test_parts_are_looked_at_together() -> None:
+    meeting = threading.Barrier(3, timeout=10)
+    at_once([meeting.wait] * 3)
+    assert not meeting.broken
