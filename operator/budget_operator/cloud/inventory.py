@@ -25,7 +25,7 @@ REST_PER_CALL = timedelta(seconds=2.5)
 LOOKS = 7  # calls besides the three lists: a topic is looked at with its subscriptions
 PAGE = 500
 
-_THREADS = ThreadPoolExecutor(4, "picture")
+_THREADS = ThreadPoolExecutor(8, "picture")
 
 PREEMPTION_WINDOW = timedelta(days=14)  # Google forgets operations after about two weeks
 

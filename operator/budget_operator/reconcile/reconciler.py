@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 30.0
 STALLED_SECONDS = 10.0
-AWAITED_SECONDS = 0.25  # until a deployment looks again whether the picture that it needs is there
+AWAITED_SECONDS = 0.5  # until a deployment looks again whether the picture that it needs is there
 BOOT = Path(__file__).resolve().parents[1] / "boot"
 
 
@@ -100,7 +100,7 @@ class Reconciler:
                 return passed
         try:
             document = self.kube.deployment(namespace, name)
-            passed = Passed(None) if document is None else self._pass(document, self._memory(key, document))
+            passed = Passed(None) if document is None else self._begun(key, document, quiet=quiet)
         except BudgetError as error:
             return Passed(self._failed(key, error), ok=False)
         if passed.after is None:
@@ -112,10 +112,21 @@ class Reconciler:
 
     def _spared(self, key: tuple[str, str], memory: Memory) -> Passed | None:
         """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
-        if self.means.cloud.snapshots.is_awaited(observe.newest(memory, self.means.clock())):
+        if self._is_awaited(memory):
             return Passed(AWAITED_SECONDS)
         owner = Owner(self.settings.installation, *key)
         return self.calm.quiet_pass(key, owner, memory)
+
+    def _is_awaited(self, memory: Memory) -> bool:
+        newest = observe.newest(memory, self.means.clock())
+        return self.means.cloud.snapshots.is_awaited(newest)
+
+    def _begun(self, key: tuple[str, str], document: Document, *, quiet: bool) -> Passed:
+        """Of many new ones each is seen at once, and the next picture serves them all."""
+        memory = self._memory(key, document)
+        if quiet and self._is_awaited(memory):
+            return Passed(AWAITED_SECONDS)
+        return self._pass(document, memory)
 
     def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]

@@ -282,10 +282,24 @@ def test_a_picture_that_is_being_taken_is_not_waited_for(
     rest.reconciler.wake("default", "iris")
     monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: True)
     passed = rest.reconciler.reconcile("default", "iris", quiet=True)
-    assert (passed.after, made) == (0.25, [])
+    assert (passed.after, made) == (0.5, [])
     monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: False)
     rest.reconciler.reconcile("default", "iris", quiet=True)
     assert made == ["iris"]
+
+
+def test_many_new_ones_share_the_next_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    names = [f"model-{number}" for number in range(20)]
+    for name in names:
+        world.kube.apply(name)
+    monkeypatch.setattr(world.cloud, "is_awaited", lambda newer_than: True)
+    pauses = {world.reconciler.reconcile("default", name, quiet=True).after for name in names}
+    assert (pauses, world.cloud.snapshots_taken) == ({0.5}, 0)
+    monkeypatch.setattr(world.cloud, "is_awaited", lambda newer_than: False)
+    for name in names:
+        world.reconciler.reconcile("default", name, quiet=True)
+    assert world.cloud.snapshots_taken <= 4, "a new one only after what all share was made"
 
 
 def test_many_at_rest_cost_the_cloud_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
