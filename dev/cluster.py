@@ -118,6 +118,7 @@ def down(home: Home) -> bool:
 def forget(home: Home) -> None:
     """Removes the control plane's data: the next start is an empty cluster."""
     shutil.rmtree(home.cluster, ignore_errors=True)
+    audit_log(home).unlink(missing_ok=True)
     home.kubeconfig.unlink(missing_ok=True)
     home.operator_kubeconfig.unlink(missing_ok=True)
 
