@@ -13,7 +13,7 @@ import pytest
 
 from dev.paths import ROOT
 
-HISTORIES = 120
+HISTORIES = 1000
 MEDIAN_STEPS = 30
 FIRST_SEED = 100
 
