@@ -79,3 +79,8 @@ def set_up(environment: Mapping[str, str]) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Google's clients keep their lines from the root logger unless theirs has a level; below INFO they would
+    # tell whole requests, with what stands in a VM's metadata.
+    google = logging.getLogger("google")
+    google.setLevel(max(logging.INFO, logging.getLogger().level))
+    google.propagate = True

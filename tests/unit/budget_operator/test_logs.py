@@ -81,3 +81,12 @@ def test_the_level_is_kept_and_chatty_loggers_are_quiet(capsys: pytest.CaptureFi
 def test_a_wrong_setting_is_named(name: str) -> None:
     with pytest.raises(logs.LogSettingsError, match=f"{name}: 'loud'"):
         logs.set_up({name: "loud"})
+
+
+def test_clients_lines_come_through_but_never_whole_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("google").propagate = False  # as google.api_core does when a client is imported
+    logs.set_up({"BUDGET_LOG_FORMAT": "json", "BUDGET_LOG_LEVEL": "DEBUG"})
+    client = logging.getLogger("google.cloud.compute_v1")
+    client.debug("a request with metadata")
+    client.warning("slow")
+    assert [line["message"] for line in lines(capsys.readouterr().err)] == ["slow"]
