@@ -79,7 +79,7 @@ CODE = {
 MISTAKES = (("e2-small", "False"), ("e2-none", "True")) * 3
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def story(operator: Any) -> Iterator[int]:
     """A life with all that it takes: made of a ConfigMap, mended of the same mistake, removed.
 
