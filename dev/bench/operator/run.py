@@ -15,7 +15,7 @@ RESULTS = LOCAL / "bench" / "operator.json"
 READY_GOAL, CPU_GOAL, STORM_GOAL = 1.5, 5.0, 10.0
 RSS_GOAL = 300e6 / 2**20  # 300 MB
 #: Of the calls a minute: one that comes every few minutes may fall into the one window and not the other.
-SAME = 2.0
+SAME = 1.0
 SETTLE_SECONDS = 90.0
 FEW_SECONDS = 180.0
 
