@@ -238,6 +238,7 @@ class Faults:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._read: tuple[int, tuple[AnyFault, ...]] | None = None  # as of which revision of the store
 
     def add(self, fault: AnyFault, now: datetime) -> str:
         """Returns the fault's id."""
@@ -256,20 +257,23 @@ class Faults:
             for name, _ in self._store.list(_KIND):
                 self._store.delete(_KIND, name)
 
-    def all(self) -> list[AnyFault]:
-        return [_ADAPTER.validate_python(body) for _, body in self._store.list(_KIND)]
+    def all(self) -> tuple[AnyFault, ...]:
+        """Several times for each call, so they are read again only after something was written."""
+        revision, read = self._store.revision, self._read
+        if read is None or read[0] != revision:
+            found = tuple(_ADAPTER.validate_python(body) for _, body in self._store.list(_KIND))
+            read = self._read = (revision, found)
+        return read[1]
 
     def of(self, kind: type[_F], holds: Callable[[_F], bool] = lambda _: True) -> Iterator[_F]:
         """Those of one kind of which something holds."""
-        if not self._store.list(_KIND):  # nearly always
-            return
         for fault in self.all():
             if isinstance(fault, kind) and holds(fault):
                 yield fault
 
     def take(self, method: str, path: str) -> CallFault | None:
         """The fault for this call, if any; a counted one goes down by one."""
-        if not self._store.list(_KIND):  # nearly always; a transaction would make every call wait
+        if not self.all():  # nearly always; a transaction would make every call wait
             return None
         with self._store.transaction():
             found = next(self.of(CallFault, lambda each: _meets(each, method, path)), None)

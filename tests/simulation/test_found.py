@@ -13,8 +13,8 @@ from dev.simulation.history import FAULTS, FOREIGN, NAMES, SPECS, History
 
 ALPHA = NAMES[0]
 BROKEN_MODEL = next(fault for fault in FAULTS if fault["kind"] == "broken-model")
-WHILE = 200.0
-"""Seconds after which a change must have been seen."""
+WHILE = 400.0
+"""Seconds after which a change must have been seen, and a preempted VM been started by the next ticks."""
 LONG = 900.0
 
 Act = Callable[[History], None]

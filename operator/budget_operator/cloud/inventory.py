@@ -20,8 +20,8 @@ from budget_operator.core.names import LABEL_INSTALLATION, Shared
 from budget_operator.core.observed import Address, Instance, Inventory, Preemption
 from budget_operator.core.ownership import OWNER_OBJECT
 
-# At rest there are 24 calls a minute, whether a list has one page or ten.
-REST_PER_CALL = timedelta(seconds=2.5)
+# At rest there are 20 calls a minute, whether a list has one page or ten; with one page a picture every 30 s.
+REST_PER_CALL = timedelta(seconds=3)
 LOOKS = 7  # calls besides the three lists: a topic is looked at with its subscriptions
 PAGE = 500
 
@@ -93,18 +93,19 @@ class Inventories:
             self._raise_shared_failure(begun_before_me)
             return self._usable(self._max_age, newer_than) or self._take()
 
-    def resting(self) -> Inventory:
-        """A picture that cost its calls long enough ago, or else a new one; whoever comes meanwhile, and is
-        not much too late, has the old one.
+    def resting(self) -> tuple[Inventory, timedelta]:
+        """A picture that cost its calls long enough ago, or else a new one, and for how long it does; whoever
+        comes meanwhile, and is not much too late, has the old one.
         """
         with self._state:
             cached = self._cached
         age = self._max_age if cached is None else rest_of(cached)
         found = self._usable(age) or (self._usable(2 * age) if self._looking.locked() else None)
-        if found is not None:
-            return found
-        with self._looking:
-            return self._usable(age) or self._take()
+        if found is None:
+            with self._looking:
+                found = self._usable(age) or self._take()
+        with self._state:
+            return found, max(timedelta(0), rest_of(found) - (self._clock() - self._ended))
 
     def is_awaited(self, newer_than: datetime) -> bool:
         """Whether such a one would have to be waited for, because another is being taken."""

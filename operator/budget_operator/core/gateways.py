@@ -7,7 +7,7 @@ after a failed look-up. Mutations never retry by themselves and never wait for a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from budget_operator.core.observed import (
@@ -173,8 +173,10 @@ class Snapshots(Protocol):
     """The shared inventory: one snapshot per project and cycle, however many deployments there are."""
 
     def snapshot(self, newer_than: datetime | None = None) -> Inventory: ...
-    def resting(self) -> Inventory:
-        """For a deployment at rest: an older one will do, so that a minute has only so many calls."""
+    def resting(self) -> tuple[Inventory, timedelta]:
+        """For a deployment at rest, and how long until there is a newer one: an older one will do, so that a
+        minute has only so many calls.
+        """
 
     def is_awaited(self, newer_than: datetime) -> bool:
         """Whether such a one would have to be waited for, because another is being taken."""

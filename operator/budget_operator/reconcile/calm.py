@@ -14,6 +14,7 @@ from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
+from budget_operator.core.observed import Inventory
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
 from budget_operator.reconcile.ownership import Ownership
@@ -22,7 +23,11 @@ from budget_operator.reconcile.shared import Shared
 
 Key = tuple[str, str]
 
-PAUSE = 30.0  # seconds between quiet passes: Secrets and ConfigMaps are looked at in each
+PAUSE = timedelta(seconds=30)  # between quiet passes: each looks at Secrets and ConfigMaps
+# A picture that is not much older than its pass does until the next one. Otherwise the next pass is made as
+# soon as there is a newer picture, so that the passes of all deployments fall together with the pictures.
+FRESH = timedelta(seconds=5)
+SHORTEST = timedelta(seconds=1)
 VERSIONS_BELIEVED = timedelta(seconds=20)
 
 
@@ -104,13 +109,14 @@ class Calm:
         if rest is None or self._clock() >= rest.until:
             return None
         try:
-            same = self._is_same(key, owner, rest, memory) and self._answers(rest, memory)
+            inventory, left = self._cloud.snapshots.resting()
+            pause = PAUSE if left >= PAUSE - FRESH else max(left, SHORTEST)
+            same = self._is_same(key, owner, rest, inventory, memory) and self._answers(rest, memory, pause)
         except BudgetError:  # a full pass meets it, too, and tells
             return None
-        return Passed(PAUSE) if same else None
+        return Passed(pause.total_seconds()) if same else None
 
-    def _is_same(self, key: Key, owner: Owner, rest: Rest, memory: Memory) -> bool:
-        inventory = self._cloud.snapshots.resting()
+    def _is_same(self, key: Key, owner: Owner, rest: Rest, inventory: Inventory, memory: Memory) -> bool:
         if not self._ownership.hold(inventory) or quiet.part(inventory, owner) != rest.part:
             return False
         versions = self._versions.get()
@@ -126,9 +132,10 @@ class Calm:
         read = self._kube.secret if kind == "Secret" else self._kube.config_map
         return quiet.content(read(namespace, name))
 
-    def _answers(self, rest: Rest, memory: Memory) -> bool:
+    def _answers(self, rest: Rest, memory: Memory, pause: timedelta) -> bool:
+        """Asked now if the next pass would be too late for it."""
         now = self._clock()
-        if memory.probed_at is not None and now - memory.probed_at < PROBE_EVERY:
+        if memory.probed_at is not None and now + pause - memory.probed_at <= PROBE_EVERY:
             return True
         probe = self._cloud.prober.ready(rest.door)
         if not probe.ok or probe.revision != rest.revision:

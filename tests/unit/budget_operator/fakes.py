@@ -201,9 +201,10 @@ class FakeCloud:
         self.cached = self._picture()
         return self.cached
 
-    def resting(self) -> Inventory:
-        old = self.cached
-        return old if old and self.clock.now - old.taken_at < timedelta(seconds=25) else self.snapshot()
+    def resting(self) -> tuple[Inventory, timedelta]:
+        old, life = self.cached, timedelta(seconds=30)
+        found = old if old and self.clock.now - old.taken_at < life else self.snapshot()
+        return found, life - (self.clock.now - found.taken_at)
 
     def is_awaited(self, newer_than: datetime) -> bool:
         return False

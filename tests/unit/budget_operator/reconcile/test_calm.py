@@ -71,7 +71,7 @@ def test_at_rest_full_passes_get_rare(rest: World, monkeypatch: pytest.MonkeyPat
     assert written <= {"write"}, "nothing but the claim on the installation"
 
 
-def test_the_endpoint_is_asked_once_a_minute(rest: World) -> None:
+def test_the_endpoint_is_asked_at_least_once_a_minute_and_hardly_more(rest: World) -> None:
     asked = 0
     ready = rest.cloud.ready
 
@@ -84,7 +84,7 @@ def test_the_endpoint_is_asked_once_a_minute(rest: World) -> None:
     begun = rest.clock.now
     while rest.clock.now - begun < timedelta(minutes=30):
         quiet(rest)
-    assert 29 <= asked <= 32
+    assert 29 <= asked <= 37
 
 
 def test_the_claim_is_renewed(rest: World) -> None:
