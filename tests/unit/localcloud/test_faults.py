@@ -27,7 +27,7 @@ def test_a_fault_fails_so_many_matching_calls(known: Faults, store: Store) -> No
     assert known.take("POST", "/zones/z/instances") is not None
     assert Faults(store).take("POST", "/zones/z/instances") is not None, "kept over a restart"
     assert known.take("POST", "/zones/z/instances") is None
-    assert known.all() == []
+    assert known.all() == ()
 
 
 def test_a_fault_without_a_count_stays_until_it_is_removed(known: Faults) -> None:
@@ -84,7 +84,7 @@ def test_all_are_listed_and_cleared(known: Faults) -> None:
     assert {each.id for each in known.all()} == names
     assert [each.field for each in known.of(faults.RefusedField)] == ["a.b"]
     known.clear()
-    assert known.all() == []
+    assert known.all() == ()
 
 
 @pytest.mark.parametrize(
