@@ -80,6 +80,10 @@ class Shared:
         """Labels of the shared bucket, topic and function."""
         return {LABEL_INSTALLATION: self.hash}
 
+    def owns(self, labels: Mapping[str, str]) -> bool:
+        """True if the labels are this installation's own."""
+        return all(labels.get(key) == value for key, value in self.labels.items())
+
     @property
     def mark(self) -> str:
         """Description of what has no labels: the shared firewall and Scheduler job."""

@@ -33,6 +33,18 @@ class InstanceStatus(StrEnum):
     TERMINATED = "TERMINATED"
 
 
+OFF = frozenset({InstanceStatus.TERMINATED, InstanceStatus.STOPPED})
+GOING_DOWN = frozenset(
+    {
+        InstanceStatus.STOPPING,
+        InstanceStatus.PENDING_STOP,
+        InstanceStatus.SUSPENDING,
+        InstanceStatus.DEPROVISIONING,
+    }
+)
+COMING_UP = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STAGING, InstanceStatus.PENDING})
+
+
 @dataclass(frozen=True)
 class Instance:
     """One Compute Engine VM."""

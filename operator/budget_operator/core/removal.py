@@ -115,7 +115,7 @@ def check_function(now: Remains) -> Step | None:
         return None
     look(now.inventory, "function")
     function = now.inventory.function
-    if function is None or not _ours(function.labels, now.shared):
+    if function is None or not now.shared.owns(function.labels):
         return None
     remove = () if function.state == "DELETING" else (actions.DeleteFunction(function.name),)
     return Step(remove, Reason.DELETING, "the keep-alive function is being deleted", CHANGE)
@@ -126,7 +126,7 @@ def check_topic(now: Remains) -> Step | None:
         return None
     look(now.inventory, "topic")
     topic = now.inventory.topic
-    if topic is None or not _ours(topic.labels, now.shared):
+    if topic is None or not now.shared.owns(topic.labels):
         return None
     return Step((actions.DeleteTopic(topic.name),), Reason.DELETING, "the topic is being deleted")
 
@@ -170,7 +170,7 @@ def _anything_else(now: Remains) -> bool:
         return True
     labelled = (inventory.function, inventory.topic)
     marked = (inventory.job, inventory.firewall)
-    return any(part is not None and _ours(part.labels, now.shared) for part in labelled) or any(
+    return any(part is not None and now.shared.owns(part.labels) for part in labelled) or any(
         part is not None and part.description == now.shared.mark for part in marked
     )
 
@@ -185,11 +185,7 @@ def _delete_objects(names: Iterable[str], *prefixes: str) -> Step | None:
 
 def _bucket_is_ours(now: Remains) -> bool:
     bucket = now.inventory.bucket
-    return bucket is not None and _ours(bucket.labels, now.shared)
-
-
-def _ours(labels: Mapping[str, str], shared: Shared) -> bool:
-    return all(labels.get(key) == value for key, value in shared.labels.items())
+    return bucket is not None and now.shared.owns(bucket.labels)
 
 
 # The firewall and the bucket are last of their rooms: the VM and the objects come before them.

@@ -56,6 +56,12 @@ class Situation:
     held: bool = True  # the installation is; False: there is no bucket of ours to hold it by
     rest: float = 0.0  # seconds that a start waits, because preemptions cut the last boots short
 
+    @property
+    def wanted(self) -> Desired:
+        """For the checks that `plan` runs only where the spec can work."""
+        assert self.desired is not None
+        return self.desired
+
 
 @dataclass(frozen=True)
 class Step:

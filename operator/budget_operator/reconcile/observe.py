@@ -11,6 +11,7 @@ from budget_operator.core import errors
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
 from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.checks.network import needed_region
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Cloud
 from budget_operator.core.memory import Memory
@@ -23,7 +24,6 @@ from budget_operator.core.observed import (
     OperationRef,
     OperationState,
 )
-from budget_operator.core.plan import needed_region
 from budget_operator.core.steps import Observation
 
 #: The objects of a deployment, from a list for all; None where the list is older than that.

@@ -9,6 +9,7 @@ import pytest
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
+from budget_operator.core.checks.network import needed_region
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import (
     BudgetError,
@@ -26,7 +27,7 @@ from budget_operator.core.observed import (
     OperationRef,
     OperationState,
 )
-from budget_operator.core.plan import needed_region, plan
+from budget_operator.core.plan import plan
 from budget_operator.core.steps import OBJECTS_AT_ONCE, Plan, Situation, Step
 from tests.unit.budget_operator.core.conftest import OWNER, SHARED, Scene, make_desired
 
