@@ -43,7 +43,7 @@ def restored(made: World, uid: str, *, secrets: bool) -> ApiServer:
 
 def owner(made: World) -> dict[str, str]:
     assert made.operator is not None
-    stored = made.operator.means.cloud.storage.read("owner")
+    stored = made.operator.common.means.cloud.storage.read("owner")
     assert stored is not None
     found: dict[str, str] = json.loads(stored.data)
     return found

@@ -1,54 +1,32 @@
-"""One pass over one deployment: look, plan, act, tell. Knows neither kopf nor a client of anybody.
+"""Which kind of pass a deployment gets: a quiet one, a full one, or one towards its end. Knows no client.
 
-`Reconciler.reconcile` is called by the queue's workers, never twice at once for the same deployment. What a
-pass decides is in `core.plan` and `core.removal`; a crash between any two calls loses and doubles nothing.
+`Reconciler.reconcile` is called by the queue's workers, never twice at once for the same deployment. The
+kinds are in `calm`, `one_pass` and `deletion`; here is what outlives a pass, or is left of one that failed.
 """
 
 import logging
-import uuid
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
-from budget_operator.core import desired as wishes
-from budget_operator.core import endpoint, plan, preemptions, quiet, serving, trail
-from budget_operator.core import status as statuses
-from budget_operator.core.actions import InsertInstance, Room, Upload
-from budget_operator.core.api import (
-    FINALIZER,
-    Intent,
-    PreemptionRecord,
-    Preemptions,
-    Spec,
-    Status,
-    parse_spec,
-)
-from budget_operator.core.artifact import Login, build, objects_prefix
-from budget_operator.core.conditions import Type, is_true
-from budget_operator.core.desired import Desired, Parts
-from budget_operator.core.endpoint import Tls
-from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere, Unavailable
+from budget_operator.core import trail
+from budget_operator.core.api import FINALIZER
+from budget_operator.core.desired import Parts
+from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory, pause_after
-from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import Instance, Inventory
-from budget_operator.core.quiet import Rest
+from budget_operator.core.names import Owner
 from budget_operator.core.settings import Settings
-from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
-from budget_operator.reconcile import inputs, observe
-from budget_operator.reconcile.calm import Calm, References
+from budget_operator.core.steps import Passed
+from budget_operator.reconcile import observe
+from budget_operator.reconcile.calm import Calm
 from budget_operator.reconcile.deletion import Deletion
-from budget_operator.reconcile.execution import Execution, Means
+from budget_operator.reconcile.execution import Means
 from budget_operator.reconcile.offers import Offers
+from budget_operator.reconcile.one_pass import Common, Pass
 from budget_operator.reconcile.ownership import Ownership
-from budget_operator.reconcile.probing import Probing, motion_pause
 from budget_operator.reconcile.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 30.0
-STALLED_SECONDS = 10.0
 AWAITED_SECONDS = 0.5  # until a deployment looks again whether the picture that it needs is there
 BOOT = Path(__file__).resolve().parents[1] / "boot"
 
@@ -65,29 +43,32 @@ def load_parts(settings: Settings) -> Parts:
 
 
 class Reconciler:
-    """Holds what passes share: gateways, what is known of sold-out zones, memories of deployments."""
+    """Holds what passes share, and the memories of deployments."""
 
     def __init__(
         self, settings: Settings, kube: Kubernetes, means: Means, parts: Parts | None = None
     ) -> None:
-        self.settings = settings
-        self.kube = kube
-        self.means = means
-        self.parts = load_parts(settings) if parts is None else parts
-        self.offers = Offers(means.cloud.compute, means.clock)
-        self.ownership = Ownership(settings, kube, means.cloud, means.clock, means.wall)
-        self.calm = Calm(kube, means.cloud, self.ownership, means.clock)
-        self.sharing = Sharing()
+        ownership = Ownership(settings, kube, means.cloud, means.clock, means.wall)
+        self.common = Common(
+            settings=settings,
+            kube=kube,
+            means=means,
+            parts=load_parts(settings) if parts is None else parts,
+            offers=Offers(means.cloud.compute, means.clock),
+            ownership=ownership,
+            calm=Calm(kube, means.cloud, ownership, means.clock),
+            sharing=Sharing(),
+        )
         self._memories: dict[tuple[str, str], Memory] = {}
 
     def wake(self, namespace: str, name: str) -> None:
         """Something was heard of the object: the next pass over it is a full one."""
-        self.calm.wake((namespace, name))
+        self.common.calm.wake((namespace, name))
 
     def is_current(self, document: Document) -> bool:
         """Whether nothing has to be done about an object because it is as its last pass left it."""
         metadata = document["metadata"]
-        known = self.calm.version((metadata["namespace"], metadata["name"]))
+        known = self.common.calm.version((metadata["namespace"], metadata["name"]))
         return known is not None and known == metadata["resourceVersion"]
 
     def reconcile(self, namespace: str, name: str, *, quiet: bool = False) -> Passed:
@@ -99,13 +80,13 @@ class Reconciler:
             if passed is not None:
                 return passed
         try:
-            document = self.kube.deployment(namespace, name)
+            document = self.common.kube.deployment(namespace, name)
             passed = Passed(None) if document is None else self._begun(key, document, quiet=quiet)
         except BudgetError as error:
             return Passed(self._failed(key, error), ok=False)
         if passed.after is None:
             self._memories.pop(key, None)
-            self.calm.forget(key)
+            self.common.calm.forget(key)
         else:
             self._memories[key].failures = 0
         return passed
@@ -114,12 +95,12 @@ class Reconciler:
         """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
         if self._is_awaited(memory):
             return Passed(AWAITED_SECONDS)
-        owner = Owner(self.settings.installation, *key)
-        return self.calm.quiet_pass(key, owner, memory)
+        owner = Owner(self.common.settings.installation, *key)
+        return self.common.calm.quiet_pass(key, owner, memory)
 
     def _is_awaited(self, memory: Memory) -> bool:
-        newest = observe.newest(memory, self.means.clock())
-        return self.means.cloud.snapshots.is_awaited(newest)
+        newest = observe.newest(memory, self.common.means.clock())
+        return self.common.means.cloud.snapshots.is_awaited(newest)
 
     def _begun(self, key: tuple[str, str], document: Document, *, quiet: bool) -> Passed:
         """Of many new ones each is seen at once, and the next picture serves them all."""
@@ -131,366 +112,27 @@ class Reconciler:
     def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]
         trail.read(int(metadata.get("generation", 1)))
-        owner = Owner(self.settings.installation, metadata["namespace"], metadata["name"])
+        owner = Owner(self.common.settings.installation, metadata["namespace"], metadata["name"])
         marked = FINALIZER in metadata.get("finalizers", ())
         if metadata.get("deletionTimestamp"):
             if not marked:
                 return Passed(None)
-            deletion = Deletion(self.kube, self.means, self.settings, self.ownership, owner, memory)
-            return deletion.run(document, self.sharing.alone)
-        return Pass(self, document, owner, memory).run()
+            common = self.common
+            deletion = Deletion(common.kube, common.means, common.settings, common.ownership, owner, memory)
+            return deletion.run(document, common.sharing.alone)
+        return Pass(self.common, document, owner, memory).run()
 
     def _memory(self, key: tuple[str, str], document: Document) -> Memory:
         uid = document["metadata"].get("uid", "")
         memory = self._memories.get(key)
         if memory is None or memory.uid != uid:
-            memory = self._memories[key] = Memory(uid, self.means.clock())
+            memory = self._memories[key] = Memory(uid, self.common.means.clock())
         return memory
 
     def _failed(self, key: tuple[str, str], error: BudgetError) -> float:
         """The pass could not come to its end, not even to a status: only the log and a pause are left."""
-        memory = self._memories.setdefault(key, Memory("", self.means.clock()))
+        memory = self._memories.setdefault(key, Memory("", self.common.means.clock()))
         memory.failures += 1
-        pause = pause_after(error, memory.failures, self.means.jitter())
+        pause = pause_after(error, memory.failures, self.common.means.jitter())
         log.warning("%s/%s: %s; again in %.0f s", *key, error.message, pause)
         return pause
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the spec asks for, as far as it can work."""
-
-    spec: Spec | None = None
-    desired: Desired | None = None
-    token: str = field(default="", repr=False)
-    stall: BudgetError | None = None
-    hindrance: BudgetError | None = None  # nothing is wrong with the spec, but something could not be seen
-
-
-@dataclass(frozen=True)
-class View:
-    """What a pass sees of the cloud. With a problem nothing may be changed."""
-
-    inventory: Inventory | None
-    held: bool = False  # the installation is
-    problem: BudgetError | None = None
-
-
-class Pass:
-    """Over a deployment that should be there."""
-
-    def __init__(self, reconciler: Reconciler, document: Document, owner: Owner, memory: Memory) -> None:
-        self._reconciler = reconciler
-        self._settings = reconciler.settings
-        self._kube = reconciler.kube
-        self._means = reconciler.means
-        self._document = document
-        self._owner = owner
-        self._memory = memory
-        self._generation = int(document["metadata"].get("generation", 1))
-        self._before = statuses.read(document)
-        self._key = (owner.namespace, owner.name)
-        self._references = References(reconciler.kube)
-        self._rested = 0
-        self._execution = Execution(self._means, memory, self._persist)
-
-    def run(self) -> Passed:
-        """The pass."""
-        self._rested = self._reconciler.calm.begin(self._key)
-        self._memory.new_generation(self._generation)
-        self._execution.poll()
-        try:
-            view = self._look()
-        except OwnedElsewhere as error:
-            return self._stand_back(error)
-        if view.problem is None and FINALIZER not in self._document["metadata"].get("finalizers", ()):
-            self._document = self._kube.add_finalizer(self._document)
-        wish = self._wish(view.inventory if view.problem is None else None)
-        zones = self._zones(wish)
-        seen = None
-        if view.inventory is not None:
-            observer = observe.Observer(
-                self._means.cloud, self._owner, self._memory, self._means.clock, self._reconciler.calm.objects
-            )
-            making = wish.desired is not None
-            seen = observer.observe(view.inventory, zones, self._before.instance, making=making)
-        outcome = self._act(seen, wish, zones, view)
-        judged = self._serving(seen, wish, outcome)
-        after = self._tell(seen, wish, outcome, judged)
-        again = self._again(outcome, after, stalled=wish.stall is not None)
-        ok = view.problem is None and wish.hindrance is None
-        if ok and wish.stall is None and view.held:
-            self._rest(seen, wish, outcome, after)
-        return Passed(again, ok=ok, state=after.state or "", preemptions=len(self._counted(seen)[1]))
-
-    def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:
-        """Let quiet passes follow if there was nothing to do."""
-        memory = self._memory
-        target = wish.desired.artifact.revision if wish.desired is not None else None
-        part = quiet.part(seen.inventory, self._owner) if seen is not None else None
-        at_rest = quiet.is_at_rest(status, self._generation, outcome, memory, target)
-        if not at_rest or part is None or memory.door is None or memory.objects is None:
-            return
-        prefix = objects_prefix(self._owner.cloud_name)  # not what is uploaded for all
-        now, passes = self._means.clock(), self._rested + 1
-        rest = Rest(
-            at=now,
-            version=self._document["metadata"]["resourceVersion"],
-            part=part,
-            references=self._references.seen,
-            objects=frozenset(each for each in memory.objects if each.startswith(prefix)),
-            door=memory.door,
-            revision=status.revision.active,
-            passes=passes,
-            until=now + quiet.pause(passes, self._means.jitter()),
-        )
-        self._reconciler.calm.rest(self._key, rest)
-
-    def _stand_back(self, error: OwnedElsewhere) -> Passed:
-        """Another cluster has the installation: only the status tells so. What was known may change there."""
-        self._memory.objects = None
-        after = statuses.elsewhere(self._before, self._generation, error, self._means.wall())
-        self._write(after, statuses.events(self._before.conditions, after.conditions))
-        return Passed(IDLE_SECONDS, ok=False, state=after.state or "")
-
-    def _look(self) -> View:
-        """Raises OwnedElsewhere where another cluster has the installation."""
-        inventory = None
-        try:
-            inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
-            return View(inventory, held=self._reconciler.ownership.hold(inventory))
-        except OwnedElsewhere:
-            raise
-        except BudgetError as error:
-            return View(inventory, problem=error)
-
-    def _wish(self, inventory: Inventory | None) -> Wish:
-        """Validate first: nothing is made for a spec that cannot work."""
-        spec = None
-        try:
-            spec = parse_spec(self._document.get("spec"))
-            zones = wishes.zones_of(self._settings, spec)
-            self._check_offers(inventory, spec, zones)
-            source = inputs.read_source(
-                self._references, self._document, spec, lambda: self._former_login(inventory, zones)
-            )
-            key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
-            key = key or self._make_key(inventory, zones)
-        except InvalidSpec as error:
-            return Wish(spec, stall=error)
-        except BudgetError as error:
-            return Wish(spec, hindrance=error)
-        name = f"{self._owner.namespace}/{self._owner.name}"
-        artifact = build(spec, name, self._owner.cloud_name, source, key)
-        wanted = wishes.build(self._settings, self._reconciler.parts, self._owner, spec, artifact, key)
-        return Wish(spec, wanted, source.login.token)
-
-    def _check_offers(self, inventory: Inventory | None, spec: Spec, zones: tuple[str, ...]) -> None:
-        if inventory is None:  # then nothing is made either
-            return
-        instances = observe.own_instances(inventory, self._owner, zones)
-        self._reconciler.offers.check(spec, zones, instances[0] if instances else None)
-
-    def _make_key(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bytes:
-        holder = self._holder(inventory, zones)
-        return inputs.make_key(self._kube, self._settings.system_namespace, self._owner, holder)
-
-    def _former_login(self, inventory: Inventory | None, zones: tuple[str, ...]) -> Login | None:
-        holder = self._holder(inventory, zones)
-        if holder is None:
-            return None
-        return inputs.former_login(self._means.cloud.storage, self._owner, holder)
-
-    def _holder(self, inventory: Inventory | None, zones: tuple[str, ...]) -> Instance | None:
-        """The instance that may hold the only copy of the deployment's key.
-
-        Raises:
-            Unavailable: it would not be seen.
-        """
-        known = (*zones, *([self._before.zone] if self._before.zone else []))
-        if inventory is None:
-            raise statuses.SILENCE
-        silent = sorted({f"zones/{zone}" for zone in known} & inventory.unknown)
-        if silent:
-            raise Unavailable(f"{silent[0]} does not answer: nothing is made in the meantime")
-        instances = observe.own_instances(inventory, self._owner, zones)
-        return instances[0] if instances else None
-
-    def _zones(self, wish: Wish) -> tuple[str, ...]:
-        return wish.desired.zones if wish.desired is not None else self._settings.zones
-
-    def _act(
-        self,
-        seen: Observation | None,
-        wish: Wish,
-        zones: tuple[str, ...],
-        view: View,
-    ) -> Outcome:
-        execution = self._execution
-        if seen is None or view.problem is not None:
-            error = view.problem or statuses.SILENCE
-            lost = Plan((), dict.fromkeys(Room, error), frozenset(Room))
-            return execution.run(lost, self._before.instance)
-        if wish.desired is not None:
-            self._note_lost_insert(execution, seen, wish.desired)
-        planned = plan.plan(self._situation(seen, wish.desired, zones, held=view.held))
-        if wish.hindrance is not None:
-            planned = planned.hindered(wish.hindrance)
-        with _touching(planned, self._reconciler.sharing):
-            return self._with_refusal(execution.run(planned, seen.intent), seen, wish)
-
-    def _note_lost_insert(self, execution: Execution, seen: Observation, wanted: Desired) -> None:
-        intent = self._before.instance
-        if seen.insert is None or not seen.insert.done or intent is None or seen.instance is not None:
-            return
-        address = seen.address.address if seen.address is not None else ""
-        execution.insert_ended(
-            seen.insert, InsertInstance(wanted.instance_request(intent.zone, address), intent)
-        )
-
-    def _situation(
-        self, seen: Observation, wanted: Desired | None, zones: tuple[str, ...], *, held: bool
-    ) -> Situation:
-        candidates = {*zones, *([seen.instance.zone] if seen.instance is not None else [])}
-        sold_out = {}
-        if wanted is not None:
-            sold_out = self._means.capacity.sold_out(
-                candidates, wanted.machine_type, wanted.provisioning_model, self._means.clock()
-            )
-        target = wanted.artifact.revision if wanted is not None else None
-        return Situation(
-            owner=self._owner,
-            shared=Shared(self._settings.installation),
-            seen=seen,
-            desired=wanted,
-            zones=(*zones, *([self._before.zone] if self._before.zone else [])),
-            sold_out=sold_out,
-            refused_machine_type=self._memory.refused[0] if self._memory.refused else None,
-            settled=is_true(self._before.conditions, Type.MODEL_SERVING)
-            and self._before.revision.active == target,
-            request_id=str(uuid.uuid4()),
-            held=held,
-            rest=preemptions.rest(self._counted(seen)[0], self._before.conditions, self._means.wall()),
-        )
-
-    def _counted(self, seen: Observation | None) -> tuple[Preemptions, tuple[PreemptionRecord, ...]]:
-        """The preemptions with those that are new, and the new ones."""
-        created = datetime.fromisoformat(self._document["metadata"]["creationTimestamp"])
-        news = seen.inventory.preemptions if seen is not None else ()
-        return preemptions.count(self._before.preemptions, news, self._owner.cloud_name, created)
-
-    def _with_refusal(self, outcome: Outcome, seen: Observation, wish: Wish) -> Outcome:
-        """A refused machine type stays in the conditions while the VM runs on with the old one."""
-        refused, instance, wanted = self._memory.refused, seen.instance, wish.desired
-        if refused and instance and wanted and instance.machine_type != wanted.machine_type == refused[0]:
-            outcome.problems.setdefault(Room.INSTANCE, refused[1])
-        return outcome
-
-    def _persist(self, intent: Intent) -> None:
-        """Write an insert's intent down before the insert is made; a stale document ends the pass."""
-        held = statuses.read(self._document).instance
-        if held == intent:
-            return
-        self._document = self._kube.patch_status(
-            self._document, {"instance": intent.model_dump(by_alias=True)}
-        )
-
-    def _serving(self, seen: Observation | None, wish: Wish, outcome: Outcome) -> serving.Serving:
-        means, image = self._means, self._settings.image
-        tls = wish.desired.tls if wish.desired is not None else self._kept_tls()
-        probing = Probing(means.cloud, self._memory, means.clock, self._before, image, tls)
-        instance = seen.instance if seen is not None else None
-        unseen = seen is None or Room.INSTANCE in outcome.unseen
-        running = statuses.instance_is_running(instance, unseen)
-        glimpse = probing.look(
-            instance=instance,
-            boot=self._boot(seen, instance),
-            running=running,
-            ip=(instance.external_ip if instance is not None else None) or self._before.ip,
-            target=wish.desired.artifact.revision if wish.desired is not None else None,
-            spec=wish.spec,
-            token=wish.token,
-        )
-        return serving.judge(self._before, glimpse)
-
-    def _kept_tls(self) -> Tls:
-        return endpoint.kept(self._before.endpoint or "", self._before.ca_certificate or "")
-
-    def _boot(self, seen: Observation | None, instance: Instance | None) -> str:
-        """Which boot of which VM is observed, as far as preemptions tell; other ends of a boot are seen."""
-        if seen is None or instance is None:
-            return ""
-        ends = [end for end in seen.inventory.preemptions if end.instance == instance.name]
-        last = max(ends, key=lambda end: end.at, default=None)
-        return f"{instance.id} {last.operation if last is not None else ''}"
-
-    def _tell(
-        self,
-        seen: Observation | None,
-        wish: Wish,
-        outcome: Outcome,
-        judged: serving.Serving,
-    ) -> Status:
-        now = self._means.wall()
-        counted, added = self._counted(seen)
-        settings = self._settings
-        facts = statuses.Facts(
-            generation=self._generation,
-            now=now,
-            target=wish.desired.artifact.revision if wish.desired is not None else None,
-            login_secret=inputs.login_secret(self._owner.name, wish.spec)
-            if wish.desired and wish.spec
-            else None,
-            logs=self._logs(seen),
-            ca=judged.ca,
-            stall=wish.stall,
-            schedule_label=Shared(settings.installation).schedule_label(
-                settings.schedule, settings.time_zone
-            ),
-            hindrance=wish.hindrance,
-            seen=seen,
-            outcome=outcome,
-            serving=judged,
-            preemptions=preemptions.measured(counted, self._before, judged, now),
-        )
-        after = statuses.build(self._before, facts)
-        cut = preemptions.cut_short(counted, self._before.conditions)
-        changes = statuses.events(self._before.conditions, after.conditions)
-        replaced = statuses.replacement(self._before, judged)
-        told = (*preemptions.events(added, cut), *statuses.recreation(judged), *replaced, *changes)
-        self._write(after, told)
-        return after
-
-    def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:
-        patch = statuses.merge_patch(self._document.get("status") or {}, statuses.dump(after))
-        if not patch:
-            return
-        self._document = self._kube.patch_status(self._document, patch)
-        for event in told:
-            self._kube.event(self._document, event.kind, event.reason, event.message)
-
-    def _again(self, outcome: Outcome, after: Status, *, stalled: bool) -> float:
-        """Seconds to the next pass: soon while something moves, rarely when all is well."""
-        ready = is_true(after.conditions, Type.READY)
-        moving = not stalled and (not ready or is_true(after.conditions, Type.RECONCILING))
-        pauses = [STALLED_SECONDS if stalled else IDLE_SECONDS]
-        pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
-        if outcome.after is not None:
-            pauses.append(outcome.after)
-        return max(0.0, min(pauses))
-
-    def _logs(self, seen: Observation | None) -> str | None:
-        zone = seen.instance.zone if seen is not None and seen.instance is not None else self._before.zone
-        if zone is None:
-            return None
-        return self._settings.logs_command.format(
-            name=self._owner.cloud_name, project=self._settings.project, zone=zone
-        )
-
-
-def _touching(planned: Plan, sharing: Sharing) -> AbstractContextManager[None]:
-    """Alone with what all share while it changes, beside others while only code is put into the bucket."""
-    found = [action for _, step in planned.steps for action in step.actions]
-    if any(action.shared for action in found):
-        return sharing.alone()
-    return sharing.together() if any(isinstance(action, Upload) for action in found) else nullcontext()

@@ -31,7 +31,7 @@ def settle(world: World, name: str = "iris") -> None:
     """Pass after pass until full ones are rare."""
     for _ in range(10):
         quiet(world, name)
-        rest = world.reconciler.calm._rests.get(("default", name))
+        rest = world.reconciler.common.calm._rests.get(("default", name))
         if rest is not None and rest.passes == 2:
             return
     raise AssertionError("it does not come to rest")

@@ -984,14 +984,14 @@ def test_a_new_version_of_the_function_leaves_ready_alone(world: World) -> None:
 
 def test_changed_settings_reach_the_function(world: World) -> None:
     world.up()
-    world.reconciler.settings = replace(
+    world.settings = replace(
         world.settings,
         function_runtime="python313",
         function_service_account="run@p",
         build_service_account="build@p",
         trigger_service_account="trigger@p",
     )
-    world.settings = world.reconciler.settings
+    world.reconciler.common = replace(world.reconciler.common, settings=world.settings)
 
     def done() -> bool:
         found = world.cloud.the_function
@@ -1253,18 +1253,19 @@ class Sharing:
         self.held = False
 
 
-def shared_by(world: World, monkeypatch: pytest.MonkeyPatch) -> Sharing:
-    sharing = Sharing()
-    monkeypatch.setattr(world.reconciler, "sharing", sharing)
-    return sharing
+def shared_by(world: World) -> Sharing:
+    sharing: Any = Sharing()
+    world.reconciler.common = replace(world.reconciler.common, sharing=sharing)
+    found: Sharing = sharing
+    return found
 
 
-def test_a_deletion_holds_up_nobody_who_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_holds_up_nobody_who_stays(world: World) -> None:
     world.up("iris")
     world.up("rose")
     prefix = objects_prefix(world.owner("iris").cloud_name)
     world.cloud.blobs |= {f"{prefix}{number:012}/bundle.zip": b"" for number in range(50)}
-    sharing, held, free = shared_by(world, monkeypatch), set[str](), set[str]()
+    sharing, held, free = shared_by(world), set[str](), set[str]()
     calls = world.journal.calls
     world.journal.check = lambda: (held if sharing.held else free).add(calls[-1].split()[0])
     world.kube.delete("iris")
@@ -1284,15 +1285,13 @@ def test_a_deletion_takes_what_the_vm_wrote_and_nothing_of_others(world: World) 
     assert other in world.cloud.blobs
 
 
-def test_of_two_that_go_at_once_one_takes_what_is_shared(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_that_go_at_once_one_takes_what_is_shared(world: World) -> None:
     """Each takes the other for the one that stays, until it has the lock."""
     world.up("iris")
     world.up("rose")
     world.kube.delete("iris")
     world.kube.delete("rose")
-    sharing = shared_by(world, monkeypatch)
+    sharing = shared_by(world)
 
     def other() -> None:
         sharing.entered = lambda: None
@@ -1303,12 +1302,10 @@ def test_of_two_that_go_at_once_one_takes_what_is_shared(
     assert world.cloud.empty
 
 
-def test_what_is_applied_meanwhile_keeps_what_is_shared(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_applied_meanwhile_keeps_what_is_shared(world: World) -> None:
     world.up("iris")
     world.kube.delete("iris")
-    sharing = shared_by(world, monkeypatch)
+    sharing = shared_by(world)
     sharing.entered = lambda: world.kube.apply("rose")
     world.drive(lambda: world.is_gone("iris"), "iris")
     assert None not in (world.cloud.the_job, world.cloud.the_topic, world.cloud.the_function)
