@@ -1,7 +1,7 @@
 """Short histories: what is left of random ones that went wrong, once all that is needless was taken out.
 
 Each has the name of the bug that it found. Most of the bugs are planted in `bugs`, and `test_planted_bugs`
-sees to it that their histories still find them; the others were real, or rare in random histories.
+sees to it that their histories still find them; the others were real, or random histories seldom meet them.
 """
 
 from collections.abc import Callable

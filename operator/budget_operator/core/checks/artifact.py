@@ -6,17 +6,8 @@ from budget_operator.core import actions
 from budget_operator.core.actions import Room
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.conditions import Reason
-from budget_operator.core.errors import (
-    NameConflict,
-)
-from budget_operator.core.steps import (
-    ANOTHER_ROOM,
-    OBJECTS_AT_ONCE,
-    Situation,
-    Step,
-    Unseen,
-    look,
-)
+from budget_operator.core.errors import NameConflict
+from budget_operator.core.steps import ANOTHER_ROOM, OBJECTS_AT_ONCE, Situation, Step, Unseen, look
 
 
 def check_bucket(now: Situation) -> Step | None:

@@ -6,21 +6,10 @@ from budget_operator.core.api import Intent
 from budget_operator.core.checks.resize import boots_for_disk, changes_type, file_system_gib
 from budget_operator.core.conditions import Reason
 from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
-from budget_operator.core.errors import (
-    CapacityExhausted,
-    NameConflict,
-    Unavailable,
-)
+from budget_operator.core.errors import CapacityExhausted, NameConflict, Unavailable
 from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, region_of
 from budget_operator.core.observed import COMING_UP, GOING_DOWN, OFF, Instance, InstanceStatus
-from budget_operator.core.steps import (
-    ANOTHER_ROOM,
-    CHANGE,
-    OPERATION,
-    Situation,
-    Step,
-    Unseen,
-)
+from budget_operator.core.steps import ANOTHER_ROOM, CHANGE, OPERATION, Situation, Step, Unseen
 
 
 def check_surplus(now: Situation) -> Step | None:
@@ -105,7 +94,7 @@ def check_labels(now: Situation) -> Step | None:
     labels = {**desired.labels, LABEL_DISK: str(file_system_gib(instance) or desired.disk_gib)}
     changing = changes_type(now) or boots_for_disk(now)
     if changing and instance.labels.get(LABEL_WANTED) == WANTED_CHANGING:
-        labels[LABEL_WANTED] = WANTED_CHANGING  # until the type is the wanted one
+        labels[LABEL_WANTED] = WANTED_CHANGING  # until type and disk are as wanted
     changes = {key: value for key, value in labels.items() if instance.labels.get(key) != value}
     if not changes:
         return None

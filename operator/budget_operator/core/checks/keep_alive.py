@@ -2,19 +2,10 @@
 
 from budget_operator.core import actions
 from budget_operator.core.conditions import Reason
-from budget_operator.core.errors import (
-    NameConflict,
-    OperationFailed,
-)
+from budget_operator.core.errors import NameConflict, OperationFailed
 from budget_operator.core.gateways import FunctionRequest
 from budget_operator.core.observed import Function
-from budget_operator.core.steps import (
-    ANOTHER_ROOM,
-    CHANGE,
-    Situation,
-    Step,
-    look,
-)
+from budget_operator.core.steps import ANOTHER_ROOM, CHANGE, Situation, Step, look
 
 
 def check_topic(now: Situation) -> Step | None:

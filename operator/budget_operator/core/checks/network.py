@@ -3,19 +3,11 @@
 from budget_operator.core import actions
 from budget_operator.core.api import Intent
 from budget_operator.core.conditions import Reason
-from budget_operator.core.errors import (
-    InvalidSpec,
-    NameConflict,
-)
+from budget_operator.core.errors import InvalidSpec, NameConflict
 from budget_operator.core.gateways import HTTPS_PORTS
 from budget_operator.core.names import region_of
 from budget_operator.core.observed import Instance
-from budget_operator.core.steps import (
-    OPERATION,
-    Situation,
-    Step,
-    look,
-)
+from budget_operator.core.steps import OPERATION, Situation, Step, look
 
 
 def check_firewall(now: Situation) -> Step | None:

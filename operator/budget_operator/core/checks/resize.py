@@ -6,16 +6,10 @@ Both need the VM to be off for a moment. What stops it says so in a label first.
 from budget_operator.core import actions
 from budget_operator.core.conditions import Reason
 from budget_operator.core.desired import WANTED_CHANGING
-from budget_operator.core.errors import (
-    InvalidSpec,
-)
+from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.names import LABEL_DISK, LABEL_WANTED
 from budget_operator.core.observed import OFF, Instance, InstanceStatus
-from budget_operator.core.steps import (
-    OPERATION,
-    Situation,
-    Step,
-)
+from budget_operator.core.steps import OPERATION, Situation, Step
 
 
 def check_machine_type(now: Situation) -> Step | None:
