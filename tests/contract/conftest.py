@@ -13,7 +13,8 @@ import pytest
 
 from dev.conformance import bodies, clients
 from dev.conformance.receiver import Receiver
-from dev.conformance.server import Cloud, free_port, until
+from dev.conformance.server import Cloud, until
+from localcloud.ports import free_port
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from dev.conformance import bodies
-from dev.conformance.server import PROJECT, REGION, ZONE, free_port, until
+from dev.conformance.server import PROJECT, REGION, ZONE, until
 from dev.paths import VENV_BIN
+from localcloud.ports import free_port
 
 KILLS = 12
 #: Long enough that many a kill meets an instance between two states.

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from localcloud.clock import rfc3339
+from localcloud.ports import free_port
 from localcloud.services.compute.records import Records
 
 ZONE = "us-central1-a"
@@ -90,7 +91,7 @@ class Function:
 def function(cloud: Any, tmp_path: Path, wait_until: Any) -> Iterator[Function]:
     port = cloud.port
     while port == cloud.port:
-        port = _free_port()
+        port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONUNBUFFERED": "1",
@@ -112,14 +113,6 @@ def function(cloud: Any, tmp_path: Path, wait_until: Any) -> Iterator[Function]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -17,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from budget_server.app import create_app
 from budget_server.settings import Settings
+from localcloud.ports import free_port
 
 Serve = Callable[..., TestClient]
 KEY = "ab" * 32
@@ -119,8 +119,7 @@ def start(
 
     def begin(source: str, **env: str) -> Server:
         write_predictor(source)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         command = [sys.executable, "-m", "gunicorn", "-c", "python:budget_server.gunicorn_conf"]
         command += ["budget_server.app:app", f"--bind=unix:{tmp_path / 'web.sock'}"]
         command += [f"--bind=127.0.0.1:{port}"]

@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from localcloud.ports import free_port
+
 WIRING = """
     import asyncio, time
     from uvicorn_worker import UvicornWorker
@@ -54,8 +56,7 @@ WIRING = """
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], httpx.Client]]:
     """A function that makes a client with a connection of its own."""
     (tmp_path / "wiring.py").write_text(textwrap.dedent(WIRING))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     path = tmp_path / "sock"
     bind = f"127.0.0.1:{port}" if request.param == "tcp" else f"unix:{path}"
     command = [sys.executable, "-m", "gunicorn", "-k", "wiring.Wired", "-b", bind, "--timeout=0"]

@@ -13,6 +13,7 @@ import dns.rcode
 import pytest
 
 from localcloud.names import Names, Resolver, answer
+from localcloud.ports import free_port
 from localcloud.store import Store
 
 
@@ -33,9 +34,7 @@ def host(query: bytes) -> bytes | None:
 
 @pytest.fixture
 def port(names: Names) -> Iterator[int]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
+    free = free_port(kind=socket.SOCK_DGRAM)
     resolver = Resolver(("127.0.0.1", free), names, host)
     resolver.start()
     yield free

@@ -22,6 +22,7 @@ import httpx
 
 from localcloud.accounts import new_key
 from localcloud.operations import Interrupted
+from localcloud.ports import free_port
 from localcloud.services.functions import leash
 from localcloud.services.functions.build import Builder, base_environment, tail
 from localcloud.services.functions.runtime import Built, Serving, StartError
@@ -149,7 +150,7 @@ class Processes:
         return self._http.request(method, url, headers=kept, content=body, timeout=serving.timeout)
 
     def _start(self, serving: Serving) -> Running:
-        port = _free_port()
+        port = free_port()
         try:
             process = self._starter.submit(self._spawn, serving, port).result()
         except RuntimeError as error:  # the starter is gone: the server stops
@@ -184,13 +185,6 @@ class Processes:
 def _write_private(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_text(text)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _await_listening(running: Running) -> None:

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from budget_operator.cloud.probe import HttpProber
 from budget_operator.core.gateways import Door
+from localcloud.ports import free_port
 
 PROBER = HttpProber()
 NOW = datetime.datetime.now(datetime.UTC)
@@ -177,12 +178,8 @@ def test_proxies_of_the_environment_are_not_used(plain: Server, monkeypatch: pyt
 
 
 def test_refused() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert (
-        PROBER.ready(door(f"http://127.0.0.1:{port}", "")).message == "GET /healthz/ready: connection refused"
-    )
+    url = f"http://127.0.0.1:{free_port()}"
+    assert PROBER.ready(door(url, "")).message == "GET /healthz/ready: connection refused"
 
 
 def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from localcloud.ports import free_port
+
 T = TypeVar("T")
 KEY = bytes(range(32))
 TOKEN = "static-token-of-the-user"
@@ -343,12 +345,6 @@ class Vm:
             if parent == self.process.pid and name in command:
                 found.append(int(path.parent.name))
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from cryptography.x509.oid import NameOID
 
 from budget_server.vm.certificates_rules import Subject
 from budget_server.vm.certificates_store import certificate_path
+from localcloud.ports import free_port
 
 IP, CA_IP, DNS_IP, OTHER_IP = "127.77.0.10", "127.77.0.2", "127.77.0.3", "127.77.0.11"
 NAME = "model.test"
@@ -258,12 +259,6 @@ def acme_server(place: Path, port: int, outside: str) -> dict[str, Any]:
             "http": {"servers": {"acme": server}},
         },
     }
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

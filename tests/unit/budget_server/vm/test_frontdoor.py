@@ -23,6 +23,7 @@ from budget_server.vm import frontdoor_configuration
 from budget_server.vm.frontdoor import FAILED, LOADING, FrontDoor
 from budget_server.vm.frontdoor_configuration import UNREACHABLE, Layout
 from budget_server.vm.settings import Settings
+from localcloud.ports import free_port
 
 MIB = 2**20
 HEADER_SECONDS = 2
@@ -135,12 +136,6 @@ def entrance(caddy: Entrance) -> Iterator[Entrance]:
         web.shutdown()
         web.server_close()
     caddy.opened.clear()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(entrance: Entrance) -> bool:
