@@ -53,10 +53,14 @@ def operate(pace: Pace = USUAL) -> NoReturn:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    with health.serve(settings.health_port, operator.snapshot):
-        code = operator.run()
+    code = 1
+    try:
+        with health.serve(settings.health_port, operator.snapshot):
+            code = operator.run()
+    except Exception:
+        log.exception("the main thread has failed: the process ends so that it is started again")
     logging.shutdown()
-    # kopf and gRPC leave threads behind that must not hold the process.
+    # Workers, kopf and gRPC leave threads behind that must not hold the process.
     os._exit(code)
 
 
