@@ -34,7 +34,7 @@ from budget_operator.core.observed import (
 )
 
 if TYPE_CHECKING:
-    from google.cloud import compute_v1
+    from budget_operator.cloud import compute_client
 
 T = TypeVar("T")
 
@@ -54,59 +54,59 @@ class ComputeGateway:
         self._notice_refused = False  # some projects may not ask for the notice of a preemption yet
 
     @cached_property
-    def _instances(self) -> "compute_v1.InstancesClient":
-        from google.cloud import compute_v1
+    def _instances(self) -> "compute_client.InstancesClient":
+        from budget_operator.cloud import compute_client
 
-        return self._connection.client(compute_v1.InstancesClient)
-
-    @cached_property
-    def _disks(self) -> "compute_v1.DisksClient":
-        from google.cloud import compute_v1
-
-        return self._connection.client(compute_v1.DisksClient)
+        return self._connection.client(compute_client.InstancesClient)
 
     @cached_property
-    def _addresses(self) -> "compute_v1.AddressesClient":
-        from google.cloud import compute_v1
+    def _disks(self) -> "compute_client.DisksClient":
+        from budget_operator.cloud import compute_client
 
-        return self._connection.client(compute_v1.AddressesClient)
-
-    @cached_property
-    def _firewalls(self) -> "compute_v1.FirewallsClient":
-        from google.cloud import compute_v1
-
-        return self._connection.client(compute_v1.FirewallsClient)
+        return self._connection.client(compute_client.DisksClient)
 
     @cached_property
-    def _zones(self) -> "compute_v1.ZonesClient":
-        from google.cloud import compute_v1
+    def _addresses(self) -> "compute_client.AddressesClient":
+        from budget_operator.cloud import compute_client
 
-        return self._connection.client(compute_v1.ZonesClient)
+        return self._connection.client(compute_client.AddressesClient)
 
     @cached_property
-    def _machine_types(self) -> "compute_v1.MachineTypesClient":
-        from google.cloud import compute_v1
+    def _firewalls(self) -> "compute_client.FirewallsClient":
+        from budget_operator.cloud import compute_client
 
-        return self._connection.client(compute_v1.MachineTypesClient)
+        return self._connection.client(compute_client.FirewallsClient)
+
+    @cached_property
+    def _zones(self) -> "compute_client.ZonesClient":
+        from budget_operator.cloud import compute_client
+
+        return self._connection.client(compute_client.ZonesClient)
+
+    @cached_property
+    def _machine_types(self) -> "compute_client.MachineTypesClient":
+        from budget_operator.cloud import compute_client
+
+        return self._connection.client(compute_client.MachineTypesClient)
 
     # The clients' own operation objects poll Google's default host whatever the endpoint: polled here.
     @cached_property
-    def _zone_operations(self) -> "compute_v1.ZoneOperationsClient":
-        from google.cloud import compute_v1
+    def _zone_operations(self) -> "compute_client.ZoneOperationsClient":
+        from budget_operator.cloud import compute_client
 
-        return self._connection.client(compute_v1.ZoneOperationsClient)
-
-    @cached_property
-    def _region_operations(self) -> "compute_v1.RegionOperationsClient":
-        from google.cloud import compute_v1
-
-        return self._connection.client(compute_v1.RegionOperationsClient)
+        return self._connection.client(compute_client.ZoneOperationsClient)
 
     @cached_property
-    def _global_operations(self) -> "compute_v1.GlobalOperationsClient":
-        from google.cloud import compute_v1
+    def _region_operations(self) -> "compute_client.RegionOperationsClient":
+        from budget_operator.cloud import compute_client
 
-        return self._connection.client(compute_v1.GlobalOperationsClient)
+        return self._connection.client(compute_client.RegionOperationsClient)
+
+    @cached_property
+    def _global_operations(self) -> "compute_client.GlobalOperationsClient":
+        from budget_operator.cloud import compute_client
+
+        return self._connection.client(compute_client.GlobalOperationsClient)
 
     # --- looking ---
 
@@ -225,7 +225,7 @@ class ComputeGateway:
     def insert_instance(self, request: InstanceRequest, request_id: str) -> OperationRef:
         from budget_operator.cloud import words
 
-        def attempt(body: "compute_v1.Instance", attempt_id: str) -> OperationRef:
+        def attempt(body: "compute_client.types.Instance", attempt_id: str) -> OperationRef:
             doing = f"create instance {request.name} in {request.zone}"
             more = {"zone": request.zone, "instance_resource": body}
             call = self._instances.insert_unary

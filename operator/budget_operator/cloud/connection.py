@@ -63,7 +63,7 @@ class Connection:
         return found
 
     def client(self, kind: Callable[..., ClientT], **settings: Any) -> ClientT:
-        """A generated client, such as `compute_v1.InstancesClient`."""
+        """A generated client, such as `compute_client.InstancesClient`."""
         made = kind(credentials=self.google_credentials(), client_options=self.options(), **settings)
         count(made)
         return made

@@ -4,8 +4,7 @@ Requests and their errors are in `compute`, what pictures are made of in `listed
 is used: the client takes two seconds to import.
 """
 
-from google.cloud import compute_v1 as v1
-
+from budget_operator.cloud.compute_client import types as v1
 from budget_operator.core.gateways import HTTPS_PORTS, InstanceRequest
 from budget_operator.core.observed import (
     Firewall,
