@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ EVENT_MESSAGE_LIMIT = 1024
 MESSAGE_LIMIT = 500  # of what an answer says
 COMPONENT = "budget-operator"
 
+_TOKEN = "BearerToken"  # noqa: S105 (the client's word for this kind of authorization)
 _RESOURCE = {"group": api.GROUP, "version": api.VERSION, "plural": api.PLURAL}
 _LEASES = {"group": "coordination.k8s.io", "version": "v1", "plural": "leases"}
 
@@ -72,7 +73,7 @@ def _access(configuration: client.Configuration) -> Access:
         server=configuration.host,
         ca_file=configuration.ssl_ca_cert or "",
         verify=configuration.verify_ssl,
-        authorization=configuration.get_api_key_with_prefix("BearerToken") or "",
+        authorization=configuration.get_api_key_with_prefix(_TOKEN) or "",
         certificate_file=configuration.cert_file or "",
         key_file=configuration.key_file or "",
     )
@@ -96,7 +97,7 @@ def _configuration() -> client.Configuration:
 def _read_token(configuration: client.Configuration) -> None:
     """Before each call: the kubelet replaces the file. The client alone would look once a minute."""
     token = Path(SERVICE_TOKEN_FILENAME).read_text().strip()
-    configuration.api_key["BearerToken"] = f"Bearer {token}"
+    configuration.api_key[_TOKEN] = f"Bearer {token}"
 
 
 def translate(error: ApiException, what: str) -> errors.BudgetError:
@@ -207,11 +208,10 @@ class Kube:
         self._api = api_client
         self._reads = Reads(_access(api_client.configuration))
         self._objects = client.CustomObjectsApi(api_client)
-        self._core = client.CoreV1Api(api_client)
 
     def cluster(self) -> str:
-        found = _call("get namespace kube-system", self._core.read_namespace, name="kube-system")
-        uid: str = found.metadata.uid
+        found = self._get("get namespace kube-system", "/api/v1/namespaces/kube-system")
+        uid: str = found["metadata"]["uid"]
         return uid
 
     def deployment(self, namespace: str, name: str) -> Document | None:
@@ -238,7 +238,7 @@ class Kube:
     def _get(self, what: str, path: str, query: Sequence[tuple[str, str]] = (), accept: str = JSON) -> Any:
         target = f"{path}?{urlencode(query)}" if query else path
         with _translated(what):
-            authorization = self._api.configuration.get_api_key_with_prefix("BearerToken")
+            authorization = self._api.configuration.get_api_key_with_prefix(_TOKEN)
             headers = {"Accept": accept, **({"Authorization": authorization} if authorization else {})}
             status, body = self._reads.get(target, headers, TIMEOUT)
             if not 200 <= status < 300:
@@ -246,6 +246,18 @@ class Kube:
                     status, http.client.responses.get(status, ""), body=body.decode(errors="replace")
                 )
         return json.loads(body)
+
+    def _core(self, what: str, method: str, path: str, body: Document | None, kind: str = JSON) -> Document:
+        """A change by the core API. Its generated class costs 16 MiB of models that nothing here uses."""
+        with _translated(what):
+            headers = {"Accept": JSON, "Content-Type": kind}
+            asked = self._api.param_serialize(
+                method, f"/api/v1/namespaces/{path}", header_params=headers, body=body, auth_settings=[_TOKEN]
+            )
+            answer = self._api.call_api(*asked, _request_timeout=TIMEOUT)
+            answer.read()
+            made: Any = self._api.response_deserialize(answer, {"2XX": "object"}).data
+            return dict(made)
 
     def add_finalizer(self, document: Document) -> Document:
         present = list(document["metadata"].get("finalizers", ()))
@@ -318,17 +330,12 @@ class Kube:
             metadata["ownerReferences"] = [owner_reference(owner)]
         encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
         body = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": encoded}
-        what = f"create secret {namespace}/{name}"
-        created = _call(what, self._core.create_namespaced_secret, namespace=namespace, body=body)
-        return _decoded(created.data)
+        created = self._core(f"create secret {namespace}/{name}", "POST", f"{namespace}/secrets", body)
+        return _decoded(created.get("data"))
 
     def delete_secret(self, namespace: str, name: str) -> None:
-        _look_up(
-            f"delete secret {namespace}/{name}",
-            self._core.delete_namespaced_secret,
-            namespace=namespace,
-            name=name,
-        )
+        with suppress(errors.NotFound):
+            self._core(f"delete secret {namespace}/{name}", "DELETE", f"{namespace}/secrets/{name}", None)
 
     def event(
         self, document: Document, kind: Literal["Normal", "Warning"], reason: str, message: str
@@ -344,13 +351,11 @@ class Kube:
         event = names.digest(document["metadata"]["uid"], kind, reason, message, length=16)
         name = f"{place['name']}.{event}"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        seen = _look_up(
-            "get event", self._core.read_namespaced_event, namespace=place["namespace"], name=name
-        )
+        path = f"{place['namespace']}/events"
+        seen = self._named("event", place["namespace"], name)
         if seen is not None:
-            body: dict[str, Any] = {"count": (seen.count or 1) + 1, "lastTimestamp": now}
-            patch = self._core.patch_namespaced_event
-            _call("patch event", patch, namespace=place["namespace"], name=name, body=body)
+            again = {"count": seen.get("count", 1) + 1, "lastTimestamp": now}
+            self._core("patch event", "PATCH", f"{path}/{name}", again, MERGE_PATCH)
             return
         body = {
             "metadata": {"name": name, "namespace": place["namespace"]},
@@ -368,7 +373,7 @@ class Kube:
             "lastTimestamp": now,
             "source": {"component": COMPONENT},
         }
-        _call("create event", self._core.create_namespaced_event, namespace=place["namespace"], body=body)
+        self._core("create event", "POST", path, body)
 
 
 class KubeLease:
