@@ -1,4 +1,4 @@
-# Every image of the project. Targets: server, vm (registry, localcloud and operator stand beside them).
+# Every image of the project. Targets: vm, server, registry, operator (the default).
 # BASE is any Debian 12 with Python 3.11; where no image hub is reachable, one made from Debian's packages alone.
 # Nothing here needs BuildKit: Debian's and Ubuntu's engines come without buildx.
 ARG BASE=python:3.11-slim-bookworm
@@ -50,3 +50,31 @@ RUN apt-get update \
 COPY dev/registry.yml /etc/registry.yml
 VOLUME ["/var/lib/registry"]
 ENTRYPOINT ["docker-registry", "serve", "/etc/registry.yml"]
+
+
+# Where the operator is put together; what only that needs stays behind.
+FROM base AS operator-build
+RUN python3 -m venv /opt/build \
+ && python3 -m venv --without-pip /opt/budget/venv
+COPY requirements/bootstrap.txt requirements/operator.txt /opt/build/
+RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r /opt/build/bootstrap.txt \
+ && /opt/build/bin/uv pip install --python /opt/budget/venv/bin/python --no-cache --require-hashes -r /opt/build/operator.txt
+COPY operator/pyproject.toml /opt/build/operator/pyproject.toml
+COPY operator/budget_operator /opt/build/operator/budget_operator
+RUN /opt/build/bin/uv pip install --python /opt/budget/venv/bin/python --no-deps --no-index --no-cache /opt/build/operator \
+ && python3 -m compileall -q /opt/budget/venv/lib
+
+
+# The operator. Its memory: few arenas for its threads, and large answers given back at once.
+FROM base AS operator
+RUN groupadd --gid 10001 operator \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin operator
+COPY --from=operator-build /opt/budget/venv /opt/budget/venv
+COPY restart_function /opt/budget/restart_function
+ENV PATH=/opt/budget/venv/bin:$PATH \
+    BUDGET_FUNCTION_SOURCE=/opt/budget/restart_function \
+    MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072
+USER 10001:10001
+EXPOSE 8080
+ENTRYPOINT ["budget-operator"]
+CMD ["run"]

@@ -64,6 +64,13 @@ def fingerprint(context: Path, target: str, base_id: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def environment(context: Path, target: str) -> dict[str, str]:
+    """What the target's own ENV lines set."""
+    stage = parse((context / "Dockerfile").read_text())[target]
+    settings = [line.split()[1:] for line in stage.lines if line.upper().startswith("ENV ")]
+    return dict(each.split("=", 1) for line in settings for each in line)
+
+
 def _chain(stages: dict[str, Stage], target: str) -> list[Stage]:
     found: dict[str, Stage] = {}
     waiting = [target]

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from dev import cluster, environment, stack
+from dev import cluster, dockerfile, environment, stack
 from dev.cluster import Kubectl
 from dev.errors import DevError
-from dev.paths import BENCH, VENV_BIN, locked
+from dev.paths import BENCH, ROOT, VENV_BIN, locked
 from dev.process import Process
 from dev.progress import until
 
@@ -79,7 +79,7 @@ class Stage:
             "BUDGET_API_ENDPOINT": self.url,
             # Nothing ticks: the keep-alive's calls are not the operator's.
             "BUDGET_SCHEDULE": "0 0 1 1 *",
-            "MALLOC_ARENA_MAX": "2",  # as the image has it
+            **{key: value for key, value in _image().items() if key.startswith("MALLOC_")},
         }
         program: list[str | Path] = [VENV_BIN / "budget-operator"]
         if recorded:
@@ -168,6 +168,10 @@ class Stage:
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) / 1024
+
+
+def _image() -> dict[str, str]:
+    return dockerfile.environment(ROOT, "operator")
 
 
 def name(number: int) -> str:

@@ -63,7 +63,9 @@ class UnreadableAuthority(OSError):
 
 @dataclass
 class _Connection:
-    http: http.client.HTTPConnection
+    """The socket alone is kept: what http.client holds of the last answer is 4 KiB."""
+
+    socket: socket.socket
     made_at: float
     used_at: float
 
@@ -91,7 +93,7 @@ class Doors:
             try:
                 return self._answer(door, request, kept, min(_KEPT_SECONDS, request.seconds))
             except (OSError, http.client.HTTPException):
-                kept.http.close()
+                kept.socket.close()
         now = time.monotonic()
         return self._answer(door, request, _Connection(_connected(door), now, now), request.seconds)
 
@@ -103,25 +105,27 @@ class Doors:
         now = time.monotonic()
         if now - found.made_at < _OLDEST and now - found.used_at < _IDLEST:
             return found
-        found.http.close()
+        found.socket.close()
         return None
 
     def _answer(self, door: Door, request: Request, connection: _Connection, seconds: float) -> Answer:
-        connection.http.sock.settimeout(seconds)
+        connection.socket.settimeout(seconds)
+        through = http.client.HTTPConnection("", 0)
+        through.sock = connection.socket
         try:
             headers = {"Host": urlsplit(door.url).netloc, **request.headers}
-            connection.http.request(request.method, request.path, request.body, headers)
-            response = connection.http.getresponse()
+            through.request(request.method, request.path, request.body, headers)
+            response = through.getresponse()
             answer = Answer(response.status, _body(response, time.monotonic() + seconds))
         except BaseException:
-            connection.http.close()
+            connection.socket.close()
             raise
         over = response.isclosed() or response.length == 0
         response.close()
         if request.kept and over and not response.will_close:
             self._keep(door, connection)
         else:
-            connection.http.close()
+            connection.socket.close()
         return answer
 
     def _keep(self, door: Door, connection: _Connection) -> None:
@@ -133,25 +137,23 @@ class Doors:
             while len(self._kept) > self._most or next(iter(self._kept.values())).used_at < now - _IDLEST:
                 gone.append(self._kept.popitem(last=False)[1])
         for each in gone:
-            each.http.close()
+            each.socket.close()
 
 
-def _connected(door: Door) -> http.client.HTTPConnection:
+def _connected(door: Door) -> socket.socket:
     url = urlsplit(door.url)
     context = _context(door.ca, public=door.public) if url.scheme == "https" else None
     port = url.port or (80 if context is None else 443)
-    made = http.client.HTTPConnection(url.hostname or "", port)
     try:
         opened = socket.create_connection((door.ip, port), CONNECT_SECONDS)
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            made.sock = context.wrap_socket(opened, server_hostname=url.hostname) if context else opened
+            return context.wrap_socket(opened, server_hostname=url.hostname) if context else opened
         except BaseException:
             opened.close()
             raise
     except TimeoutError as error:
         raise NoConnection from error
-    return made
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ import http.client
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from budget_operator.core.gateways import Document
 log = logging.getLogger(__name__)
 
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for an answer
+AUTHORIZED_SECONDS = 1.0
 # A renewal is a read and a write: with one that hangs, the holder still notices before the Lease expires.
 LEASE_TIMEOUT = (2, 3)
 JSON = "application/json"
@@ -207,6 +209,7 @@ class Kube:
     def __init__(self, api_client: client.ApiClient) -> None:
         self._api = api_client
         self._reads = Reads(_access(api_client.configuration))
+        self._authorized = 0.0, ""
         self._objects = client.CustomObjectsApi(api_client)
 
     def cluster(self) -> str:
@@ -238,14 +241,21 @@ class Kube:
     def _get(self, what: str, path: str, query: Sequence[tuple[str, str]] = (), accept: str = JSON) -> Any:
         target = f"{path}?{urlencode(query)}" if query else path
         with _translated(what):
-            authorization = self._api.configuration.get_api_key_with_prefix(_TOKEN)
-            headers = {"Accept": accept, **({"Authorization": authorization} if authorization else {})}
+            headers = {"Accept": accept, **self._authorization()}
             status, body = self._reads.get(target, headers, TIMEOUT)
             if not 200 <= status < 300:
                 raise ApiException(
                     status, http.client.responses.get(status, ""), body=body.decode(errors="replace")
                 )
         return json.loads(body)
+
+    def _authorization(self) -> Mapping[str, str]:
+        """Looked up once a second, for whoever reads: to look costs as much as to read."""
+        until, text = self._authorized
+        if (now := time.monotonic()) >= until:
+            text = self._api.configuration.get_api_key_with_prefix(_TOKEN) or ""
+            self._authorized = now + AUTHORIZED_SECONDS, text
+        return {"Authorization": text} if text else {}
 
     def _core(self, what: str, method: str, path: str, body: Document | None, kind: str = JSON) -> Document:
         """A change by the core API. Its generated class costs 16 MiB of models that nothing here uses."""

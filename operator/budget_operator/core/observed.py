@@ -206,9 +206,9 @@ class Inventory:
         return self._ends.get(name, ())
 
     @cached_property
-    def shared(self) -> tuple[object, ...]:
-        """What all deployments use; without the owner's claim, which is renewed again and again."""
-        return (self.bucket, self.topic, self.function, self.job, self.firewall)
+    def shared(self) -> str:
+        """What all deployments use, to compare; without the owner's claim, which is renewed all the time."""
+        return repr((self.bucket, self.topic, self.function, self.job, self.firewall))
 
     @cached_property
     def _instances(self) -> Mapping[str, tuple[Instance, ...]]:

@@ -5,6 +5,7 @@ endpoint when that is due, and changes nothing. Whatever is not as it was is lef
 deployment is at rest is decided by `core.quiet`.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
@@ -23,11 +24,13 @@ from budget_operator.reconcile.shared import Shared
 
 Key = tuple[str, str]
 
-PAUSE = timedelta(seconds=30)  # between quiet passes: each looks at Secrets and ConfigMaps
-# A picture that is not much older than its pass does until the next one. Otherwise the next pass is made as
-# soon as there is a newer picture, so that the passes of all deployments fall together with the pictures.
-FRESH = timedelta(seconds=5)
+# Between quiet passes, each of which looks at Secrets and ConfigMaps: until there is a newer picture, so that
+# the passes of all deployments fall together with the pictures.
 SHORTEST = timedelta(seconds=1)
+LONGEST = PROBE_EVERY
+# Passes that are due together are made one after the other: threads that take the interpreter from each other
+# use half as much processor again. One that waits for an answer for longer holds nobody up.
+TURN_SECONDS = 0.1
 VERSIONS_BELIEVED = timedelta(seconds=20)
 
 
@@ -70,6 +73,7 @@ class Calm:
         self._woken: set[Key] = set()  # since their last full pass began
         self._versions = Shared(self._all_versions, VERSIONS_BELIEVED, clock)
         self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
+        self._turn = threading.Semaphore()
 
     def begin(self, key: Key) -> int:
         """A full pass begins; how many in a row had found rest."""
@@ -108,12 +112,16 @@ class Calm:
         rest = self._rests.get(key)
         if rest is None or self._clock() >= rest.until:
             return None
+        mine = self._turn.acquire(timeout=TURN_SECONDS)
         try:
             inventory, left = self._cloud.snapshots.resting()
-            pause = PAUSE if left >= PAUSE - FRESH else max(left, SHORTEST)
+            pause = min(max(left, SHORTEST), LONGEST)
             same = self._is_same(key, owner, rest, inventory, memory) and self._answers(rest, memory, pause)
         except BudgetError:  # a full pass meets it, too, and tells
             return None
+        finally:
+            if mine:
+                self._turn.release()
         return Passed(pause.total_seconds()) if same else None
 
     def _is_same(self, key: Key, owner: Owner, rest: Rest, inventory: Inventory, memory: Memory) -> bool:

@@ -1,7 +1,9 @@
 """Quiet passes: they cost next to nothing, and miss nothing that full ones would notice."""
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -286,6 +288,29 @@ def test_a_picture_that_is_being_taken_is_not_waited_for(
     monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: False)
     rest.reconciler.reconcile("default", "iris", quiet=True)
     assert made == ["iris"]
+
+
+def test_one_whose_vm_does_not_answer_holds_no_other_up(rest: World) -> None:
+    rest.up("lily")
+    settle(rest, "lily")
+    entered, let_go = threading.Event(), threading.Event()
+    ready = rest.cloud.ready
+
+    def first_is_slow(door: Door) -> Probe:
+        if not entered.is_set():
+            entered.set()
+            let_go.wait()
+        return ready(door)
+
+    rest.cloud.ready = first_is_slow  # type: ignore[method-assign]
+    rest.clock.advance(60)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            pool.submit(rest.reconciler.reconcile, "default", "iris", quiet=True)
+            assert entered.wait(30)
+            assert pool.submit(rest.reconciler.reconcile, "default", "lily", quiet=True).result(30).ok
+        finally:
+            let_go.set()
 
 
 def test_many_new_ones_share_the_next_picture(monkeypatch: pytest.MonkeyPatch) -> None:
