@@ -26,7 +26,7 @@ from dev.progress import announce, step, until
 CRD = "budgetdeployments.budgetml.dev"
 NAMESPACE = "budgetml-system"
 ACCOUNT = "budget-operator"
-BASE = ROOT / "operator" / "deploy" / "kustomize" / "base"
+ACCESS = ROOT / "operator" / "deploy" / "kustomize" / "access"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def apply_crd(kubectl: Kubectl) -> None:
 
 def apply_rbac(kubectl: Kubectl, home: Home) -> None:
     """The operator's ServiceAccount with its rights, and a kubeconfig that holds nothing but its token."""
-    kubectl("apply", "--kustomize", BASE)
+    kubectl("apply", "--kustomize", ACCESS)
     token = kubectl("create", "token", ACCOUNT, f"--namespace={NAMESPACE}", "--duration=720h").stdout.strip()
     view = kubectl.json("config", "view", "--raw", "--minify", "--flatten")
     cluster.write_kubeconfig(home.operator_kubeconfig, view["clusters"][0]["cluster"], token)
@@ -243,7 +243,7 @@ def _withdraw(home: Home) -> None:
     if "ours" in given.read_text():
         kubectl("delete", CRD, "--all", "--all-namespaces", "--timeout=120s", check=False)
         kubectl("delete", "--kustomize", ROOT / "crds", "--ignore-not-found", "--timeout=60s", check=False)
-    kubectl("delete", "--kustomize", BASE, "--ignore-not-found", "--timeout=60s", check=False)
+    kubectl("delete", "--kustomize", ACCESS, "--ignore-not-found", "--timeout=60s", check=False)
 
 
 def _keep_consoles(home: Home) -> None:

@@ -12,7 +12,7 @@ from dev import cluster
 from dev.paths import ROOT, TEST_CLUSTER
 from dev.progress import until
 
-FILE = ROOT / "operator" / "deploy" / "kustomize" / "base" / "rbac.yaml"
+FILE = ROOT / "operator" / "deploy" / "kustomize" / "access" / "rbac.yaml"
 SYSTEM = "budgetml-system"
 PREDICTOR = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
 SPEC: dict[str, Any] = {"predictor": {"configMap": {"name": "code"}}}

@@ -112,7 +112,7 @@ def test_rights_that_are_taken_away_are_told_and_those_given_back_are_used(lasti
         lasting.until("readyz", "503", "403 Forbidden", "ClusterRole")
         assert lasting.says("healthz", "200 active"), "no restart would help"
     finally:
-        world.kubectl("apply", "--kustomize", stack.BASE)
+        world.kubectl("apply", "--kustomize", stack.ACCESS)
     world.notice("later", NOTICED_SECONDS)
 
 
@@ -134,7 +134,7 @@ def test_a_lost_lease_ends_the_process_and_the_next_one_says_why_it_waits(watche
         watched.until("healthz", "200 standing by")
         watched.until("readyz", "503", "lease", "403 Forbidden")
     finally:
-        watched.world.kubectl("apply", "--kustomize", stack.BASE)
+        watched.world.kubectl("apply", "--kustomize", stack.ACCESS)
     watched.until_ready()
     assert watched.starts == starts + 1
     assert "the lease is lost: not renewed" in watched.log()

@@ -19,7 +19,14 @@ from dev.paths import ROOT
 README = ROOT / "README.md"
 REFERENCE = ROOT / "crds" / "README.md"
 SETTINGS = ROOT / "docs" / "settings.md"
-DOCUMENTS = (README, REFERENCE, *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("examples/*/*.md")))
+DOCUMENTS = (
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    REFERENCE,
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("examples/*/*.md")),
+)
 NOT_SOURCE = re.compile(r"\..*|__pycache__|.*\.egg-info")
 
 
@@ -202,3 +209,11 @@ def test_the_story_shown_has_the_steps_of_the_demo() -> None:
 def test_every_folder_is_in_the_layout() -> None:
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not NOT_SOURCE.fullmatch(path.name)}
     assert {name.removesuffix("/") for name in rows(README, "## Layout")} == folders
+
+
+def test_troubleshooting_has_a_remedy_for_every_trouble() -> None:
+    reasons = REFERENCE.read_text().partition("### Reasons")[2].partition("## Events")[0]
+    trouble = set(re.findall(r"^\| `(\w+)` \|", reasons.partition("Trouble on the VM")[2], re.MULTILINE))
+    headings = re.findall(r"^### (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    named = [name for heading in headings for name in re.findall(r"`(\w+)`", heading)]
+    assert sorted(named) == sorted(trouble), "each once"
