@@ -74,7 +74,11 @@ COPY restart_function /opt/budget/restart_function
 ENV PATH=/opt/budget/venv/bin:$PATH \
     BUDGET_FUNCTION_SOURCE=/opt/budget/restart_function \
     MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=131072
+LABEL org.opencontainers.image.title=budget-operator \
+      org.opencontainers.image.description="Keeps BudgetDeployments served on Spot VMs"
 USER 10001:10001
 EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 ENTRYPOINT ["budget-operator"]
 CMD ["run"]

@@ -76,7 +76,7 @@ def build_images() -> None:
     with told():
         docker = engine.up()
     with told(), locked("images"), step("images") as current:
-        current.note = ", ".join(images.build(docker)) or "unchanged"
+        current.note = ", ".join(images.build(docker, images.TARGETS)) or "unchanged"
 
 
 @app.command("test")

@@ -11,6 +11,7 @@ import selectors
 import shutil
 import subprocess
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from dev.errors import DevError
 from dev.paths import MAIN, REGISTRY_DATA, REGISTRY_HOST, ROOT, Home, version_of
 from dev.progress import until
 
-TARGETS = ("vm", "server", "registry")  # in the order of the Dockerfile
+STACK_TARGETS = ("vm", "server", "registry")  # in the order of the Dockerfile
+TARGETS = (*STACK_TARGETS, "operator")
 VM_IMAGE = "budgetml/vm:local"
 HUB_BASE = "python:3.11-slim-bookworm"
 OWN_BASE = "budgetml/base:local"
@@ -36,14 +38,14 @@ def server_image() -> str:
     return f"{REGISTRY_HOST}/budgetml/server:{version_of('server')}"
 
 
-def build(docker: Docker) -> list[str]:
+def build(docker: Docker, targets: Sequence[str] = STACK_TARGETS) -> list[str]:
     """Builds what changed; gives the names of the targets that were built."""
     base = _base(docker)
     base_id = docker("image", "inspect", "--format", "{{.Id}}", base)
     # without BuildKit a build goes through all stages before its own: one after the other, it finds them made
-    with ThreadPoolExecutor(len(TARGETS) if _has_buildkit(docker) else 1) as pool:
-        built = list(pool.map(lambda target: _build_target(docker, target, base, base_id), TARGETS))
-    return [target for target, changed in zip(TARGETS, built, strict=True) if changed]
+    with ThreadPoolExecutor(len(targets) if _has_buildkit(docker) else 1) as pool:
+        built = list(pool.map(lambda target: _build_target(docker, target, base, base_id), targets))
+    return [target for target, changed in zip(targets, built, strict=True) if changed]
 
 
 def publish(docker: Docker, home: Home) -> None:

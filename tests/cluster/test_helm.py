@@ -75,6 +75,7 @@ def test_every_option_makes_what_the_api_server_takes(run: Run, values: Path, rb
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "spot", "operator": "Exists"}],
         "priorityClassName": "system-cluster-critical",
+        "googleKeySecret": "google",
     }
     values.with_name("more.yaml").write_text(json.dumps(options))
     given = (f"--values={values}", f"--values={values.with_name('more.yaml')}", "--set=crds.install=false")
@@ -90,6 +91,10 @@ def test_every_option_makes_what_the_api_server_takes(run: Run, values: Path, rb
         name: options[name]
         for name in ("imagePullSecrets", "nodeSelector", "tolerations", "priorityClassName")
     }
+    (container,) = pod["containers"]
+    key = {each["name"]: each.get("value", "") for each in container["env"]}["GOOGLE_APPLICATION_CREDENTIALS"]
+    assert key.startswith(container["volumeMounts"][1]["mountPath"])
+    assert pod["volumes"][1] == {"name": "google", "secret": {"secretName": "google"}}
 
 
 def test_a_changed_setting_restarts_the_pods(run: Run, values: Path) -> None:
