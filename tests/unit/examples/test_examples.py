@@ -20,14 +20,26 @@ from budget_server.app import create_app
 from budget_server.settings import Settings
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-NAMES = ["iris", "photo"]
+NAMES = ["iris", "photo", "sentiment"]
+
+
+def documents(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((EXAMPLES / name / "deployment.yaml").read_text(encoding="utf-8")))
 
 
 def manifest(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(
-        (EXAMPLES / name / "deployment.yaml").read_text(encoding="utf-8")
-    )
-    return content
+    (content,) = [each for each in documents(name) if each["kind"] == "BudgetDeployment"]
+    return dict(content)
+
+
+def code(name: str) -> dict[str, str]:
+    """The files of code that the manifest carries."""
+    predictor = manifest(name)["spec"]["predictor"]
+    if "inline" in predictor:
+        return {"predictor.py": predictor["inline"]}
+    (held,) = [each for each in documents(name) if each["kind"] == "ConfigMap"]
+    assert predictor == {"configMap": {"name": held["metadata"]["name"]}}
+    return dict(held["data"])
 
 
 @contextmanager
@@ -61,19 +73,18 @@ def test_every_example_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_manifest_carries_the_predictor_beside_it(name: str) -> None:
+def test_the_manifest_carries_the_code_beside_it(name: str) -> None:
     content = manifest(name)
     assert (content["apiVersion"], content["kind"]) == ("budgetml.dev/v1alpha1", "BudgetDeployment")
     assert content["metadata"] == {"name": name}
-    assert content["spec"]["predictor"]["inline"] == (EXAMPLES / name / "predictor.py").read_text(
-        encoding="utf-8"
-    )
+    beside = [path for path in (EXAMPLES / name).iterdir() if path.suffix in (".py", ".json")]
+    assert code(name) == {path.name: path.read_text(encoding="utf-8") for path in beside}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_requirements_are_pinned(name: str) -> None:
     for line in manifest(name)["spec"]["requirements"]:
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", line)
+        assert re.fullmatch(r"[A-Za-z0-9-]+==[0-9.]+", line)
 
 
 @pytest.mark.parametrize("name", NAMES)
