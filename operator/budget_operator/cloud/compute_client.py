@@ -5,24 +5,31 @@ Imported only where compute is used: what is left still takes two seconds.
 """
 
 import sys
-from importlib.util import find_spec
-from types import ModuleType
+from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 _PACKAGE = "google.cloud.compute_v1"
 
 
-def _stand_in() -> ModuleType | None:
-    """What lets the package's modules be found; None if somebody has imported all of it."""
+def _leave_the_rest() -> None:
+    """Lets the package's modules be imported; the package itself is, once somebody asks it for something."""
     spec = None if _PACKAGE in sys.modules else find_spec(_PACKAGE)
-    if spec is None:
-        return None
-    made = ModuleType(_PACKAGE)
-    made.__path__ = list(spec.submodule_search_locations or ())
-    sys.modules[_PACKAGE] = made
-    return made
+    if spec is None or spec.loader is None:
+        return
+    loader, package = spec.loader, module_from_spec(spec)
+
+    def load(name: str) -> Any:
+        if name.startswith("__") or find_spec(f"{_PACKAGE}.{name}"):
+            raise AttributeError(name)  # a module of it: whoever asks imports that
+        del package.__dict__["__getattr__"]
+        loader.exec_module(package)
+        return getattr(package, name)
+
+    package.__dict__["__getattr__"] = load
+    sys.modules[_PACKAGE] = package
 
 
-_stood_in = _stand_in()
+_leave_the_rest()
 
 from google.cloud.compute_v1 import types  # noqa: E402
 from google.cloud.compute_v1.services.addresses import AddressesClient  # noqa: E402
@@ -34,9 +41,6 @@ from google.cloud.compute_v1.services.machine_types import MachineTypesClient  #
 from google.cloud.compute_v1.services.region_operations import RegionOperationsClient  # noqa: E402
 from google.cloud.compute_v1.services.zone_operations import ZoneOperationsClient  # noqa: E402
 from google.cloud.compute_v1.services.zones import ZonesClient  # noqa: E402
-
-if _stood_in is not None:  # whoever wants the whole package gets it
-    del sys.modules[_PACKAGE]
 
 __all__ = [
     "AddressesClient",
