@@ -48,9 +48,9 @@ def values(tmp_path: Path) -> Path:
 def documents(text: str) -> Documents:
     """By kind and name, less what only one of the two needs to make a new ConfigMap restart the pods."""
     found: Documents = {}
-    for each in yaml.safe_load_all(re.sub(r"\bbudget-operator-[0-9a-z]{10}\b", "budget-operator", text)):
-        annotations = each["metadata"].get("annotations", {})
-        annotations.pop("helm.sh/resource-policy", None)
+    for each in yaml.safe_load_all(re.sub(r"(-settings)-[0-9a-z]{10}\b", r"\1", text)):
+        if each["kind"] == "CustomResourceDefinition":
+            each["metadata"].pop("annotations", None)
         if each["kind"] == "Deployment":
             each["spec"]["template"]["metadata"].pop("annotations", None)
         found[each["kind"], each["metadata"]["name"]] = each

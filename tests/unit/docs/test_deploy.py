@@ -62,3 +62,13 @@ def test_the_chart_knows_every_setting() -> None:
     schema = json.loads((ROOT / "operator" / "deploy" / "helm" / "values.schema.json").read_text())
     fixed = {"BUDGET_HEALTH_PORT", "BUDGET_FUNCTION_SOURCE"}  # by the manifests and by the image
     assert set(schema["properties"]["settings"]["properties"]) == SETTINGS - fixed
+
+
+def test_no_name_of_a_right_is_one_that_kustomize_changes() -> None:
+    generated = {each["name"] for each in document("gcp/kustomization.yaml")["configMapGenerator"]}
+    rules = [
+        rule
+        for each in yaml.safe_load_all((KUSTOMIZE / "access" / "rbac.yaml").read_text())
+        for rule in each.get("rules", ())
+    ]
+    assert not generated & {name for rule in rules for name in rule.get("resourceNames", ())}
