@@ -16,8 +16,14 @@ from dev.paths import ROOT
 
 PROJECT, REGION = "p1", "us-central1"
 VARIABLES = {"PROJECT": PROJECT, "REGION": REGION, "account": "vm", "role": "vm", "REGISTRY": "r/p1/budgetml"}
-ASKING = ("compute instances list", "compute addresses list", "scheduler jobs list", "pubsub topics list")
-ASKING += ("functions list", "storage ls")
+ASKING = (
+    "compute instances list",
+    "compute addresses list",
+    "scheduler jobs list",
+    "pubsub topics list",
+    "functions list",
+    "storage ls",
+)
 
 pytestmark = pytest.mark.skipif(not Gcloud.is_here(), reason="gcloud is not installed")
 
