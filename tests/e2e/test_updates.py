@@ -152,7 +152,7 @@ def test_an_object_that_is_touched_without_a_change_changes_nothing(updated: Any
     for touch in ("touched=yes", "touched-"):  # the first pass seen may have begun before, the second has not
         before = passes(updated)
         updated.stack.kubectl("annotate", "bd", "updated", touch, "--namespace=default")
-        until(lambda: passes(updated) > before, 30, "the operator makes no pass over a touched object")  # noqa: B023
+        until(lambda: passes(updated) > before, 90, "the operator makes no pass over a touched object")  # noqa: B023
     assert updated.status() == status
     assert changes(updated, since) == []
 
