@@ -20,8 +20,10 @@ from budget_operator.core.names import LABEL_INSTALLATION, Shared
 from budget_operator.core.observed import Address, Instance, Inventory, Preemption
 from budget_operator.core.ownership import OWNER_OBJECT
 
-# At rest there are 20 calls a minute, whether a list has one page or ten; with one page a picture every 30 s.
+# At rest there are at most 20 calls a minute, whether a list has one page or ten. With one page there is a
+# picture every 30 s; with more it is one a minute, with each of which the endpoints are asked, or even fewer.
 REST_PER_CALL = timedelta(seconds=3)
+REST_OF_MANY = timedelta(seconds=58)
 LOOKS = 7  # calls besides the three lists: a topic is looked at with its subscriptions
 PAGE = 500
 
@@ -203,5 +205,6 @@ def _picture(now: datetime, found: Mapping[str, Any], problems: dict[str, Budget
 def rest_of(picture: Inventory) -> timedelta:
     """For how long a picture does for deployments at rest: as long as it keeps to so many calls a minute."""
     lists = (picture.instances, picture.addresses, picture.preemptions)
-    calls = LOOKS + sum(max(1, math.ceil(len(each) / PAGE)) for each in lists)
-    return calls * REST_PER_CALL
+    pages = [max(1, math.ceil(len(each) / PAGE)) for each in lists]
+    paced = (LOOKS + sum(pages)) * REST_PER_CALL
+    return paced if max(pages) == 1 else max(paced, REST_OF_MANY)

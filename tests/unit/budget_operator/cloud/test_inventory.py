@@ -241,13 +241,21 @@ def test_at_rest_a_picture_is_shared_for_longer(world: World, inventories: Inven
 
 
 def test_a_picture_of_many_pages_is_shared_for_as_much_longer() -> None:
-    def calls_a_minute(count: int) -> float:
+    def rest(count: int) -> tuple[float, float]:
+        """Seconds from one picture to the next, and calls a minute."""
         many: Any = (None,) * count
-        picture = Inventory(START, instances=many, addresses=many)
+        every = rest_of(Inventory(START, instances=many, addresses=many))
         pages = max(1, -(-count // 500))
-        return (LOOKS + 1 + 2 * pages) * timedelta(minutes=1) / rest_of(picture)
+        return every.total_seconds(), (LOOKS + 1 + 2 * pages) * timedelta(minutes=1) / every
 
-    assert {calls_a_minute(count) for count in (0, 100, 500, 501, 2000, 20_000)} == {20.0}
+    assert {rest(count) for count in (0, 100, 500)} == {(30.0, 20.0)}
+    for count in (501, 2000):
+        every, calls = rest(count)
+        assert every == 58.0, "with each the endpoints are asked: at least once a minute"
+        assert calls < 20
+    every, calls = rest(20_000)
+    assert every > 60
+    assert calls == 20.0
 
 
 def test_a_picture_for_rest_is_not_waited_for(world: World, inventories: Inventories) -> None:
