@@ -94,9 +94,9 @@ class Operator:
         self._passes: dict[Key, float] = {}  # those under way, and when they began
 
     def heard(self, namespace: str, name: str) -> None:
-        """An object has changed, or may have: the next pass over it is a full one, and is due."""
+        """Somebody has changed an object: the next pass over it is a full one, and goes first."""
         self.reconciler.wake(namespace, name)
-        self.queue.add((namespace, name))
+        self.queue.add_first((namespace, name))
 
     def end(self, exit_code: int) -> None:
         """Ask the main thread to stop everything."""
@@ -185,7 +185,9 @@ class Operator:
     def _compare(self, found: Document) -> None:
         """With what is known to be at rest: only what differs is looked at."""
         if not self.reconciler.is_current(found):
-            self.heard(*_key(found))
+            namespace, name = _key(found)
+            self.reconciler.wake(namespace, name)
+            self.queue.add((namespace, name))
 
     def _list(self, each: Callable[[Document], None]) -> bool:
         try:

@@ -1,6 +1,7 @@
 """A keyed work queue with due times: what the operator does next, and never twice at once.
 
-The earliest due time of a key wins; adding a key that is being worked on marks it, so that it runs again.
+The earliest due time of a key wins, and what somebody waits for goes before what time has brought; adding a
+key that is being worked on marks it, so that it runs again.
 Knows nothing of Kubernetes or of what the work is. The clock is `time.monotonic` unless a test gives one.
 """
 
@@ -19,8 +20,10 @@ class WorkQueue(Generic[Key]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[Key, float] = {}
-        # (due, order of asking, key); what `_due` does not say any more is passed over when its turn comes.
-        self._heap: list[tuple[float, int, Key]] = []
+        # (not preferred, due, order of asking, key); what `_due` does not say any more is passed over when its
+        # turn comes.
+        self._heap: list[tuple[bool, float, int, Key]] = []
+        self._preferred: set[Key] = set()
         self._asked = 0
         self._running: set[Key] = set()
         self._lock = threading.Lock()
@@ -40,6 +43,16 @@ class WorkQueue(Generic[Key]):
             if key not in self._running:
                 self._push(key)
 
+    def add_first(self, key: Key) -> None:
+        """Ask for work on the key now, before all that is due and was not asked for like this."""
+        with self._lock:
+            if key in self._preferred:
+                return
+            self._preferred.add(key)
+            self._due[key] = min(self._clock(), self._due.get(key, float("inf")))
+            if key not in self._running:
+                self._push(key)
+
     def take(self) -> Key | None:
         """The next due key, or None once the queue is closed."""
         with self._lock:
@@ -54,6 +67,7 @@ class WorkQueue(Generic[Key]):
     def _taken(self, key: Key) -> Key:
         heapq.heappop(self._heap)
         del self._due[key]
+        self._preferred.discard(key)
         self._running.add(key)
         if self._watching is None and self._heap:
             self._changed.notify()
@@ -104,15 +118,15 @@ class WorkQueue(Generic[Key]):
 
     def _push(self, key: Key) -> None:
         self._asked += 1
-        heapq.heappush(self._heap, (self._due[key], self._asked, key))
-        if self._heap[0][1] == self._asked:  # whoever waits waits for a later one
+        heapq.heappush(self._heap, (key not in self._preferred, self._due[key], self._asked, key))
+        if self._heap[0][2] == self._asked:  # whoever waits waits for a later one
             self._watching = None
             self._changed.notify()
 
     def _first(self) -> Key | None:
         """The key that is due first, now or later, and not being worked on."""
         while self._heap:
-            due, _, key = self._heap[0]
+            _, due, _, key = self._heap[0]
             if self._due.get(key) == due and key not in self._running:
                 return key
             heapq.heappop(self._heap)

@@ -126,3 +126,35 @@ def test_a_key_that_is_due_earlier_than_the_one_waited_for_is_handed_out_at_once
     for worker in workers:
         worker.join(5)
     assert taken == ["now", "soon", None]
+
+
+def test_what_somebody_waits_for_goes_before_what_time_has_brought() -> None:
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    for number in range(5):
+        queue.add(f"repair-{number}")
+    clock.now = 10
+    queue.add_first("repair-3")
+    queue.add_first("edited")
+    queue.add_first("edited")
+    taken = [queue.take() for _ in range(6)]
+    assert taken == ["repair-3", "edited", "repair-0", "repair-1", "repair-2", "repair-4"]
+    assert queue.depth() == 0
+    for key in taken:
+        queue.done(str(key))
+    queue.add("later", 5)
+    queue.add_first("later")
+    assert queue.take() == "later", "also one whose time has not come"
+    queue.done("later")
+    queue.close()
+    assert queue.take() is None, "nothing is handed out twice"
+
+
+def test_one_that_is_edited_while_it_is_worked_on_goes_first_again() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    assert queue.take() == "a"
+    queue.add("b")
+    queue.add_first("a")
+    queue.done("a", again_after=60)
+    assert [queue.take(), queue.take()] == ["a", "b"]
