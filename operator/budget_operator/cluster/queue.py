@@ -20,8 +20,8 @@ class WorkQueue(Generic[Key]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[Key, float] = {}
-        # (not preferred, due, order of asking, key); what `_due` does not say any more is passed over when its
-        # turn comes.
+        # (not preferred, due, order of asking, key); what `_due` does not say any more is passed over when it
+        # comes up.
         self._heap: list[tuple[bool, float, int, Key]] = []
         self._preferred: set[Key] = set()
         self._asked = 0
