@@ -1,4 +1,4 @@
-"""Helm: the one in PATH, or the one that a Python package ships: no Go module of it can be built alone.
+"""Helm: the one in PATH, or the one that a Python package ships.
 
 The package is a layer for AWS Lambda, under the Apache licence, with static programs for Linux on x86-64.
 """

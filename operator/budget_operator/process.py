@@ -185,9 +185,9 @@ class Operator:
     def _compare(self, found: Document) -> None:
         """With what is known to be at rest: only what differs is looked at."""
         if not self.reconciler.is_current(found):
-            namespace, name = _key(found)
-            self.reconciler.wake(namespace, name)
-            self.queue.add((namespace, name))
+            key = _key(found)
+            self.reconciler.wake(*key)
+            self.queue.add(key)
 
     def _list(self, each: Callable[[Document], None]) -> bool:
         try:

@@ -75,11 +75,12 @@ class Stage:
 
     def start_operator(self, *recorded: str | Path) -> None:
         """`recorded`: the file that its calls are written to."""
+        image = dockerfile.environment(ROOT, "operator")
         env = environment.operator(BENCH) | {
             "BUDGET_API_ENDPOINT": self.url,
             # Nothing ticks: the keep-alive's calls are not the operator's.
             "BUDGET_SCHEDULE": "0 0 1 1 *",
-            **{key: value for key, value in _image().items() if key.startswith("MALLOC_")},
+            **{name: value for name, value in image.items() if name.startswith("MALLOC_")},
         }
         program: list[str | Path] = [VENV_BIN / "budget-operator"]
         if recorded:
@@ -168,10 +169,6 @@ class Stage:
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) / 1024
-
-
-def _image() -> dict[str, str]:
-    return dockerfile.environment(ROOT, "operator")
 
 
 def name(number: int) -> str:

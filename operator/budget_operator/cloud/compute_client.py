@@ -1,7 +1,7 @@
 """The parts of Compute Engine's generated client that are used: nine of its hundred and more services.
 
-The package imports them all, for 42 MiB and a second and a half; its modules can be imported without it.
-Imported only where compute is used: what is left still takes two seconds.
+The package imports them all, for 42 MiB and up to a second; its modules can be imported without it.
+Imported only where compute is used: what is left takes a second.
 """
 
 import sys

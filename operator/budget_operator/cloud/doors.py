@@ -63,7 +63,7 @@ class UnreadableAuthority(OSError):
 
 @dataclass
 class _Connection:
-    """The socket alone is kept: what http.client holds of the last answer is 4 KiB."""
+    """The socket alone is kept: what http.client holds of the last answer is 1.4 KiB."""
 
     socket: socket.socket
     made_at: float

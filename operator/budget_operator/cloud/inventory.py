@@ -21,7 +21,8 @@ from budget_operator.core.observed import Address, Instance, Inventory, Preempti
 from budget_operator.core.ownership import OWNER_OBJECT
 
 # At rest there are at most 20 calls a minute, whether a list has one page or ten. With one page there is a
-# picture every 30 s; with more it is one a minute, with each of which the endpoints are asked, or even fewer.
+# picture every 30 s; with more it is one a minute, or even fewer. A little less than a minute, so that the
+# endpoints, which are asked with each, are not asked too late.
 REST_PER_CALL = timedelta(seconds=3)
 REST_OF_MANY = timedelta(seconds=58)
 LOOKS = 7  # calls besides the three lists: a topic is looked at with its subscriptions

@@ -1,7 +1,7 @@
 """Compute Engine's resources, to and from the operator's own words: pure functions over its messages.
 
 Requests and their errors are in `compute`, what pictures are made of in `listed`. Imported only where compute
-is used: the client takes two seconds to import.
+is used: the client takes a second to import.
 """
 
 from budget_operator.cloud.compute_client import types as v1

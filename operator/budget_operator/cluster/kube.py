@@ -97,7 +97,7 @@ def _configuration() -> client.Configuration:
 
 
 def _read_token(configuration: client.Configuration) -> None:
-    """Before each call: the kubelet replaces the file. The client alone would look once a minute."""
+    """Whenever the client asks: the kubelet replaces the file. The client alone would look once a minute."""
     token = Path(SERVICE_TOKEN_FILENAME).read_text().strip()
     configuration.api_key[_TOKEN] = f"Bearer {token}"
 
@@ -250,7 +250,7 @@ class Kube:
         return json.loads(body)
 
     def _authorization(self) -> Mapping[str, str]:
-        """Looked up once a second, for whoever reads: to look costs as much as to read."""
+        """Looked up once a second, not for each of the many reads: the client makes it anew each time."""
         until, text = self._authorized
         if (now := time.monotonic()) >= until:
             text = self._api.configuration.get_api_key_with_prefix(_TOKEN) or ""

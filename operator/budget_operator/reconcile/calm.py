@@ -28,8 +28,8 @@ Key = tuple[str, str]
 # the passes of all deployments fall together with the pictures.
 SHORTEST = timedelta(seconds=1)
 LONGEST = PROBE_EVERY
-# Passes that are due together are made one after the other: threads that take the interpreter from each other
-# use half as much processor again. One that waits for an answer for longer holds nobody up.
+# Passes that are due together are made one after the other: side by side their threads would only take the
+# interpreter from each other. One that waits for an answer for longer than this holds nobody up.
 TURN_SECONDS = 0.1
 VERSIONS_BELIEVED = timedelta(seconds=20)
 
