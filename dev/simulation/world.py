@@ -150,6 +150,8 @@ class World:
     def make_pass(self, operator: Reconciler, key: Key) -> None:
         """One pass over one deployment, now."""
         self._notice_changes()
+        if key in self.kube.objects:  # the watch has told, whoever wrote it
+            operator.saw(*key, self.kube.objects[key]["metadata"]["resourceVersion"])
         before = len(self.journal.calls), self.store.revision
         try:
             with calling_as(OPERATOR):

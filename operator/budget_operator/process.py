@@ -86,7 +86,7 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.stopping = threading.Event()
         self.exit_code = 0
-        self.watch = Watch(self.heard, access, pace.stream)
+        self.watch = Watch(self.heard, self.saw, access, pace.stream)
         self.listing = Contact()
         metrics.QUEUE_DEPTH.set_function(self.queue.depth)
         metrics.QUEUE_AGE.set_function(self.queue.age)
@@ -97,6 +97,10 @@ class Operator:
         """Somebody has changed an object: the next pass over it is a full one, and goes first."""
         self.reconciler.wake(namespace, name)
         self.queue.add_first((namespace, name))
+
+    def saw(self, namespace: str, name: str, version: str) -> None:
+        """The watch shows an object, whoever has written it: the next quiet pass compares."""
+        self.reconciler.saw(namespace, name, version)
 
     def end(self, exit_code: int) -> None:
         """Ask the main thread to stop everything."""

@@ -23,6 +23,7 @@ from budget_operator.core.gateways import Document
 log = logging.getLogger(__name__)
 
 OnChange = Callable[[str, str], None]
+OnVersion = Callable[[str, str, str], None]
 
 # The API server ends every watch after so many seconds, and the next one begins where it ended. One that dies
 # without a word is noticed `OVERDUE_SECONDS` later; lost rights are, when the next one is refused.
@@ -71,12 +72,20 @@ def changed(known: tuple[Any, ...] | None, body: Document) -> tuple[tuple[Any, .
 
 
 class Watch:
-    """Runs kopf in a thread while the process lives; once that has `ended`, the process must end too."""
+    """Runs kopf in a thread while the process lives; once that has `ended`, the process must end too.
+
+    `on_change` is told of what calls for a pass, `on_version` of every version, status writes included.
+    """
 
     def __init__(
-        self, on_change: OnChange, access: Callable[[], Access], stream_seconds: int = STREAM_SECONDS
+        self,
+        on_change: OnChange,
+        on_version: OnVersion,
+        access: Callable[[], Access],
+        stream_seconds: int = STREAM_SECONDS,
     ) -> None:
         self._on_change = on_change
+        self._on_version = on_version
         self._access = access
         self._settings = settings(stream_seconds)
         self._known: dict[tuple[str, str], tuple[Any, ...]] = {}
@@ -110,6 +119,7 @@ class Watch:
             differs = True
         else:
             self._known[key] = current
+            self._on_version(*key, body["metadata"]["resourceVersion"])
         if differs:
             self._on_change(*key)
 

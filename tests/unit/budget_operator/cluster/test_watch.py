@@ -41,11 +41,28 @@ def watch(*accesses: Access) -> tuple[Watch, list[tuple[str, str]]]:
     """With what it puts on the queue."""
     found: list[tuple[str, str]] = []
     given = iter(accesses)
-    return Watch(lambda *key: found.append(key), lambda: next(given)), found
+    return Watch(lambda *key: found.append(key), lambda *_: None, lambda: next(given)), found
 
 
 def body(uid: str, generation: int = 1) -> dict[str, Any]:
-    return {"metadata": {"namespace": "n", "name": "a", "uid": uid, "generation": generation}}
+    version = f"{uid}.{generation}"
+    return {
+        "metadata": {
+            "namespace": "n",
+            "name": "a",
+            "uid": uid,
+            "generation": generation,
+            "resourceVersion": version,
+        }
+    }
+
+
+def test_every_version_is_told_but_that_of_a_deletion() -> None:
+    told: list[tuple[str, str, str]] = []
+    made = Watch(lambda *_: None, lambda *seen: told.append(seen), lambda: Access("", "", True, ""))
+    for kind in ("ADDED", "MODIFIED", "MODIFIED", "DELETED"):
+        made.see(kind, body("1"))
+    assert told == [("n", "a", "1.1")] * 3
 
 
 def test_a_list_tells_only_what_the_watch_has_not_told() -> None:
