@@ -56,6 +56,17 @@ INLINE = {"inline": "class Predictor: ..."}
     [
         ({"predictor": {**INLINE, "configMap": {"name": "x"}}}, "exactly one of"),
         ({"predictor": {}}, "exactly one of"),
+        ({"predictor": {**INLINE, "image": "/app"}, "image": "r/mine:1"}, "exactly one of"),
+        ({"predictor": {**INLINE, "gcs": "gs://models/iris/"}}, "exactly one of"),
+        ({"predictor": {"gcs": "gs://models/iris"}}, "spec.predictor.gcs"),
+        ({"predictor": {"gcs": "gs://models/i?/"}}, "spec.predictor.gcs"),
+        (
+            {"predictor": {"image": "/app"}},
+            "spec.predictor.image is a folder of spec.image, which must be set",
+        ),
+        ({"predictor": {"image": "app"}, "image": "r/mine:1"}, "spec.predictor.image"),
+        ({"predictor": {"image": "/app/../etc"}, "image": "r/mine:1"}, "spec.predictor.image"),
+        ({"predictor": INLINE, "image": "r/mine 1"}, "spec.image"),
         ({"predictor": {**INLINE, "entrypoint": "no colon"}}, "spec.predictor.entrypoint"),
         ({"predictor": INLINE, "placement": {"zones": ["us-central1"]}}, "spec.placement.zones[0]"),
         (
@@ -143,3 +154,23 @@ def test_the_columns_of_kubectl_get(crd: Any) -> None:
         assert wide[-3:] == ["IP", "REVISION", "MESSAGE"]
     finally:
         crd.kubectl("delete", "bd", "sample")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "wine",
+        "registry.budget.internal/wine:1",
+        "localhost:5000/a/b__c.d-e:v1.0_x",
+        f"us-central1-docker.pkg.dev/p-1/budgetml/server@sha256:{'0a' * 32}",
+    ],
+)
+def test_images_that_docker_pulls_are_taken(crd: Any, image: str) -> None:
+    result = dry_run(crd, {"predictor": {"image": "/srv/my_app-1/v1.0"}, "image": image})
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", ["", "iris/", "a b/ü/v1.0/", "iris.zip", "sub/iris.tar.gz"])
+def test_addresses_of_folders_and_archives_are_taken(crd: Any, path: str) -> None:
+    result = dry_run(crd, {"predictor": {"gcs": f"gs://models.acme_1/{path}"}})
+    assert result.returncode == 0, result.stderr

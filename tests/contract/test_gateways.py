@@ -9,7 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
+from google.cloud.storage import Blob
 
 from budget_operator.cloud.compute import ComputeGateway
 from budget_operator.cloud.connection import Connection
@@ -24,6 +26,7 @@ from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
 from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, Stored
 from budget_operator.core.operations import operation_error
+from localcloud.services.storage.blobs import crc32c, md5
 
 REGION, ZONE = "us-central1", "us-central1-a"
 OWNER = Owner("default", "ml", "sentiment")
@@ -480,3 +483,70 @@ def test_without_instances_there_is_no_inventory(cloud: Any, gateways: Gateways)
     inventories = Inventories(gateways, "default", steady_clock, wall_clock)
     with pytest.raises(errors.Unavailable):
         inventories.snapshot()
+
+
+@pytest.fixture
+def models(cloud: Any) -> Callable[[str, bytes], None]:
+    """Puts an object into a bucket of a user's."""
+    made = httpx.post(f"{cloud.url}/storage/v1/b", params={"project": "p2"}, json={"name": "models"})
+    made.raise_for_status()
+
+    def put(name: str, content: bytes) -> None:
+        query = {"uploadType": "media", "name": name}
+        httpx.post(
+            f"{cloud.url}/upload/storage/v1/b/models/o", params=query, content=content
+        ).raise_for_status()
+
+    return put
+
+
+def test_what_lies_in_another_bucket_is_listed(
+    gateways: Gateways, models: Callable[[str, bytes], None]
+) -> None:
+    storage = gateways.storage
+    for name in ("iris/b", "iris/a/c d", "iris.zip", "other/a"):
+        models(name, name.encode())
+    first, second = storage.listed("spec.f", "models", "iris/", 10)
+    assert (first.name, first.size, second.name) == ("iris/a/c d", 10, "iris/b")
+    assert first.generation > 0
+    assert (first.crc32c, first.md5) == (crc32c(b"iris/a/c d"), md5(b"iris/a/c d"))
+    assert [each.name for each in storage.listed("spec.f", "models", "", 2)] == ["iris.zip", "iris/a/c d"]
+    with pytest.raises(errors.NotFound, match=r"^spec\.f: list gs://absent/"):
+        storage.listed("spec.f", "absent", "", 2)
+
+
+def test_an_object_is_copied_as_it_was_seen(gateways: Gateways, models: Callable[[str, bytes], None]) -> None:
+    storage = gateways.storage
+    storage.create_bucket(REGION, SHARED.labels)
+    models("iris/a b", b"first")
+    (seen,) = storage.listed("spec.f", "models", "iris/", 10)
+    storage.copy("spec.f", "models", seen, "code/x/files/1")
+    held = storage.read("code/x/files/1")
+    assert held is not None
+    assert held.data == b"first"
+    models("iris/a b", b"second")
+    with pytest.raises(errors.NotFound, match=r"^spec\.f: copy gs://models/iris/a b to bucket artifacts"):
+        storage.copy("spec.f", "models", seen, "code/x/files/2")
+    assert storage.objects("code/") == ("code/x/files/1",)
+    storage.delete_bucket()
+
+
+def test_a_copy_that_takes_several_requests_goes_on(
+    gateways: Gateways, models: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = gateways.storage
+    storage.create_bucket(REGION, SHARED.labels)
+    models("a", b"x")
+    (seen,) = storage.listed("spec.f", "models", "a", 1)
+    tokens = []
+    rewrite = Blob.rewrite
+
+    def in_parts(self: Blob, source: Blob, token: str | None = None, **more: Any) -> Any:
+        tokens.append(token)
+        return ("t", 1, 2) if len(tokens) < 3 else rewrite(self, source, **more)
+
+    monkeypatch.setattr(Blob, "rewrite", in_parts)
+    storage.copy("spec.f", "models", seen, "code/x/files/1")
+    assert tokens == [None, "t", "t"]
+    assert storage.objects("code/") == ("code/x/files/1",)
+    storage.delete_bucket()

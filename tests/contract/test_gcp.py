@@ -15,7 +15,14 @@ from dev.conformance.clients import Gcloud, gcloud_environment
 from dev.paths import ROOT
 
 PROJECT, REGION = "p1", "us-central1"
-VARIABLES = {"PROJECT": PROJECT, "REGION": REGION, "account": "vm", "role": "vm", "REGISTRY": "r/p1/budgetml"}
+VARIABLES = {
+    "PROJECT": PROJECT,
+    "REGION": REGION,
+    "account": "vm",
+    "role": "vm",
+    "REGISTRY": "r/p1/budgetml",
+    "MODELS": "m",
+}
 ASKING = (
     "compute instances list",
     "compute addresses list",

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from budget_operator.core.errors import PermissionDenied
+from dev.simulation.apiserver import CODE
 from dev.simulation.month import problems
 from dev.simulation.world import NAMESPACE, World, world
+from localcloud.iam import Binding
+from tests.simulation import buckets
 from tests.simulation.acts import EVENTS, NAME, SPEC
 from tests.simulation.roles import BOUND, account, confine, listed
 from tests.simulation.scenes import WHILE, left, up
@@ -133,3 +136,32 @@ def test_without_one_of_the_roles_it_is_told_and_what_serves_serves_on(role: str
         confine(made)
         made.run(WHILE)
         assert problems(made, [NAME]) == []
+
+
+def test_a_bucket_of_a_user_needs_one_role_on_that_bucket() -> None:
+    with world(kept=1) as made:
+        confine(made)
+        buckets.make(made, "models")
+        buckets.put(made, "models", "iris/predictor.py", CODE)
+        made.apply(NAME, {**SPEC, "predictor": {"gcs": "gs://models/iris/"}})
+        made.run(WHILE)
+        status, reason, message = made.kube.condition(NAME, "Ready")
+        assert (status, reason) == ("False", "PermissionDenied")
+        assert "spec.predictor.gcs: list gs://models/iris/" in message
+        assert "storage.objects.list" in message
+        assert PermissionDenied.remedy in message
+        assert machines(made) == [], "nothing is paid for meanwhile"
+        held = "projects/_/buckets/models"
+        for place in (held, f"{held}/*"):
+            binding = Binding(account=account("operator"), permissions=listed("operator-source"), on=place)
+            made.cloud.context.iam.bind(binding)
+        made.run(WHILE)
+        assert made.kube.condition(NAME, "Ready")[0] == "True"
+        asked_there = {
+            permission
+            for entry in made.cloud.context.journal.entries(limit=1_000_000)
+            if entry.account == account("operator") and "/b/models/" in entry.path
+            for permission in entry.demanded.split()
+        }
+        own = {"storage.objects.create"}  # in the installation's bucket, which the copy is written to
+        assert asked_there - own == listed("operator-source")

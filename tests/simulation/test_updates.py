@@ -16,6 +16,7 @@ from dev.simulation.world import NAMESPACE, PROJECT, ZONES, World, vm, world
 from localcloud.faults import parse
 from localcloud.services.compute.records import INSTANCE
 from tests.simulation.acts import NAME
+from tests.simulation.buckets import make, put
 from tests.simulation.scenes import WHILE
 from tests.unit.docs.test_reference import fields, kind_of, schema_of
 
@@ -29,6 +30,7 @@ TYPES, RESIZE = "compute.instances.setMachineType", "compute.disks.resize"
 CALLS: Mapping[str, list[list[str]]] = {
     "nothing": [[]],
     "front door": [[SET_METADATA]],
+    "replace": [[SET_METADATA]],
     "rollout": [[SET_METADATA]],
     "restart": [[*BOOT[:2], TYPES, *BOOT[2:]], [RESIZE, *BOOT]],
     "recreate": [ANEW],
@@ -47,6 +49,14 @@ def inline(code: str = CODE, entrypoint: str = "predictor:Predictor", **more: An
 
 def files(name: str) -> Spec:
     return {"predictor": {"configMap": {"name": name}}}
+
+
+def in_bucket(folder: str) -> Spec:
+    return {"predictor": {"gcs": f"gs://models/{folder}/"}}
+
+
+def in_image(folder: str, image: str = "registry/mine:1") -> Spec:
+    return {"predictor": {"image": folder}, "image": image}
 
 
 def variable(name: str = "A", **more: Any) -> Spec:
@@ -73,6 +83,9 @@ EDITS: Mapping[str, tuple[Spec, Spec]] = {
     "spec.predictor.entrypoint": (inline(TWO), inline(TWO, "predictor:Second")),
     "spec.predictor.inline": (inline(), inline(f"{CODE}# another\n")),
     "spec.predictor.configMap.name": (files("one"), files("two")),
+    "spec.predictor.gcs": (in_bucket("one"), in_bucket("two")),
+    "spec.predictor.image": (in_image("/app"), in_image("/other")),
+    "spec.image": (inline(), inline(image="registry/server:mine")),
     "spec.requirements": (inline(), inline(requirements=["numpy"])),
     "spec.env[].name": (variable(value="x"), variable("B", value="x")),
     "spec.env[].value": (variable(value="x"), variable(value="y")),
@@ -152,9 +165,11 @@ def serves(made: World, name: str = NAME) -> bool:
 def changed(edit: Callable[[World], None], before: Spec) -> tuple[World, Picture, Picture, list[str]]:
     """A deployment that serves, and what an edit of it did."""
     with world() as made:
+        make(made, "models")
         for name in ("one", "two"):
             made.kube.secrets[NAMESPACE, name] = {key: value + name.encode() for key, value in LOGIN.items()}
             made.kube.config_maps[NAMESPACE, name] = {"predictor.py": f"{CODE}# {name}\n".encode()}
+            put(made, "models", f"{name}/predictor.py", f"{CODE}# {name}\n")
         made.apply(NAME, dict(before))
         made.run(WHILE)
         old = picture(made)
@@ -168,7 +183,7 @@ def check(kind: str, old: Picture, new: Picture, calls: list[str]) -> None:
     assert (new.address, new.ip) == (old.address, old.ip), "the endpoint stays whatever is changed"
     assert ((new.vm, new.disk) == (old.vm, old.disk)) == (kind != "recreate")
     assert (new.revision != old.revision) == (kind == "rollout")
-    assert (new.config != old.config) == (kind in ("rollout", "front door"))
+    assert (new.config != old.config) == (kind in ("rollout", "front door", "replace"))
 
 
 def test_every_field_is_edited() -> None:
@@ -189,6 +204,11 @@ def new_code(made: World) -> None:
     made.look_again()
 
 
+def new_object(made: World) -> None:
+    put(made, "models", "one/predictor.py", f"{CODE}# another\n")
+    made.look_again()
+
+
 def new_secret(made: World) -> None:
     made.kube.secrets[NAMESPACE, "one"] = {**LOGIN, "token": b"another"}
     made.look_again()
@@ -198,6 +218,7 @@ def new_secret(made: World) -> None:
     ("field", "before", "edit"),
     [
         ("spec.predictor.configMap", files("one"), new_code),
+        ("spec.predictor.gcs", in_bucket("one"), new_object),
         ("spec.env[].valueFrom.secretKeyRef", from_secret("one", "token"), new_secret),
         ("spec.auth.secretName", inline(auth={"secretName": "one"}), new_secret),
     ],
@@ -208,6 +229,14 @@ def test_new_content_of_what_a_field_refers_to_is_a_rollout(
     made, old, new, calls = changed(edit, before)
     assert kind_of(field) == "rollout"
     check("rollout", old, new, calls)
+    assert serves(made)
+
+
+def test_another_image_is_another_revision_of_code_that_lies_in_it() -> None:
+    edit = in_image("/app", "registry/mine:2")
+    made, old, new, calls = changed(lambda made: made.apply(NAME, dict(edit)), in_image("/app"))
+    check("rollout", old, new, calls)
+    assert (old.config["image"], new.config["image"]) == ("registry/mine:1", "registry/mine:2")
     assert serves(made)
 
 

@@ -16,7 +16,7 @@ NO_ANSWER = "none"
 _COMPUTE = re.compile(
     r"/compute/v1/projects/[^/]+/(?:(aggregated)/|global/|(?:zones|regions)/[^/]+/)?(\w+)(/[^/]+)?(?:/(\w+))?"
 )
-_BUCKETS = re.compile(r"(?:/upload|/download)?/storage/v1/b(?:(/[^/]+)(?:/(o)(/[^/]+)?)?)?")
+_BUCKETS = re.compile(r"(?:/upload|/download)?/storage/v1/b(?:(/[^/]+)(?:/(o)(/[^/]+)?(/rewriteTo/.+)?)?)?")
 _OTHERS = re.compile(
     r"/v\d/projects/[^/]+/(?:locations/[^/]+/)?(topics|jobs|functions)(/[^/:]+)?(?::|/)?(\w+)?"
 )
@@ -32,7 +32,9 @@ def named(verb: str, url: str) -> tuple[str, str]:
         aggregated, kind, one, action = found.groups()
         return "compute", f"{kind}.{'aggregatedList' if aggregated else action or _plain(verb, one)}"
     if found := _BUCKETS.fullmatch(path):
-        bucket, objects, one = found.groups()
+        bucket, objects, one, copied = found.groups()
+        if copied:
+            return "storage", "objects.rewrite"
         return "storage", f"objects.{_plain(verb, one)}" if objects else f"buckets.{_plain(verb, bucket)}"
     if found := _OTHERS.fullmatch(path):
         kind, one, action = found.groups()

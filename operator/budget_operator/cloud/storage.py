@@ -1,4 +1,4 @@
-"""Cloud Storage: the installation's one bucket and what lies in it.
+"""Cloud Storage: the installation's one bucket and what lies in it, and what is copied into it from others.
 
 Writes carry no retries; deleting what is gone already is success.
 """
@@ -13,10 +13,12 @@ from google.cloud.storage import Client
 from budget_operator.cloud.connection import CONNECT_SECONDS, READ_SECONDS, Connection
 from budget_operator.cloud.failures import translated
 from budget_operator.core.errors import NotFound
-from budget_operator.core.observed import Bucket, Stored
+from budget_operator.core.observed import Bucket, Listed, Stored
 
 # This client speaks `requests` itself and takes its pair of timeouts directly.
 _CALL: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
+# A request copies for as long as half a minute before it answers how far it came.
+_COPY: dict[str, Any] = _CALL | {"timeout": (CONNECT_SECONDS, 60.0)}
 
 
 class StorageGateway:
@@ -61,6 +63,21 @@ class StorageGateway:
         with translated(f"list objects {prefix}* in bucket {self._name}"):
             return tuple(blob.name for blob in self._client.list_blobs(self._name, prefix=prefix, **_CALL))
 
+    def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        with translated(f"{field}: list gs://{bucket}/{prefix}"):
+            found = self._client.list_blobs(bucket, prefix=prefix, max_results=most, **_CALL)
+            return tuple(_listed(blob) for blob in found)
+
+    def copy(self, field: str, bucket: str, source: Listed, name: str) -> None:
+        """Between distant buckets it takes several requests, each of which goes on from the one before."""
+        blob = self._client.bucket(bucket).blob(source.name, generation=source.generation)
+        made, token = self._client.bucket(self._name).blob(name), None
+        with translated(f"{field}: copy gs://{bucket}/{source.name} to bucket {self._name}"):
+            while True:
+                token, _, _ = made.rewrite(blob, token=token, **_COPY)
+                if token is None:
+                    return
+
     def upload(self, name: str, data: bytes, content_type: str) -> None:
         with translated(f"upload {name} to bucket {self._name}"):
             blob = self._client.bucket(self._name).blob(name)
@@ -90,3 +107,14 @@ class StorageGateway:
                 self._client.bucket(self._name).delete_blob(name, generation=generation, **_CALL)
         except NotFound:
             return
+
+
+def _listed(blob: Any) -> Listed:
+    return Listed(
+        name=blob.name,
+        generation=int(blob.generation),
+        size=int(blob.size),
+        crc32c=blob.crc32c or "",
+        md5=blob.md5_hash or "",
+        encoding=blob.content_encoding or "",
+    )

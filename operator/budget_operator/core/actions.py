@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
+from budget_operator.core import artifact
 from budget_operator.core.api import Intent
 from budget_operator.core.artifact import Blob
+from budget_operator.core.copied import FIELD
 from budget_operator.core.errors import (
     BudgetError,
     CapacityExhausted,
@@ -83,6 +85,14 @@ class Upload(Call):
 
     def call(self, cloud: Cloud) -> None:
         cloud.storage.upload(self.blob.name, self.blob.data, self.blob.content_type)
+
+
+@dataclass(frozen=True)
+class Copy(Call):
+    copied: artifact.Copy
+
+    def call(self, cloud: Cloud) -> None:
+        cloud.storage.copy(FIELD, self.copied.bucket, self.copied.source, self.copied.name)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,18 @@ HOST = r"^([A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?[.])+[A-Za-z]([-A-Za-z0-9]
 EMAIL = r"^[^@ ,;<>]+@[^@ ,;<>]+[.][^@ ,;<>.]+$"
 PLACEHOLDER = r"@([^@]+[.])?example([.](com|org|net))?$|[.](example|invalid|localhost)$"
 BUNDLE = r"^\s*-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----"
+#: As `docker pull` takes it: [registry/]name[:tag][@digest].
+IMAGE = (
+    r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([-._]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][-._A-Za-z0-9]{0,127})?(@sha256:[0-9a-f]{64})?$"
+)
+#: A whole bucket, a folder of it or an archive in it.
+GCS = (
+    r"^gs://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]/"
+    r"([^ /*?#\[\]\\\x00-\x1f][^*?#\[\]\\\x00-\x1f]*(/|[.]zip|[.]tar[.]gz))?$"
+)
+#: No part begins with a dot, so none leads elsewhere.
+FOLDER = r"^(/[A-Za-z0-9_][-._A-Za-z0-9]*)+$"
 RESERVED_ENV = "BUDGET_"
 INLINE_LIMIT = 262_144
 
@@ -57,15 +69,19 @@ class ConfigMapReference(Model):
     name: Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_NAME)]
 
 
+SOURCES = ("inline", "configMap", "gcs", "image")
+_ONE_SOURCE = "spec.predictor: exactly one of inline, configMap, gcs and image must be set"
+
+
 class Predictor(Model):
-    """Where the model's code comes from: exactly one of inline and configMap."""
+    """Where the model's code comes from: exactly one of inline, configMap, gcs and image."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
                 _rule(
-                    "has(self.inline) != has(self.configMap)",
-                    "exactly one of spec.predictor.inline and spec.predictor.configMap must be set",
+                    " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in SOURCES) + " == 1",
+                    _ONE_SOURCE,
                 )
             ]
         }
@@ -85,6 +101,22 @@ class Predictor(Model):
     config_map: Annotated[
         ConfigMapReference | None,
         Field(description="A ConfigMap whose keys (data and binaryData) become files."),
+    ] = None
+    gcs: Annotated[
+        str | None,
+        Field(
+            max_length=1024,
+            pattern=GCS,
+            description="Code in a bucket: gs://bucket/folder/, or a .zip or .tar.gz in one.",
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        Field(
+            max_length=512,
+            pattern=FOLDER,
+            description="A folder of spec.image that holds the code, such as /app.",
+        ),
     ] = None
 
 
@@ -316,10 +348,27 @@ class Endpoint(Model):
     tls: Tls = Tls()
 
 
+_NO_IMAGE = "spec.predictor.image is a folder of spec.image, which must be set as well"
+
+
 class Spec(Model):
     """spec of a BudgetDeployment."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [_rule("!has(self.predictor.image) || has(self.image)", _NO_IMAGE)]
+        }
+    )
+
     predictor: Predictor
+    image: Annotated[
+        str | None,
+        Field(
+            max_length=512,
+            pattern=IMAGE,
+            description="The server's image with what you added to it; the installation's own if left out.",
+        ),
+    ] = None
     requirements: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
         Field(max_length=256, description="Lines of a pip requirements file."),
@@ -449,10 +498,17 @@ def parse_spec(document: Any) -> Spec:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(["spec", *map(str, first["loc"])])
         raise InvalidSpec(f"{field}: {first['msg']}") from error
-    if (spec.predictor.inline is None) == (spec.predictor.config_map is None):
-        raise InvalidSpec("spec.predictor: exactly one of inline and configMap must be set")
+    _check_source(spec)
     _check_endpoint(spec.endpoint)
     return spec
+
+
+def _check_source(spec: Spec) -> None:
+    given = spec.predictor.model_dump(by_alias=True, exclude_none=True)
+    if sum(name in given for name in SOURCES) != 1:
+        raise InvalidSpec(_ONE_SOURCE)
+    if spec.predictor.image is not None and spec.image is None:
+        raise InvalidSpec(_NO_IMAGE)
 
 
 def _check_endpoint(endpoint: Endpoint) -> None:

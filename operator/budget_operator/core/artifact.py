@@ -20,12 +20,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from budget_operator.core.api import Server, Spec, seconds
+from budget_operator.core.copied import Copied
+from budget_operator.core.observed import Listed
 
 KEY_BYTES = 32
 SEAL_PURPOSE = b"budgetml/seal/v1"
 NONCE_PURPOSE = b"budgetml/nonce/v1"
 REVISION_LENGTH = 12
 CODE_PREFIX = "code/"
+FILES = "files/"  # below a deployment's own: what revisions share
 STATE_PREFIX = "state/"  # what a VM writes: the end of its log
 FUNCTION_PREFIX = "function/"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -48,6 +51,7 @@ class Source:
     requirements: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     login: Login
+    copied: Copied | None = None  # instead of the files
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,32 @@ class Blob:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """One object of the bucket that is copied from another bucket."""
+
+    name: str
+    bucket: str
+    source: Listed
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """A revision and its two objects."""
+    """A revision and its objects: two that are made here, and those that are copied."""
 
     revision: str
     bundle: Blob
     sealed: Blob
+    copies: tuple[Copy, ...] = ()
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
-        """What has to lie in the bucket."""
+        """What is uploaded."""
         return (self.bundle, self.sealed)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What has to lie in the bucket."""
+        return frozenset(each.name for each in self.blobs) | {each.name for each in self.copies}
 
 
 def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: bytes) -> Artifact:
@@ -83,7 +102,8 @@ def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: byt
 
     `deployment` is "<namespace>/<name>". Objects lie below `code/<cloud_name>/<revision>/`.
     """
-    manifest = _manifest(spec, deployment, source.requirements)
+    own = objects_prefix(cloud_name)
+    manifest = _manifest(spec, deployment, source.requirements, _copied(source.copied, own))
     secrets = _canonical(
         {
             "username": source.login.username,
@@ -93,7 +113,7 @@ def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: byt
         }
     )
     revision = _revision(manifest, source.files, secrets, key)
-    prefix = f"{objects_prefix(cloud_name)}{revision}/"
+    prefix = f"{own}{revision}/"
     entries = {f"code/{name}": data for name, data in source.files.items()}
     return Artifact(
         revision,
@@ -103,6 +123,7 @@ def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: byt
             _seal(secrets, key, f"{cloud_name}/{revision}".encode()),
             "application/octet-stream",
         ),
+        _copies(source.copied, own),
     )
 
 
@@ -137,7 +158,9 @@ def archive(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _manifest(spec: Spec, deployment: str, requirements: tuple[str, ...]) -> bytes:
+def _manifest(
+    spec: Spec, deployment: str, requirements: tuple[str, ...], copied: Mapping[str, object]
+) -> bytes:
     payload = spec.readiness.payload
     return _canonical(
         {
@@ -151,8 +174,42 @@ def _manifest(spec: Spec, deployment: str, requirements: tuple[str, ...]) -> byt
             },
             "server": _server(spec.server),
             "tokenTTLSeconds": seconds(spec.auth.token_ttl),
+            **_code(spec),
+            **copied,
         }
     )
+
+
+def _code(spec: Spec) -> dict[str, object]:
+    """Where code lies that is not in the bundle. Another image is another revision: it holds other code."""
+    if spec.predictor.image is None:
+        return {}
+    return {"code": {"image": spec.image, "folder": spec.predictor.image}}
+
+
+def _copied(copied: Copied | None, prefix: str) -> dict[str, object]:
+    """Where the VM finds code that is copied, and how it knows it."""
+    if copied is None:
+        return {}
+    files = [
+        {
+            "path": file.path,
+            "object": f"{prefix}{FILES}{file.name}",
+            "size": file.source.size,
+            "crc32c": file.source.crc32c,
+            "md5": file.source.md5,
+        }
+        for file in copied.files
+    ]
+    address = copied.address
+    return {"copied": {"address": address.text, "archive": address.archive, "files": files}}
+
+
+def _copies(copied: Copied | None, prefix: str) -> tuple[Copy, ...]:
+    """Files of the same content are one object."""
+    found = () if copied is None else copied.files
+    copies = {file.name: Copy(f"{prefix}{FILES}{file.name}", file.bucket, file.source) for file in found}
+    return tuple(copies.values())
 
 
 def _server(server: Server) -> dict[str, object]:

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     REQUIREMENTS_FAILED = "RequirementsFailed"  # the requirements could not be installed
     LOAD_FAILED = "LoadFailed"  # load() raised, or took longer than startupSeconds
     ARTIFACT_INVALID = "ArtifactInvalid"  # what lies in the bucket is not what the operator uploaded
+    CODE_INVALID = "CodeInvalid"  # the code is not where spec.predictor says, or cannot be unpacked
     READINESS_FAILED = "ReadinessFailed"  # the prediction with readiness.payload did not succeed
     OUT_OF_MEMORY = "OutOfMemory"  # installing, load or predict wanted more memory than the machine has
     DISK_FULL = "DiskFull"  # installing or load wrote more than the disk holds

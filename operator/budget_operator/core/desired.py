@@ -25,6 +25,7 @@ from budget_operator.core.names import (
     Shared,
     region_of,
 )
+from budget_operator.core.observed import Instance
 from budget_operator.core.settings import Settings
 
 WANTED_RUNNING = "running"
@@ -68,6 +69,7 @@ class Desired:
     artifact: Artifact
     keep_alive: KeepAlive
     tls: Tls
+    image: str  # the server's
     labels: Mapping[str, str]
     metadata: Mapping[str, str] = field(repr=False)
 
@@ -163,6 +165,7 @@ def build(
         artifact=artifact,
         keep_alive=armed,
         tls=tls,
+        image=spec.image or settings.image,
         labels={
             **owner.labels,
             LABEL_WANTED: WANTED_RUNNING,
@@ -176,18 +179,21 @@ def build(
             "google-logging-enabled": "true",  # Container-Optimized OS ships its containers' output
             METADATA_OWNER: owner.document,
             METADATA_KEY: encoded_key(key),
-            METADATA_CONFIG: _config(settings, owner, artifact, armed, tls),
+            METADATA_CONFIG: _config(settings, spec, owner, artifact, armed, tls),
         },
     )
 
 
-def _config(settings: Settings, owner: Owner, artifact: Artifact, armed: KeepAlive, tls: Tls) -> str:
+def _config(
+    settings: Settings, spec: Spec, owner: Owner, artifact: Artifact, armed: KeepAlive, tls: Tls
+) -> str:
     """One line without spaces: the startup script reads it with sed."""
     leaving = _compact({"schedule": armed.schedule_label, "instance": owner.cloud_name})
     return _compact(
         {
             "version": 1,
-            "image": settings.image,
+            "image": spec.image or settings.image,
+            **({"imageCode": True} if spec.predictor.image else {}),
             "deployment": owner.cloud_name,
             "revision": artifact.revision,
             "bucket": settings.bucket,
@@ -202,6 +208,14 @@ def _config(settings: Settings, owner: Owner, artifact: Artifact, armed: KeepAli
             "keepAliveData": base64.b64encode(leaving.encode()).decode(),
         }
     )
+
+
+def told_image(instance: Instance | None) -> str:
+    """The server's image that a VM was told to run; empty if it has not been told."""
+    try:
+        return str(json.loads(instance.metadata[METADATA_CONFIG])["image"]) if instance is not None else ""
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _compact(document: Mapping[str, object]) -> str:

@@ -19,6 +19,7 @@ from budget_operator.core.observed import (
     Instance,
     Inventory,
     Job,
+    Listed,
     OperationRef,
     OperationState,
     Preemption,
@@ -120,12 +121,22 @@ class Compute(Protocol):
 
 
 class Storage(Protocol):
-    """Cloud Storage: the installation's one bucket."""
+    """Cloud Storage: the installation's one bucket, and others that code is copied from."""
 
     def bucket(self) -> Bucket | None: ...
     def create_bucket(self, region: str, labels: Mapping[str, str]) -> None: ...
     def delete_bucket(self) -> None: ...
     def objects(self, prefix: str) -> tuple[str, ...]: ...
+    def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        """The first objects of any bucket whose names begin with this; `field` of a spec names them.
+
+        Raises:
+            NotFound: there is no such bucket.
+        """
+
+    def copy(self, field: str, bucket: str, source: Listed, name: str) -> None:
+        """An object of any bucket, in just this generation, into the installation's; not by way of here."""
+
     def upload(self, name: str, data: bytes, content_type: str) -> None: ...
     def delete_object(self, name: str) -> None: ...
     def read(self, name: str) -> Stored | None:

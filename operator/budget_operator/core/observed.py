@@ -121,6 +121,18 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """An object of somebody's bucket, without its content."""
+
+    name: str
+    generation: int
+    size: int
+    crc32c: str  # in base64, as is the other one
+    md5: str = ""  # empty: it was put together from parts
+    encoding: str = ""  # Content-Encoding
+
+
+@dataclass(frozen=True)
 class Topic:
     """The keep-alive topic. `subscribed`: somebody gets its messages."""
 

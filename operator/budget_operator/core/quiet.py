@@ -14,14 +14,14 @@ from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.gateways import Door
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Instance, Inventory
+from budget_operator.core.observed import Instance, Inventory, Listed
 from budget_operator.core.steps import Outcome
 
 #: A pass that nothing asks for is made after a minute of rest, then every hour: what is looked at in full
 #: passes alone is the deployment's key, and the rules of a newer operator.
 FULL_AFTER = (timedelta(minutes=1), timedelta(hours=1))
 
-Reference = tuple[str, str, str]  # "Secret" or "ConfigMap", namespace, name
+Reference = tuple[str, str, str]  # "Secret" or "ConfigMap", namespace, name; "Objects", nothing, address
 Digest = bytes
 
 
@@ -62,6 +62,11 @@ def _shown(instance: Instance) -> tuple[object, ...]:
 def content(found: Mapping[str, bytes] | None) -> Digest:
     """Of a Secret or ConfigMap, or of there being none."""
     return _digest(None if found is None else sorted(found.items()))
+
+
+def objects(found: tuple[Listed, ...]) -> Digest:
+    """Of what lies in a bucket."""
+    return _digest(found)
 
 
 def _digest(what: object) -> Digest:

@@ -45,8 +45,10 @@ class Requirements:
     logins: Mapping[str, str] = field(repr=False)
 
 
-def read_requirements(lines: Iterable[str], files: Mapping[str, bytes]) -> Requirements:
+def read_requirements(lines: Iterable[str], files: Mapping[str, bytes] | None) -> Requirements:
     """The lines without comments, each one that uv would take; `files` are those of the code.
+
+    None: they are not here to look at. A line that refers to one is left to the VM as it is.
 
     Raises:
         InvalidSpec: naming the line, without a login that stands in it.
@@ -88,7 +90,7 @@ def _without_logins(lines: Iterable[str]) -> Requirements:
 class _Reader:
     """Reads one entry of the spec; it may lead to files that lead to others."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes] | None) -> None:
         self._files = files
         self._read: set[str] = set()
 
@@ -97,6 +99,8 @@ class _Reader:
         option = _SHORT.get(option, option)
         if not option.startswith("-"):
             yield _requirement(place, text)
+        elif self._files is None and option in ("--requirement", "--constraint"):
+            yield f"{option} {_file_name(place, text, value)}"
         elif option == "--requirement":
             yield from self._included(place, text, value)
         elif option == "--constraint":
@@ -111,6 +115,7 @@ class _Reader:
             yield from self.read(where, line)
 
     def _lines(self, place: str, text: str, name: str) -> Iterator[tuple[str, str]]:
+        assert self._files is not None  # read
         name = name.strip().removeprefix("./")
         if name not in self._files:
             present = ", ".join(sorted(self._files))[:500]
@@ -122,6 +127,13 @@ class _Reader:
         for number, line in enumerate(content.splitlines(), 1):
             if plain := _plain(line):
                 yield f"{place}: {name}, line {number}", plain
+
+
+def _file_name(place: str, text: str, value: str) -> str:
+    name = value.strip()
+    if not name or " " in name or "//" in name or name.startswith("/") or ".." in name.split("/"):
+        raise InvalidSpec(f"{place}: {_shown(text)}: name one file of the code, such as -r requirements.txt")
+    return name
 
 
 def _option(place: str, text: str, option: str, value: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ GUEST_REASONS = frozenset(
         Reason.LOAD_FAILED,
         Reason.ARTIFACT_INVALID,
         Reason.READINESS_FAILED,
+        Reason.CODE_INVALID,
         Reason.OUT_OF_MEMORY,
         Reason.DISK_FULL,
         Reason.IMAGE_PULL_FAILED,
@@ -33,8 +34,10 @@ ADVICE: Mapping[str, str] = {
     Reason.REQUIREMENTS_FAILED: "mend spec.requirements",
     Reason.LOAD_FAILED: "status.lastFailure.log has the server's last lines",
     Reason.ARTIFACT_INVALID: "may the VM's service account read the bucket?",
+    Reason.CODE_INVALID: "mend spec.predictor",
     Reason.READINESS_FAILED: "compare spec.readiness.payload with what predict reads",
-    Reason.IMAGE_PULL_FAILED: "mend BUDGET_IMAGE, or let the VM's service account read that registry",
+    Reason.IMAGE_PULL_FAILED: "mend spec.image (where it is not set, BUDGET_IMAGE), or let the VM's "
+    "service account read that registry",
     Reason.GUEST_FAILED: "the command in status.logs shows the server's log",
 }
 RETRIED = "tried again with growing pauses, a new spec at once"

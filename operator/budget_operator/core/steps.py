@@ -21,7 +21,7 @@ OPERATION = 2.0
 CHANGE = 5.0
 ANOTHER_ROOM = 30.0
 
-OBJECTS_AT_ONCE = 20  # that one pass deletes: each is a call, and others wait for their turn
+OBJECTS_AT_ONCE = 20  # that one pass deletes or copies: each is a call, and others wait for their turn
 
 
 @dataclass(frozen=True)

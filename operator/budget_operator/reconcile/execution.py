@@ -12,6 +12,7 @@ from datetime import datetime
 from budget_operator.core import errors
 from budget_operator.core.actions import (
     Action,
+    Copy,
     DeleteObject,
     InsertInstance,
     Room,
@@ -246,5 +247,7 @@ class Execution:
             return
         if isinstance(action, Upload):
             self._memory.objects |= {action.blob.name}
+        elif isinstance(action, Copy):
+            self._memory.objects |= {action.copied.name}
         elif isinstance(action, DeleteObject):
             self._memory.objects -= {action.name}

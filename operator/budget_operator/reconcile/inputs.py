@@ -14,10 +14,11 @@ from dataclasses import astuple
 from budget_operator.core import status as statuses
 from budget_operator.core.api import RESERVED_ENV, EnvVar, Spec
 from budget_operator.core.artifact import KEY_BYTES, Login, Source, sealed_login
+from budget_operator.core.copied import Address, Copied, select
 from budget_operator.core.errors import InvalidSpec, ReferenceMissing
 from budget_operator.core.gateways import Document, Kubernetes, References, Storage
 from budget_operator.core.names import METADATA_CONFIG, METADATA_KEY, Owner
-from budget_operator.core.observed import Instance
+from budget_operator.core.observed import Instance, Listed
 from budget_operator.core.requirements import read_requirements
 from budget_operator.core.sources import check_code, check_file_names, module_file
 
@@ -30,11 +31,15 @@ _NAME_LIMIT = 253
 
 
 def read_source(
-    kube: References, document: Document, spec: Spec, former: Callable[[], Login | None]
+    kube: References,
+    document: Document,
+    spec: Spec,
+    former: Callable[[], Login | None],
+    listed: Callable[[Address], tuple[Listed, ...]],
 ) -> Source:
     """Read and check everything a revision is made of; makes the login Secret if the spec names none.
 
-    `former` looks up the login that callers of this deployment know already.
+    `former` looks up the login that callers of this deployment know already, `listed` what lies in a bucket.
 
     Raises:
         ReferenceMissing: a ConfigMap, Secret or key is not there.
@@ -44,13 +49,16 @@ def read_source(
     namespace = document["metadata"]["namespace"]
     files = _files(kube, namespace, spec)
     requirements = read_requirements(spec.requirements, files)
-    check_code(spec, files)
+    if files is not None:
+        check_code(spec, files)
     env = {
         variable.name: _value(kube, namespace, f"spec.env[{index}]", variable)
         for index, variable in enumerate(spec.env)
     }
     login = _login(kube, document, spec, former)
-    return Source(files, requirements.lines, {**env, **requirements.logins}, login)
+    return Source(
+        files or {}, requirements.lines, {**env, **requirements.logins}, login, _copied(spec, listed)
+    )
 
 
 def login_secret(name: str, spec: Spec) -> str:
@@ -100,16 +108,26 @@ def _adopted(instance: Instance | None) -> bytes | None:
     return key if len(key) == KEY_BYTES else None
 
 
-def _files(kube: References, namespace: str, spec: Spec) -> Mapping[str, bytes]:
+def _files(kube: References, namespace: str, spec: Spec) -> Mapping[str, bytes] | None:
+    """None: they are not here to look at."""
+    if spec.predictor.image is not None or spec.predictor.gcs is not None:
+        return None
     if spec.predictor.inline is not None:
         return {module_file(spec.predictor.entrypoint): spec.predictor.inline.encode()}
-    assert spec.predictor.config_map is not None  # api.parse_spec: exactly one of the two
+    assert spec.predictor.config_map is not None  # api.parse_spec: exactly one
     name = spec.predictor.config_map.name
     found = kube.config_map(namespace, name)
     if found is None:
         raise ReferenceMissing(f"spec.predictor.configMap.name: there is no ConfigMap {namespace}/{name}")
     check_file_names("spec.predictor.configMap", found)
     return found
+
+
+def _copied(spec: Spec, listed: Callable[[Address], tuple[Listed, ...]]) -> Copied | None:
+    if spec.predictor.gcs is None:
+        return None
+    address = Address(spec.predictor.gcs)
+    return select(address, listed(address), spec.predictor.entrypoint)
 
 
 def _value(kube: References, namespace: str, field: str, variable: EnvVar) -> str:

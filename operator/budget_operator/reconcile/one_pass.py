@@ -12,7 +12,7 @@ from datetime import datetime
 from budget_operator.core import desired as wishes
 from budget_operator.core import endpoint, plan, preemptions, quiet, serving
 from budget_operator.core import status as statuses
-from budget_operator.core.actions import InsertInstance, Room, Upload
+from budget_operator.core.actions import Copy, InsertInstance, Room, Upload
 from budget_operator.core.api import (
     FINALIZER,
     Intent,
@@ -35,6 +35,7 @@ from budget_operator.core.quiet import Rest
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
 from budget_operator.reconcile import inputs, observe
+from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.calm import Calm, References
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.offers import Offers
@@ -56,6 +57,7 @@ class Common:
     parts: Parts
     offers: Offers
     ownership: Ownership
+    buckets: Buckets
     calm: Calm
     sharing: Sharing
 
@@ -94,7 +96,7 @@ class Pass:
         self._generation = int(document["metadata"].get("generation", 1))
         self._before = statuses.read(document)
         self._key = (owner.namespace, owner.name)
-        self._references = References(common.kube)
+        self._references = References(common.kube, common.buckets)
         self._rested = 0
         self._execution = Execution(self._means, memory, self._persist)
 
@@ -176,7 +178,11 @@ class Pass:
             zones = wishes.zones_of(self._settings, spec)
             self._check_offers(inventory, spec, zones)
             source = inputs.read_source(
-                self._references, self._document, spec, lambda: self._former_login(inventory, zones)
+                self._references,
+                self._document,
+                spec,
+                lambda: self._former_login(inventory, zones),
+                self._references.listed,
             )
             key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
             key = key or self._make_key(inventory, zones)
@@ -300,10 +306,11 @@ class Pass:
         )
 
     def _serving(self, seen: Observation | None, wish: Wish, outcome: Outcome) -> serving.Serving:
-        means, image = self._means, self._settings.image
-        tls = wish.desired.tls if wish.desired is not None else self._kept_tls()
-        probing = Probing(means.cloud, self._memory, means.clock, self._before, image, tls)
+        means, wanted = self._means, wish.desired
         instance = seen.instance if seen is not None else None
+        tls = wanted.tls if wanted is not None else self._kept_tls()
+        image = wanted.image if wanted is not None else wishes.told_image(instance)
+        probing = Probing(means.cloud, self._memory, means.clock, self._before, image, tls)
         unseen = seen is None or Room.INSTANCE in outcome.unseen
         running = statuses.instance_is_running(instance, unseen)
         glimpse = probing.look(
@@ -311,7 +318,7 @@ class Pass:
             boot=self._boot(seen, instance),
             running=running,
             ip=(instance.external_ip if instance is not None else None) or self._before.ip,
-            target=wish.desired.artifact.revision if wish.desired is not None else None,
+            target=wanted.artifact.revision if wanted is not None else None,
             spec=wish.spec,
             token=wish.token,
         )
@@ -397,4 +404,4 @@ def _touching(planned: Plan, sharing: Sharing) -> AbstractContextManager[None]:
     found = [action for _, step in planned.steps for action in step.actions]
     if any(action.shared for action in found):
         return sharing.alone()
-    return sharing.together() if any(isinstance(action, Upload) for action in found) else nullcontext()
+    return sharing.together() if any(isinstance(action, Upload | Copy) for action in found) else nullcontext()

@@ -40,7 +40,7 @@ def motion_pause(memory: Memory, now: datetime, *, moving: bool, ready: bool) ->
 
 
 class Probing:
-    """Of one pass over one deployment. `image` is the one that should run."""
+    """Of one pass over one deployment. `image` is the one that should run; empty: any."""
 
     def __init__(
         self,
@@ -123,7 +123,9 @@ class Probing:
     def _image_settled(self) -> bool:
         """Since its boot the VM has said that it runs the wanted image, or that it does not tell."""
         host = self._memory.host
-        return host is not None and not host.reason and host.image in (self._image, None)
+        if host is None or host.reason:
+            return False
+        return not self._image or host.image in (self._image, None)
 
     def _prediction(
         self,

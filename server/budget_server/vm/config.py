@@ -35,6 +35,8 @@ class BudgetConfig(_Document):
 
     version: Literal[1] = 1
     image: str
+    #: Whether the code lies in the image: then no other one can serve the revision.
+    image_code: bool = False
     deployment: str
     revision: str = Field(pattern=r"^[0-9a-f]{12}$")
     bucket: str
@@ -77,6 +79,32 @@ class Server(_Document):
     cors_origins: tuple[str, ...] = ()
 
 
+class ImageCode(_Document):
+    """Code that an image brings."""
+
+    image: str
+    folder: str
+
+
+class CopiedFile(_Document):
+    """One object of the bucket, whose content is a file of the code, or an archive of them."""
+
+    path: str
+    object: str
+    size: int = Field(ge=0)
+    crc32c: str
+    #: Empty: Cloud Storage knows none.
+    md5: str = ""
+
+
+class CopiedCode(_Document):
+    """Code that was copied from a bucket of the user's own."""
+
+    address: str
+    archive: Literal["", "zip", "tar.gz"] = ""
+    files: tuple[CopiedFile, ...]
+
+
 class Manifest(_Document):
     """`manifest.json` of the bundle: everything about a revision that is not secret."""
 
@@ -87,6 +115,9 @@ class Manifest(_Document):
     readiness: Readiness = Readiness()
     server: Server = Server()
     token_ttl_seconds: int = Field(alias="tokenTTLSeconds", default=86400, gt=0)
+    #: Where the code is that does not lie in the bundle.
+    code: ImageCode | None = None
+    copied: CopiedCode | None = None
 
 
 class Secrets(_Document):

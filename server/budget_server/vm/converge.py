@@ -124,7 +124,7 @@ class Converger:
         held = self._not_before - time.monotonic()
         if held > 0:
             return min(held, TICK_SECONDS)
-        choice = revisions.choose(self._record, self._active_revision, time.time())
+        choice = revisions.choose(self._record, self._active_revision, time.time(), self._settings.image)
         if choice.serve:
             self._attempt(choice.serve)
             return 0

@@ -38,6 +38,12 @@ class ArtifactUnreachable(ArtifactInvalid):
     transient = True
 
 
+class CodeInvalid(RolloutError):
+    """The code is not where the spec says, or is not what may be unpacked here."""
+
+    reason = "CodeInvalid"
+
+
 class RequirementsFailed(RolloutError):
     """The user's requirements could not be installed together with the server's own."""
 

@@ -138,19 +138,38 @@ class Choice:
     wait: float | None = None
 
 
-def choose(record: Record, active: str | None, now: float) -> Choice:
-    """What to serve next, while `active` (or nothing) serves."""
+def choose(record: Record, active: str | None, now: float, image: str = "") -> Choice:
+    """What to serve next, while `active` (or nothing) serves, in this image (empty: not known).
+
+    What was wanted together with another image waits for it: the host is about to bring that, and with it
+    another process 1.
+    """
     target = record.accepted
     if target is None or target.revision == active:
         return Choice()
-    failure = record.failure(target.revision)
-    stand_in = record.stand_in(target.revision) if failure and active is None else None
-    candidates = [stand_in, target] if stand_in else [target]
+    stand_in = record.stand_in(target.revision) if active is None else None
+    elsewhere = bool(image) and target.image != image
+    if elsewhere and (active or (stand_in and stand_in.image == image)):
+        candidates = [stand_in]
+    elif record.failure(target.revision):
+        candidates = [stand_in, target]
+    else:
+        candidates = [target]
+    return _first(record, [each for each in candidates if each and _fits(each, image)], now)
+
+
+def _fits(config: BudgetConfig, image: str) -> bool:
+    """Whether this image can serve it: code that lies in another one cannot be had."""
+    return not (image and config.image_code) or config.image == image
+
+
+def _first(record: Record, candidates: list[BudgetConfig], now: float) -> Choice:
+    """The first that may be tried now, or the wait for the one that may be soonest."""
     waits = [_seconds_left(record.failure(config.revision), now) for config in candidates]
     for config, wait in zip(candidates, waits, strict=True):
         if not wait:
             return Choice(serve=config)
-    return Choice(wait=min(waits))
+    return Choice(wait=min(waits, default=None))
 
 
 def retry_pause(attempts: int, served: bool, exhausted: bool = False) -> float:

@@ -29,6 +29,8 @@ class Settings:
     resolver: str = ""
     #: Seconds the host spent before this process began, by phase; passed on in the state.
     host_seconds: tuple[tuple[str, float], ...] = ()
+    #: The image that this runs in, as the host calls it; empty where the host does not tell.
+    image: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -43,6 +45,7 @@ class Settings:
             predictor_user=environ.get("BUDGET_PREDICTOR_USER", cls.predictor_user),
             resolver=environ.get("BUDGET_RESOLVER", cls.resolver),
             host_seconds=tuple((name, float(text)) for name, text in host if _is_number(text)),
+            image=environ.get("BUDGET_BOOT_IMAGE", cls.image),
         )
 
     @property

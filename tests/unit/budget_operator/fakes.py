@@ -4,8 +4,10 @@ mutating call can crash before or after its effect.
 They implement the protocols of `core.gateways`; that those tell the truth is tested in contract/ and e2e/.
 """
 
+import io
 import itertools
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +37,7 @@ from budget_operator.core.observed import (
     InstanceStatus,
     Inventory,
     Job,
+    Listed,
     OperationRef,
     OperationState,
     Preemption,
@@ -107,6 +110,10 @@ class FakeCloud:
     by_request: dict[str, OperationRef] = field(default_factory=dict)
     the_bucket: Bucket | None = None
     blobs: dict[str, bytes] = field(default_factory=dict)
+    sources: dict[str, list[Listed]] = field(default_factory=dict)
+    """What lies in buckets of users."""
+    looks: int = 0
+    """At these."""
     the_owner: Stored | None = None
     the_topic: Topic | None = None
     the_function: Function | None = None
@@ -446,6 +453,7 @@ class FakeCloud:
             vm = self._vm(zone, name)
             config = json.loads({**vm.metadata, **changes}[METADATA_CONFIG])
             assert config["bundle"] in self.blobs, "the word before the objects"
+            assert self.promised(config["bundle"]) <= self.blobs.keys(), "the word before what is copied"
             self.vms[zone, name] = replace(vm, metadata={**vm.metadata, **changes})
             self.changed_at[vm.id] = self.clock.now
             return self._begin(f"zones/{zone}", request_id)
@@ -530,6 +538,12 @@ class FakeCloud:
 
         self._call("delete_bucket", effect)
 
+    def promised(self, bundle: str) -> set[str]:
+        """The objects that a bundle names."""
+        with zipfile.ZipFile(io.BytesIO(self.blobs[bundle])) as opened:
+            manifest = json.loads(opened.read("manifest.json"))
+        return {each["object"] for each in manifest.get("copied", {}).get("files", ())}
+
     def objects(self, prefix: str) -> tuple[str, ...]:
         if self.the_bucket is None:
             raise NotFound("bucket")
@@ -553,6 +567,23 @@ class FakeCloud:
             self._call(f"write {name}", effect)
         assert self.the_owner is not None
         return self.the_owner.generation
+
+    def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
+        self.looks += 1
+        if "listed" in self.refuse:
+            raise self.refuse["listed"]
+        if bucket not in self.sources:
+            raise NotFound(bucket)
+        found = sorted(self.sources[bucket], key=lambda each: each.name)
+        return tuple(each for each in found if each.name.startswith(prefix))[:most]
+
+    def copy(self, field: str, bucket: str, source: Listed, name: str) -> None:
+        def effect() -> None:
+            if self.the_bucket is None or source not in self.sources.get(bucket, ()):
+                raise NotFound(source.name)
+            self.blobs[name] = source.crc32c.encode()
+
+        self._call(f"copy {name}", effect)
 
     def upload(self, name: str, data: bytes, content_type: str) -> None:
         def effect() -> None:

@@ -28,18 +28,24 @@ def check_objects(now: Situation) -> Step | None:
     if Room.ARTIFACT in now.seen.problems:
         raise Unseen(now.seen.problems[Room.ARTIFACT])
     held = now.seen.objects or frozenset()
-    missing = tuple(blob for blob in now.wanted.artifact.blobs if blob.name not in held)
-    if not missing:
+    artifact = now.wanted.artifact
+    copies = tuple(actions.Copy(copy) for copy in artifact.copies if copy.name not in held)
+    if len(copies) > OBJECTS_AT_ONCE:
+        done, all_of_them = len(artifact.copies) - len(copies), len(artifact.copies)
+        message = f"{done} of {all_of_them} files are copied"
+        return Step(copies[:OBJECTS_AT_ONCE], Reason.UPLOADING, message)
+    uploads = tuple(actions.Upload(blob) for blob in artifact.blobs if blob.name not in held)
+    if not copies and not uploads:
         return None
-    uploads = tuple(actions.Upload(blob) for blob in missing)
-    return Step(uploads, Reason.UPLOADING, "code and credentials are being uploaded", completes=True)
+    message = "code and credentials are being uploaded"
+    return Step((*copies, *uploads), Reason.UPLOADING, message, completes=True)
 
 
 def check_old_revisions(now: Situation) -> Step | None:
     """Once the wanted revision serves, nothing asks for another one."""
     if not now.settled or not now.seen.objects:
         return None
-    wanted = {blob.name for blob in now.wanted.artifact.blobs}
+    wanted = now.wanted.artifact.names
     prefix = objects_prefix(now.owner.cloud_name)
     old = sorted(name for name in now.seen.objects if name.startswith(prefix) and name not in wanted)
     found = tuple(actions.DeleteObject(name) for name in old[:OBJECTS_AT_ONCE])

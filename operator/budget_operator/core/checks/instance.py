@@ -77,7 +77,7 @@ def check_metadata(now: Situation) -> Step | None:
         return None
     desired = now.wanted
     held = now.seen.objects or frozenset()
-    if any(blob.name not in held for blob in desired.artifact.blobs):
+    if not desired.artifact.names <= held:
         return None  # first the objects, then the word that they are there
     changes = {key: value for key, value in desired.metadata.items() if instance.metadata.get(key) != value}
     if not changes:
@@ -154,7 +154,7 @@ def check_made(now: Situation) -> Step | None:
         return None
     desired, address = now.wanted, now.seen.address
     held = now.seen.objects or frozenset()
-    if any(blob.name not in held for blob in desired.artifact.blobs):
+    if not desired.artifact.names <= held:
         message = "the VM waits until its code is uploaded"
         return Step((), Reason.PROVISIONING, message, ANOTHER_ROOM)
     assert address is not None  # check_address

@@ -28,6 +28,7 @@ COMPUTE = "https://compute.googleapis.com/compute/v1/projects/p"
         ("GET", "http://c:1/storage/v1/b/bucket?projection=noAcl", "storage buckets.get"),
         ("POST", "http://c:1/storage/v1/b?project=p", "storage buckets.insert"),
         ("GET", "http://c:1/storage/v1/b/bucket/o?prefix=x", "storage objects.list"),
+        ("POST", "http://c:1/storage/v1/b/a/o/x%2Fy/rewriteTo/b/c/o/z", "storage objects.rewrite"),
         ("POST", "http://c:1/upload/storage/v1/b/bucket/o?uploadType=media", "storage objects.insert"),
         ("GET", "http://c:1/download/storage/v1/b/bucket/o/a%2Fb?alt=media", "storage objects.get"),
         ("PUT", "https://pubsub.googleapis.com/v1/projects/p/topics/t", "pubsub topics.create"),

@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from budget_operator.core import api, artifact
 from budget_operator.core.api import parse_spec
 from budget_operator.core.artifact import Artifact, Login, Source, encoded_key
-from budget_server.vm.config import Manifest
+from budget_operator.core.copied import Address, select
+from budget_operator.core.observed import Listed
+from budget_server.vm.config import ImageCode, Manifest
 
 KEY = bytes(range(32))
 LOGIN = Login("user", "päss", "token")
@@ -111,6 +113,52 @@ def test_no_secret_is_in_the_clear() -> None:
         assert secret.encode() not in made.sealed.data
         assert secret.encode() not in made.bundle.data.replace(b"tokenTTLSeconds", b"")
     assert "päss" not in repr(made) + repr(SOURCE)
+
+
+def copied(*files: Listed) -> Artifact:
+    spec = parse_spec({"predictor": {"gcs": "gs://models/iris/"}})
+    code = select(Address("gs://models/iris/"), files, "predictor:Predictor")
+    return artifact.build(spec, "team/iris", CLOUD_NAME, replace(SOURCE, files={}, copied=code), KEY)
+
+
+CODE = Listed("iris/predictor.py", 1, 5, "code", "code")
+MODEL = Listed("iris/data/model.pkl", 2, 300, "model", "model")
+TWIN = replace(MODEL, name="iris/twin.pkl")
+
+
+def test_copied_code_is_named_with_its_sums_and_copied_once() -> None:
+    made = copied(MODEL, CODE, TWIN)
+    assert {each.name for each in made.copies} <= made.names
+    assert [each.source.crc32c for each in made.copies] == ["model", "code"]
+    assert all(each.name.startswith(f"code/{CLOUD_NAME}/files/") for each in made.copies)
+    with zipfile.ZipFile(io.BytesIO(made.bundle.data)) as bundle:
+        assert bundle.namelist() == ["manifest.json"]
+        manifest = Manifest.model_validate_json(bundle.read("manifest.json"))
+    assert manifest.copied is not None
+    assert [file.path for file in manifest.copied.files] == ["data/model.pkl", "predictor.py", "twin.pkl"]
+    assert {file.object for file in manifest.copied.files} == {each.name for each in made.copies}
+
+
+def test_copied_code_makes_revisions_by_content_and_path() -> None:
+    same = replace(MODEL, generation=9)
+    others = (replace(MODEL, md5="x"), replace(MODEL, name="iris/model.pkl"))
+    assert copied(CODE, same).revision == copied(CODE, MODEL).revision
+    assert len({copied(CODE, each).revision for each in (MODEL, *others)}) == 3
+
+
+def in_image(image: str = "r/mine:1", folder: str = "/app") -> Artifact:
+    parsed = parse_spec({"predictor": {"image": folder}, "image": image})
+    return artifact.build(parsed, "team/iris", CLOUD_NAME, replace(SOURCE, files={}), KEY)
+
+
+def test_code_in_an_image_is_named_and_not_carried() -> None:
+    with zipfile.ZipFile(io.BytesIO(in_image().bundle.data)) as bundle:
+        assert bundle.namelist() == ["manifest.json"]
+        manifest = Manifest.model_validate_json(bundle.read("manifest.json"))
+    assert manifest.code == ImageCode(image="r/mine:1", folder="/app")
+    others = (in_image("r/mine:2"), in_image(folder="/other"))
+    assert len({each.revision for each in (in_image(), *others)}) == 3
+    assert build(image="r/mine:1").revision == build().revision, "the bundle serves in any image"
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,17 @@ def test_a_login_with_a_slash_is_refused() -> None:
     for line in ("--index-url https://me:a/b@e.org/", "x @ https://me:a/b@e.org/x.whl"):
         with pytest.raises(InvalidSpec, match="special characters of a login are written as %XX"):
             lines(line)
+
+
+def test_files_that_are_not_here_to_look_at_are_left_to_the_vm() -> None:
+    given = ["-r needs.txt", "-c sub/limits.txt", "numpy==2"]
+    kept = ("--requirement needs.txt", "--constraint sub/limits.txt", "numpy==2")
+    assert read_requirements(given, None).lines == kept
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../x.txt", "a/../../x.txt", "https://e.org/x.txt", "a b"]
+)
+def test_only_files_of_the_code_are_left_to_the_vm(name: str) -> None:
+    with pytest.raises(InvalidSpec, match=r"spec\.requirements\[0\].*name one file of the code"):
+        read_requirements([f"-r {name}"], None)

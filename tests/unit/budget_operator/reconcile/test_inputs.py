@@ -18,7 +18,7 @@ LOGIN = {"username": b"u", "password": b"p", "token": b"t"}
 def read(world: World, **spec: Any) -> Any:
     spec = {"predictor": {"inline": CODE}, **spec}
     document = world.kube.apply("iris", spec)
-    return inputs.read_source(world.kube, document, parse_spec(spec), lambda: None)
+    return inputs.read_source(world.kube, document, parse_spec(spec), lambda: None, lambda _: ())
 
 
 def test_a_login_is_made_once(world: World) -> None:

@@ -1,5 +1,8 @@
 """Passes that do not see everything: Kubernetes is not readable, the clock jumps, nobody looks at the VM."""
 
+import io
+import json
+import zipfile
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -7,7 +10,8 @@ from typing import Any
 import pytest
 
 from budget_operator.core import errors
-from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
+from budget_operator.core.desired import told_image
+from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG
 from dev.simulation.apiserver import CODE
 from tests.unit.budget_operator.fakes import World
 
@@ -195,7 +199,7 @@ def test_an_image_that_cannot_be_pulled_is_told_while_the_old_one_serves(world: 
     world.drive(lambda: told_reason(world) == "ImagePullFailed", "iris", seconds=60)
     told = world.kube.condition("iris", "Reconciling")
     assert told[:2] == ("True", "ImagePullFailed")
-    assert told[2].startswith("registry/server:1 serves on: registry/server:2: not found; mend BUDGET_IMAGE")
+    assert told[2].startswith("registry/server:1 serves on: registry/server:2: not found; mend spec.image (")
     assert world.kube.condition("iris", "Ready")[0] == "True"
     assert world.kube.status("iris")["state"] == "Updating"
     assert world.kube.status("iris")["lastFailure"]["reason"] == "ImagePullFailed"
@@ -238,3 +242,49 @@ def test_the_image_is_asked_for_once_by_each_operator(world: World) -> None:
     reads = world.cloud.reports_read
     drive_for(world, 600)
     assert world.cloud.reports_read == reads + 1
+
+
+# --- an image of the user's own ---
+
+
+def with_image(image: str, **more: Any) -> dict[str, Any]:
+    return {"predictor": {"inline": CODE}, "image": image, **more}
+
+
+def test_an_image_of_the_users_own_takes_the_place_of_the_installations(world: World) -> None:
+    world.up()
+    revision = world.kube.status("iris")["revision"]
+    world.kube.apply("iris", with_image("registry/mine:1"))
+    world.drive(lambda: set(world.cloud.running_image.values()) == {"registry/mine:1"}, "iris", seconds=60)
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=60)
+    assert world.kube.status("iris")["revision"] == revision, "the image is no part of it"
+    vm = world.vm("iris")
+    assert vm is not None
+    assert told_image(vm) == "registry/mine:1"
+
+
+def test_without_a_spec_that_works_the_image_that_the_vm_was_told_is_the_right_one(world: World) -> None:
+    world.kube.apply("iris", with_image("registry/mine:1"))
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=300)
+    world.kube.apply("iris", with_image("registry/mine:2", auth={"secretName": "none"}))
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[0] == "True", "iris", seconds=60)
+    drive_for(world, 120)
+    assert world.kube.status("iris")["state"] == "Stalled"
+    assert world.kube.condition("iris", "Ready")[0] == "True"
+    assert "registry/" not in " ".join(message for _, _, message in world.kube.events)
+    assert told_image(None) == ""
+
+
+def test_code_in_an_image_is_not_looked_at_and_said_to_the_vm(world: World) -> None:
+    spec = {"predictor": {"image": "/app", "entrypoint": "a.b:C"}, "image": "registry/mine:1"}
+    world.kube.apply("iris", {**spec, "requirements": ["-r needs.txt"]})
+    world.drive(lambda: world.is_ready("iris"), "iris", seconds=300)
+    vm = world.vm("iris")
+    assert vm is not None
+    config = json.loads(vm.metadata[METADATA_CONFIG])
+    assert config["imageCode"] is True
+    with zipfile.ZipFile(io.BytesIO(world.cloud.blobs[config["bundle"]])) as bundle:
+        assert bundle.namelist() == ["manifest.json"]
+        manifest = json.loads(bundle.read("manifest.json"))
+    assert manifest["code"] == {"image": "registry/mine:1", "folder": "/app"}
+    assert manifest["requirements"] == ["--requirement needs.txt"]

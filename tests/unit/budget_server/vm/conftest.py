@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from localcloud.ports import free_port
+from localcloud.services.storage.blobs import crc32c, md5
 
 T = TypeVar("T")
 KEY = bytes(range(32))
@@ -202,7 +203,10 @@ def make_handler(world: Surroundings) -> type[BaseHTTPRequestHandler]:
                 if world.state_closed and "/state%2F" in url.path:
                     return self.answer(503, b"")
                 found = world.objects.get(unquote(url.path.removeprefix("/storage/v1/b/b/o/")))
-                return self.answer(404, b"") if found is None else self.answer(200, found)
+                if found is None:
+                    return self.answer(404, b"")
+                sums = f"crc32c={crc32c(found)},md5={md5(found)}"
+                return self.answer(200, found, **{"x-goog-hash": sums})
             if self.headers.get("Metadata-Flavor") != "Google":
                 return self.answer(403, b"")
             return self.metadata(url.path.removeprefix("/computeMetadata/v1/instance/"), parse_qs(url.query))

@@ -10,7 +10,8 @@ import pytest
 
 from budget_server.vm.artifact import Artifacts, open_sealed, unpack
 from budget_server.vm.config import BudgetConfig, parse_config
-from budget_server.vm.errors import ArtifactInvalid, ArtifactUnreachable, Interrupted
+from budget_server.vm.errors import ArtifactInvalid, ArtifactUnreachable, CodeInvalid, Interrupted
+from localcloud.services.storage.blobs import crc32c, md5
 
 KEY = bytes(range(32))
 REVISION = "a" * 12
@@ -140,3 +141,109 @@ def test_sweeping_removes_what_a_power_loss_left(tmp_path: Path) -> None:
 def test_an_unreadable_config_names_the_problem(text: str, names: str) -> None:
     with pytest.raises(ArtifactInvalid, match=f"budget-config.*{names}"):
         parse_config(text)
+
+
+def in_image(world: Any, folder: Path) -> BudgetConfig:
+    code = {"image": "r/mine:1", "folder": str(folder)}
+    document = world.publish(REVISION, {}, {"code": code}, imageCode=True)
+    return BudgetConfig.model_validate(document)
+
+
+def test_code_of_the_image_is_taken_from_where_it_lies(world: Any, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    config = in_image(world, tmp_path / "app")
+    assert config.image_code
+    assert artifacts(tmp_path / "root").fetch(config, KEY).code_dir == tmp_path / "app"
+
+
+def test_a_folder_that_the_image_does_not_have_is_named(world: Any, tmp_path: Path) -> None:
+    with pytest.raises(CodeInvalid, match=r"spec\.predictor\.image: .*/app in r/mine:1"):
+        artifacts(tmp_path / "root").fetch(in_image(world, tmp_path / "app"), KEY)
+
+
+# --- code that was copied from a bucket of the user's own ---
+
+ADDRESS = "gs://models/iris/"
+
+
+def copied(
+    world: Any, files: dict[str, bytes], revision: str = REVISION, archive: str = "", **wrong: Any
+) -> BudgetConfig:
+    """As the operator has copied and named it."""
+    named = []
+    for path, content in files.items():
+        name = f"code/budget-demo/files/{md5(content)}"
+        world.objects[name] = content
+        sums = {"size": len(content), "crc32c": crc32c(content), "md5": md5(content)}
+        named.append({"path": path, "object": name, **sums, **wrong})
+    manifest = {"copied": {"address": ADDRESS, "archive": archive, "files": named}}
+    return BudgetConfig.model_validate(world.publish(revision, {}, manifest))
+
+
+def test_copied_files_are_fetched_to_where_they_belong(world: Any, tmp_path: Path) -> None:
+    config = copied(world, {"predictor.py": b"x = 1", "data/a/model.pkl": b"weights"})
+    code = artifacts(tmp_path / "root").fetch(config, KEY).code_dir
+    assert (code / "predictor.py").read_bytes() == b"x = 1"
+    assert (code / "data" / "a" / "model.pkl").read_bytes() == b"weights"
+    assert stat.S_IMODE((code / "data" / "a" / "model.pkl").stat().st_mode) == 0o644
+    assert stat.S_IMODE((code / "data").stat().st_mode) == 0o755
+
+
+def test_what_another_revision_has_is_not_fetched_again(world: Any, tmp_path: Path) -> None:
+    store = artifacts(tmp_path / "root")
+    first = store.fetch(copied(world, {"predictor.py": b"x = 1", "model.pkl": b"weights"}), KEY)
+    (damaged := tmp_path / "root" / ("c" * 12)).mkdir()
+    (damaged / "manifest.json").write_text("{")
+    config = copied(world, {"predictor.py": b"x = 2", "sub/model.pkl": b"weights"}, "b" * 12)
+    world.objects = {name: held for name, held in world.objects.items() if held != b"weights"}
+    second = store.fetch(config, KEY)
+    assert (second.code_dir / "predictor.py").read_bytes() == b"x = 2"
+    assert (second.code_dir / "sub" / "model.pkl").read_bytes() == b"weights"
+    store.prune(frozenset({"b" * 12}))
+    assert not first.code_dir.exists()
+    assert (second.code_dir / "sub" / "model.pkl").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"md5": md5(b"other")},
+        {"crc32c": crc32c(b"other")},
+        {"size": 6},
+        {"md5": "", "crc32c": crc32c(b"other")},
+    ],
+)
+def test_another_content_than_the_one_that_was_copied_is_refused(
+    world: Any, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ArtifactInvalid, match="wanted"):
+        artifacts(tmp_path / "root").fetch(copied(world, {"predictor.py": b"x = 1"}, **wrong), KEY)
+    assert not list((tmp_path / "root").iterdir())
+
+
+def test_an_object_without_md5_is_known_by_its_other_sum(world: Any, tmp_path: Path) -> None:
+    config = copied(world, {"predictor.py": b"x = 1"}, md5="")
+    assert (artifacts(tmp_path / "root").fetch(config, KEY).code_dir / "predictor.py").is_file()
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", ""])
+def test_a_path_that_leads_elsewhere_is_refused(world: Any, tmp_path: Path, path: str) -> None:
+    with pytest.raises(ArtifactInvalid, match="not allowed"):
+        artifacts(tmp_path / "root").fetch(copied(world, {path: b"x"}), KEY)
+
+
+def test_an_archive_is_unpacked_and_not_kept(world: Any, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        opened.writestr("predictor.py", "x = 1")
+    config = copied(world, {"": packed.getvalue()}, archive="zip")
+    code = artifacts(tmp_path / "root").fetch(config, KEY).code_dir
+    assert [path.name for path in code.iterdir()] == ["predictor.py"]
+    assert not (code.parent / "archive").exists()
+
+
+def test_an_archive_that_cannot_be_unpacked_is_told_by_its_address(world: Any, tmp_path: Path) -> None:
+    config = copied(world, {"": b"no zip"}, archive="zip")
+    with pytest.raises(CodeInvalid, match=rf"^spec\.predictor\.gcs: {ADDRESS}: it is not a zip"):
+        artifacts(tmp_path / "root").fetch(config, KEY)
+    assert not list((tmp_path / "root").iterdir())

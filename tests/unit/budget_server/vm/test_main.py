@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -232,3 +233,28 @@ def _gone(vm: Any, pids: list[int]) -> None:
     while any(_alive(pid) for pid in pids):
         assert time.monotonic() < deadline, "still there"
         time.sleep(0.02)
+
+
+def test_code_of_another_image_is_served_once_that_image_runs(
+    world: Any, vm: Any, predictor: Code, tmp_path: Path
+) -> None:
+    """The host ends the old container and starts the new one; here, the same process under another name."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "predictor.py").write_text(predictor("two")["predictor.py"])
+    world.publish(R1, predictor("one"), image="r/server:1")
+    vm.environ["BUDGET_BOOT_IMAGE"] = "r/server:1"
+    vm.boot()
+    with vm.client() as client:
+        world.await_state(active=R1)
+        code = {"image": "r/mine:1", "folder": str(folder)}
+        world.publish(R2, {}, {"code": code}, image="r/mine:1", imageCode=True)
+        world.await_state(target=R2, active=R1)
+        assert vm.predict(client).json()["says"] == "one"
+    assert vm.shut_down()[0] == 0
+    assert f"{R2} is to be served" not in vm.output.read_text(), "nothing was tried in the wrong image"
+    vm.environ["BUDGET_BOOT_IMAGE"] = "r/mine:1"
+    vm.boot()
+    with vm.client() as client:
+        world.await_state(active=R2)
+        assert vm.predict(client).json()["says"] == "two"

@@ -178,3 +178,37 @@ def test_whom_an_empty_machine_did_not_help_is_remembered_until_metadata_changes
     assert alone.fail(B, OUCH, served=True, now=2000).failed_alone(B.revision), "still after another try"
     assert not alone.accept(config("b", image="new")).failed_alone(B.revision)
     assert Record().alone(B.revision) == Record()
+
+
+# --- another image is on its way ---
+
+OLD_IMAGE, NEW_IMAGE = "i", "j"
+
+
+def test_what_came_with_another_image_waits_for_it() -> None:
+    record = Record().passes(A).accept(config("b", image=NEW_IMAGE))
+    assert choose(record, A.revision, 0, OLD_IMAGE) == Choice()
+    assert choose(record, A.revision, 0, NEW_IMAGE).serve == record.accepted
+    assert choose(record, A.revision, 0).serve == record.accepted, "a host that does not tell"
+
+
+def test_a_boot_without_the_wanted_image_serves_what_belongs_to_the_one_that_is_there() -> None:
+    record = Record().passes(A).accept(config("b", image=NEW_IMAGE))
+    assert choose(record, None, 0, OLD_IMAGE).serve == A
+    assert choose(record, None, 0, NEW_IMAGE).serve == record.accepted
+    assert choose(Record().accept(A), None, 0, NEW_IMAGE).serve == A, "there is nothing else"
+    waiting = record.fail(A, OUCH, served=False, now=1000)
+    assert choose(waiting, None, 1001, OLD_IMAGE) == Choice(wait=9)
+
+
+def test_code_in_an_image_is_served_by_no_other_one() -> None:
+    first, second = (
+        config(letter, image=image).model_copy(update={"image_code": True})
+        for letter, image in (("a", OLD_IMAGE), ("b", NEW_IMAGE))
+    )
+    record = Record().passes(first).accept(second)
+    assert choose(record, None, 0, OLD_IMAGE).serve == first, "it is there, and the new image is not"
+    assert choose(record, None, 0, "k") == Choice()
+    broken = record.fail(second, OUCH, served=False, now=1000)
+    assert choose(broken, None, 1001, NEW_IMAGE) == Choice(wait=9), "the old code is gone with its image"
+    assert choose(broken, None, 1010, NEW_IMAGE).serve == second
