@@ -19,6 +19,7 @@ DOCUMENTS = (
     "cloudfunctions.v2",
     "cloudresourcemanager.v1",
     "serviceusage.v1",
+    "iam.v1",
     "cloudbuild.v1",
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import IPv4Network
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -25,10 +26,11 @@ from localcloud.gate import Gate
 from localcloud.iam import Iam
 from localcloud.journal import Journal
 from localcloud.names import Names, Resolver, host_resolver
-from localcloud.services import compute, functions, pubsub, scheduler, storage
+from localcloud.services import compute, functions, iam, pubsub, scheduler, storage, usage
 from localcloud.services.functions.runtime import Runtime
 from localcloud.settings import Settings
 from localcloud.store import Store
+from localcloud.tunnel import Tunnel
 from localcloud.vm import VmBackend
 
 
@@ -37,6 +39,10 @@ def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend
     context = ground(settings, clock or SystemClock(), vms)
     resolver = Resolver((settings.host, settings.port), context.names, host_resolver())
     context.registry.background.append(resolver)
+    if settings.tunnel:
+        context.registry.background.append(
+            Tunnel(settings.tunnel, context.names, IPv4Network(settings.subnet))
+        )
     if settings.guests:
         guests.install(context)
     return context
@@ -87,6 +93,8 @@ def _routes(context: Context, runtime: Runtime | None) -> list[BaseRoute]:
         *pubsub.routes(context),
         *scheduler.routes(context),
         *functions.routes(context, runtime),
+        *iam.routes(context),
+        *usage.routes(context),
         *page.routes(context),
         *metadata.routes(context),
         *accounts.routes(),

@@ -70,7 +70,7 @@ def _resource(sent: Sent) -> str:
         if bucket is None:  # what concerns no bucket concerns the project
             return f"projects/{sent.query.get('project', '')}"
         return _object(bucket, unquote(name)) if name else _bucket(bucket)
-    return re.sub(r":\w+$", "", sent.path.split("/", 2)[2])
+    return unquote(re.sub(r":\w+$", "", sent.path.split("/", 2)[2]))
 
 
 def _bucket(name: str) -> str:

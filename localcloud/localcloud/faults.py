@@ -21,6 +21,10 @@ from localcloud.store import Json, Store
 _KIND = "localcloud.fault"
 _F = TypeVar("_F", bound="Fault")
 Service = Literal["compute", "storage", "pubsub", "cloudscheduler", "cloudfunctions"]
+Api = Literal[
+    Service, "run", "eventarc", "cloudbuild", "artifactregistry", "logging", "iam", "cloudresourcemanager",
+    "serviceusage",
+]  # fmt: skip
 Text = Annotated[str, Field(min_length=1)]
 # A month: clocks and threads cannot wait for ever, and nobody waits for longer.
 Seconds = Annotated[float, Field(ge=0, le=31 * 24 * 3600)]
@@ -105,7 +109,7 @@ class DisabledApi(Fault):
     """An API of the project is not enabled."""
 
     kind: Literal["disabled-api"]
-    service: Service
+    service: Api
 
 
 class FreshApi(Fault):

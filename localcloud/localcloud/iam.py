@@ -1,8 +1,8 @@
-"""What accounts may do: the custom roles that are bound to them, and refusals in each service's own words.
+"""What accounts may do: the roles that are bound to them, and refusals in each service's own words.
 
-An account that nothing is bound to may do everything, as may a caller without an account: only those are
-asked for permissions whose least privilege is looked at. Which permissions a call needs is in `demands`,
-whose call it is in `accounts`.
+An account that nobody has made and that nothing is bound to may do everything, as may a caller without an
+account: only the others are asked for permissions. Which permissions a call needs is in `demands`, whose call
+it is in `accounts`, what stored policies give in `policies`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from localcloud import policies
 from localcloud.errors import ApiError
 from localcloud.store import Json, Store
 
@@ -61,7 +62,7 @@ def permissions_in(role: str) -> frozenset[str]:
 
 
 class Iam:
-    """The bindings in force; they outlive a restart."""
+    """The bindings in force, those of stored policies among them; they outlive a restart."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -70,10 +71,15 @@ class Iam:
         self._store.insert(_KIND, uuid.uuid4().hex, binding.model_dump(mode="json"))
 
     def bindings(self) -> list[Binding]:
-        return [Binding.model_validate(body) for _, body in self._store.list(_KIND)]
+        bound = [Binding.model_validate(body) for _, body in self._store.list(_KIND)]
+        return bound + [
+            Binding(account=grant.account, permissions=grant.permissions, on=place)
+            for grant in policies.grants(self._store)
+            for place in grant.places
+        ]
 
     def unbind(self, account: str) -> bool:
-        """False if nothing was bound to it."""
+        """False if nothing was bound to it. What a policy gives it stays."""
         with self._store.transaction():
             mine = [key for key, body in self._store.list(_KIND) if body["account"] == account]
             for key in mine:
@@ -82,13 +88,16 @@ class Iam:
 
     def asks(self, account: str) -> bool:
         """Whether this account has only the permissions that were bound to it."""
-        return bool(account) and any(binding.account == account for binding in self.bindings())
+        return bool(account) and (
+            policies.is_account(self._store, account)
+            or any(binding.account == account for binding in self.bindings())
+        )
 
     def missing(self, account: str, demands: tuple[Demand, ...]) -> Demand | None:
         """The first demand that no role of the account grants, if it is asked for any."""
-        mine = [binding for binding in self.bindings() if binding.account == account]
-        if not mine:
+        if not self.asks(account):
             return None
+        mine = [binding for binding in self.bindings() if binding.account == account]
         lacking = (each for each in demands if not any(binding.grants(each) for binding in mine))
         return next(lacking, None)
 

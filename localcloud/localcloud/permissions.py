@@ -69,6 +69,8 @@ PATCH  /storage/v1/b/*                                            storage.bucket
 DELETE /storage/v1/b/*                                            storage.buckets.delete
 GET    /storage/v1/b/*/storageLayout                              storage.buckets.get
 GET    /storage/v1/b/*/managedFolders                             storage.managedFolders.list
+GET    /storage/v1/b/*/iam                                        storage.buckets.getIamPolicy
+PUT    /storage/v1/b/*/iam                                        storage.buckets.setIamPolicy
 GET    /storage/v1/b/*/o                                          storage.objects.list
 GET    /storage/v1/b/*/o/*                                        storage.objects.get
 GET    /download/storage/v1/b/*/o/*                               storage.objects.get
@@ -112,7 +114,44 @@ DELETE FUNCTIONS/functions/*                                      cloudfunctions
 GET    FUNCTIONS/operations                                       cloudfunctions.operations.list
 GET    FUNCTIONS/operations/*                                     cloudfunctions.operations.get
 GET    FUNCTIONS/runtimes                                         cloudfunctions.runtimes.list
+GET    /v1/projects/*                                             resourcemanager.projects.get
+POST   /v1/projects/*:getIamPolicy                                resourcemanager.projects.getIamPolicy
+POST   /v1/projects/*:setIamPolicy                                resourcemanager.projects.setIamPolicy
+GET    /v1/projects/*/services                                    serviceusage.services.list
+GET    /v1/projects/*/services:batchGet                           serviceusage.services.get
+POST   /v1/projects/*/services:batchEnable                        serviceusage.services.enable
+GET    /v1/projects/*/services/*                                  serviceusage.services.get
+POST   /v1/projects/*/services/*:enable                           serviceusage.services.enable
+POST   /v1/projects/*/services/*:disable                          serviceusage.services.disable
+GET    /v1/roles/*                                                iam.roles.get
+GET    /v1/projects/*/roles                                       iam.roles.list
+POST   /v1/projects/*/roles                                       iam.roles.create
+GET    /v1/projects/*/roles/*                                     iam.roles.get
+PATCH  /v1/projects/*/roles/*                                     iam.roles.update
+DELETE /v1/projects/*/roles/*                                     iam.roles.delete
+POST   /v1/projects/*/roles/*:undelete                            iam.roles.undelete
+GET    /v1/projects/*/serviceAccounts                             iam.serviceAccounts.list
+POST   /v1/projects/*/serviceAccounts                             iam.serviceAccounts.create
+GET    /v1/projects/*/serviceAccounts/*                           iam.serviceAccounts.get
+DELETE /v1/projects/*/serviceAccounts/*                           iam.serviceAccounts.delete
+POST   /v1/projects/*/serviceAccounts/*:getIamPolicy              iam.serviceAccounts.getIamPolicy
+POST   /v1/projects/*/serviceAccounts/*:setIamPolicy              iam.serviceAccounts.setIamPolicy
 """
+
+
+# What calls need besides (`demands`), and what roles list that only services elsewhere ask for.
+_MORE = """
+artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get
+artifactregistry.repositories.uploadArtifacts artifactregistry.tags.create artifactregistry.tags.get
+artifactregistry.tags.update artifactregistry.versions.get compute.addresses.setLabels compute.addresses.use
+compute.addresses.useInternal compute.disks.create compute.images.useReadOnly
+compute.instances.setServiceAccount compute.networks.updatePolicy compute.subnetworks.use
+compute.subnetworks.useExternalIp eventarc.events.receiveEvent iam.serviceAccounts.actAs
+logging.logEntries.create pubsub.topics.attachSubscription run.routes.invoke
+"""
+KNOWN = frozenset([*_MORE.split(), *(line.split()[2] for line in _TABLE.strip().splitlines())])
+"""Every permission that the local cloud knows."""
+_HOSTS = {"resourcemanager": "cloudresourcemanager"}  # where API and permissions have two names
 
 
 @dataclass(frozen=True)
@@ -124,7 +163,8 @@ class Asked:
 
     @property
     def service(self) -> str:
-        return self.permission.partition(".")[0]
+        named = self.permission.partition(".")[0]
+        return _HOSTS.get(named, named)
 
 
 def _rows() -> tuple[tuple[str, re.Pattern[str], Asked], ...]:

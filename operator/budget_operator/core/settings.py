@@ -37,6 +37,10 @@ _RUNTIME = re.compile(r"python3[0-9]{1,2}")
 class SettingsError(Exception):
     """The environment is not usable; the message names every variable and what is wrong with it."""
 
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -115,7 +119,7 @@ class Settings:
             logs_command=read.get("BUDGET_LOGS_COMMAND", GCLOUD_LOGS, _template),
         )
         if read.problems:
-            raise SettingsError("; ".join(read.problems))
+            raise SettingsError(*read.problems)
         return settings
 
 

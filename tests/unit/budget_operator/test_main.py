@@ -35,3 +35,11 @@ def test_a_failed_main_thread_takes_the_process_with_it() -> None:
     assert ended.returncode == 1
     assert "the main thread has failed" in ended.stderr + ended.stdout
     assert "can't start new thread" in ended.stderr + ended.stdout
+
+
+def test_what_runs_for_months_does_not_carry_the_check_along() -> None:
+    program = "import sys, budget_operator.main; print([each for each in sys.modules if 'preflight' in each])"
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout.strip() == "[]"

@@ -18,6 +18,10 @@ FILES = sorted(ROLES.glob("*.yaml"))
 PROJECT, BUCKET = "my-project", "my-bucket"
 #: Of services that the local cloud does not have: what these are for is said beside them in the roles.
 ELSEWHERE = ("artifactregistry.", "eventarc.", "logging.", "run.")
+(SCRIPT,) = re.findall(
+    r"^```bash\n(.*?)^```$", (ROLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
+"""What the README says to run."""
 GCLOUD = """#!/usr/bin/env python3
 import json, os, sys
 with open(os.environ["CALLS"], "a") as file:
@@ -52,9 +56,7 @@ def test_what_the_local_cloud_cannot_ask_for_is_of_other_services() -> None:
 
 def commands(tmp_path: Path) -> list[list[str]]:
     """What the README's commands call gcloud with."""
-    text = (ROLES / "README.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    script = script.replace("PROJECT=…  BUCKET=…", f"PROJECT={PROJECT} BUCKET={BUCKET}")
+    script = SCRIPT.replace("PROJECT=…  BUCKET=…", f"PROJECT={PROJECT} BUCKET={BUCKET}")
     gcloud, calls = tmp_path / "gcloud", tmp_path / "calls"
     gcloud.write_text(GCLOUD)
     gcloud.chmod(0o755)

@@ -12,7 +12,8 @@ from localcloud.permissions import asked
 #: No calls of Google's five APIs: pages, tokens, what gcloud asks around them, functions' own addresses.
 OTHERS = ("/_localcloud/", "/token", "/computeMetadata/", "/functions/", "/upload/functions/")
 AROUND = re.compile(
-    r"/v1/projects/\{[^/]*\}(:getIamPolicy|/services/.*|/locations/\{\w+\}/defaultServiceAccount)?$"
+    r"/v1/projects/\{project\}/locations/\{\w+\}/defaultServiceAccount"
+    r"|.*[:/]test(Iam)?Permissions|.*:queryTestablePermissions"
 )
 
 

@@ -19,6 +19,7 @@ from localcloud.services.compute.lifecycle import Lifecycle, Parts
 from localcloud.services.compute.operation_lists import OperationLists
 from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.paths import PREFIX
+from localcloud.services.compute.quotas import Quotas
 from localcloud.services.compute.records import Records
 from localcloud.services.compute.watcher import Watcher
 from localcloud.web import Handler, route
@@ -39,7 +40,7 @@ def routes(context: Context) -> list[BaseRoute]:
     Lifecycle(context, operations, tasks, parts)
     context.registry.background.extend([tasks, Watcher(context, tasks, records)])
     return [
-        *_catalog(Catalog(context)),
+        *_catalog(Catalog(context, Quotas(context, records).of)),
         *_instances(Instances(context, operations, tasks, parts)),
         *_addresses(addresses),
         *_disks(disks),

@@ -17,7 +17,7 @@ _SOLD_OUT = (
     "The zone '{}' does not have enough resources available to fulfill the request. "
     "Try a different zone, or try again later."
 )
-_TAKES = ("PROVISIONING", "STAGING", "RUNNING", "STOPPING", "SUSPENDING")
+TAKES = ("PROVISIONING", "STAGING", "RUNNING", "STOPPING", "SUSPENDING")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Capacity:
             Quota, lambda each: (each.region, each.metric, each.when) == (region, metric, when)
         )
         limit = min((each.limit for each in limits), default=None)
-        if limit is None or self._used(key, region, record.is_spot) + _cpus(record) <= limit:
+        if limit is None or self._used(key, region, record.is_spot) + cpus(record) <= limit:
             return None
         message = f"Quota '{metric}' exceeded.  Limit: {limit:.1f} in region {region}."
         return Refusal("QUOTA_EXCEEDED", message, 403, "quotaExceeded")
@@ -73,14 +73,15 @@ class Capacity:
         """Processors of the others of the same kind that run in the project and region."""
         others = self._records.all(f"projects/{paths.project_of(key)}/")
         return sum(
-            _cpus(record)
+            cpus(record)
             for other, record in others
             if other != key
             and record.is_spot == spot
-            and record.status in _TAKES
+            and record.status in TAKES
             and region_of(paths.last(record.body["zone"])) == region
         )
 
 
-def _cpus(record: Record) -> int:
+def cpus(record: Record) -> int:
+    """The processors of its machine type."""
     return MACHINES[paths.last(record.body["machineType"])].cpus

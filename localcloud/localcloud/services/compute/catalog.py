@@ -1,9 +1,10 @@
-"""What Google offers everywhere: regions, zones, machine types, images, and the project itself. Nothing here
-changes."""
+"""What Google offers everywhere: regions, zones, machine types, images, and the project itself. Of these only
+the quotas of regions change, which others tell."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from localcloud.context import Context
@@ -79,9 +80,10 @@ def check_region(project: str, region: str) -> str:
 class Catalog:
     """The endpoints of what is simply there."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, quotas: Callable[[str, str], list[Json]]) -> None:
         self._context = context
         self._settings = context.settings
+        self._quotas = quotas
 
     def zone(self, call: Call) -> Json:
         return self._zone(call.params["project"], check_zone(call.params["project"], call.params["zone"]))
@@ -160,6 +162,7 @@ class Catalog:
         return self._facts("compute#region", f"projects/{project}/regions/{region}") | {
             "status": "UP",
             "zones": [paths.url(self._settings, zone) for zone in zones],
+            "quotas": self._quotas(project, region),
         }
 
     def _machine_type(self, project: str, zone: str, name: str) -> Json:

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from localcloud.context import Context, Resource
 from localcloud.errors import ApiError
+from localcloud.services.iam.policies import Policies
 from localcloud.services.storage import ranges
 from localcloud.services.storage.buckets import BUCKET, Buckets, NotModifiedError
 from localcloud.services.storage.objects import Objects, Place
@@ -31,6 +32,7 @@ def routes(context: Context) -> list[BaseRoute]:
     context.registry.listers.append(lambda: _resources(context))
     return [
         *_bucket_routes(buckets),
+        *_policy_routes(buckets, Policies(context)),
         *_upload_routes(Uploads(context, buckets, objects)),
         *_object_routes(objects),
     ]
@@ -61,6 +63,35 @@ def _bucket_routes(buckets: Buckets) -> list[BaseRoute]:
         route("GET", one + "/storageLayout", lambda call: buckets.layout(call.params["bucket"])),
         route("GET", one + "/managedFolders", lambda call: buckets.managed_folders(call.params["bucket"])),
     ]
+
+
+def _policy_routes(buckets: Buckets, policies: Policies) -> list[BaseRoute]:
+    def shown(call: Call, policy: Json) -> Json:
+        return {"kind": "storage#policy", "resourceId": _resource(call), **policy}
+
+    def get(call: Call) -> Json:
+        buckets.record(call.params["bucket"])
+        return shown(call, policies.get(_resource(call)))
+
+    def change(call: Call) -> Json:
+        buckets.record(call.params["bucket"])
+        return shown(call, policies.set(_resource(call), call.json()))
+
+    def test(call: Call) -> Json:
+        buckets.record(call.params["bucket"])
+        held = policies.test(_resource(call), call.query_lists.get("permissions", ()), call)
+        return {"kind": "storage#testIamPermissionsResponse", **held}
+
+    path = _ROOT + "/{bucket}/iam"
+    return [
+        route("GET", path, get),
+        route("PUT", path, change),
+        route("GET", path + "/testPermissions", test),
+    ]
+
+
+def _resource(call: Call) -> str:
+    return f"projects/_/buckets/{call.params['bucket']}"
 
 
 def _upload_routes(uploads: Uploads) -> list[BaseRoute]:

@@ -10,6 +10,7 @@ from typing import Any
 from localcloud.clock import rfc3339
 from localcloud.context import Context
 from localcloud.errors import ApiError, condition_not_met, conflict, invalid, invalid_field
+from localcloud.policies import POLICY
 from localcloud.services.storage.models import BucketFields
 from localcloud.services.storage.preconditions import BadPreconditionError, Preconditions, Version
 from localcloud.services.wire import parse
@@ -160,6 +161,10 @@ class Buckets:
             _refuse_moving(record, change)
             if fields.labels is not None:
                 change["labels"] = patch_map(record.get("labels"), fields.labels)
+            if fields.iam_configuration is not None:
+                change["iamConfiguration"] = patch_map(
+                    record.get("iamConfiguration"), fields.iam_configuration
+                )
             record = without_nulls(record | change) | {
                 "metageneration": str(int(record["metageneration"]) + 1),
                 "updated": rfc3339(self._context.clock.now()),
@@ -173,6 +178,7 @@ class Buckets:
             if self._context.store.list(OBJECT, f"{name}/"):
                 raise conflict("The bucket you tried to delete is not empty.")
             self._context.store.delete(BUCKET, name)
+            self._context.store.delete(POLICY, f"projects/_/buckets/{name}")
 
 
 def _version(record: Json) -> Version:
