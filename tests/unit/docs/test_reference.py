@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from budget_operator.core import api, crd, settings, sources, status
+from budget_operator.core import api, changes, crd, settings, sources, status
 from budget_operator.core.conditions import Reason, Type
 from budget_operator.core.requirements import read_requirements
 from budget_server.settings import Settings as ServerSettings
@@ -69,7 +69,10 @@ def kind_of(path: str) -> str:
 def test_every_field_says_what_its_change_does() -> None:
     paths = [path for path, _ in fields(schema_of("spec"), "spec")]
     parents = {path for path in paths if any(other.startswith((f"{path}.", f"{path}[]")) for other in paths)}
-    assert [path for path in paths if not kind_of(path) and path not in parents] == []
+    leaves = [path for path in paths if path not in parents]
+    assert [path for path in leaves if not kind_of(path)] == []
+    told = {path: changes.effect_of(path.removeprefix("spec.").replace("[]", "")) for path in leaves}
+    assert told == {path: kind_of(path) for path in leaves}, "budget-operator plan says the same"
 
 
 @pytest.mark.parametrize(("path", "schema"), list(fields(schema_of("spec"), "spec")))

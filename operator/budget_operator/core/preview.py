@@ -1,0 +1,111 @@
+"""What a deployment would make and cost, told before anything is made; `plan_command` reads the file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from budget_operator.core import changes
+from budget_operator.core.api import Spec
+from budget_operator.core.names import Owner, Shared, region_of
+from budget_operator.core.prices.forecast import Forecast
+from budget_operator.core.prices.model import PriceList
+
+CHEAPER_SHOWN = 5
+_WIDTH = 12
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Of one deployment; `unchecked` is what its file refers to without holding it."""
+
+    owner: Owner
+    spec: Spec
+    zones: tuple[str, ...]
+    bucket: str
+    forecast: Forecast | None
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def region(self) -> str:
+        """Of the zones."""
+        return region_of(self.zones[0])
+
+
+def lines(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
+    """The text for people."""
+    yield f"BudgetDeployment {preview.owner.namespace}/{preview.owner.name}"
+    yield ""
+    yield from _made(preview)
+    yield ""
+    yield from _cost(preview, prices, today)
+    yield ""
+    yield from _changes()
+    for note in preview.unchecked:
+        yield ""
+        yield f"Not checked: {note}"
+
+
+def _made(preview: Preview) -> Iterator[str]:
+    owner, machine = preview.owner, preview.spec.machine
+    shared = Shared(owner.installation)
+    first, *others = preview.zones
+    where = f"{first}, else {', '.join(others)}" if others else first
+    yield "Would be made, and goes when the object is deleted:"
+    yield _row("VM", f"{owner.cloud_name}: {machine.type}, {machine.provisioning}, in {where}")
+    yield _row("disk", f"{machine.disk_gib} GiB, balanced, with the VM")
+    yield _row("address", f"{owner.cloud_name}, static, in {preview.region}")
+    yield _row("code", f"objects in {preview.bucket} below code/{owner.cloud_name}/")
+    yield "Once for the installation, with its first deployment:"
+    yield _row("keep-alive", f"{shared.keep_alive}: Scheduler job, topic, function")
+    yield _row("others", f"{preview.bucket}, firewall rule for ports 80 and 443")
+
+
+def _cost(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
+    told = preview.forecast
+    if told is None:
+        machine = preview.spec.machine
+        yield (
+            f"What it costs is not known: there is no price of {machine.type} ({machine.provisioning}) in"
+            f" {preview.region} in {prices.source}."
+        )
+        return
+    yield "A month, in US dollars, if it runs all the time:"
+    for part in ("machine", "disk", "address"):
+        yield _row(part, _dollars(getattr(told.running, part)))
+    yield _row("together", _dollars(told.running.total) + _beside(preview.spec, told))
+    yield _row("VM off", _dollars(told.stopped) + "   disk and reserved address go on")
+    yield f"List prices of {prices.as_of:%Y-%m-%d}, from {prices.source}; traffic is not included."
+    if prices.is_old(today):
+        yield "WARNING: they are older than 60 days, and Spot prices change about every month."
+    yield ""
+    yield from _elsewhere(preview.spec, told)
+
+
+def _beside(spec: Spec, told: Forecast) -> str:
+    if spec.machine.provisioning == "Standard" or told.on_demand is None:
+        return ""
+    return f"   on demand {told.on_demand:.2f}"
+
+
+def _elsewhere(spec: Spec, told: Forecast) -> Iterator[str]:
+    if not told.cheaper:
+        yield f"No region that is known is cheaper for {spec.machine.type}."
+        return
+    yield f"Cheaper for {spec.machine.type}, where a zone has it:"
+    for each in told.cheaper[:CHEAPER_SHOWN]:
+        saved = told.running.total - each.total
+        yield f"  {each.region:<26}{_dollars(each.total)}   {-saved:+.2f}"
+
+
+def _changes() -> Iterator[str]:
+    yield "Changing a field later:"
+    for effect, fields in changes.by_effect().items():
+        yield _row(effect, f"{changes.MEANINGS[effect]}: {', '.join(fields)}")
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<{_WIDTH}}{text}"
+
+
+def _dollars(amount: float) -> str:
+    return f"{amount:8.2f}"
