@@ -12,7 +12,7 @@ LOCKED := requirements/bootstrap.txt requirements/dev.txt \
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
 GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
 
-.PHONY: help venv up down status demo test lint types imports unit contract simulation cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud bench-operator conformance crds lock clean
+.PHONY: help venv up down status demo kind kind-down test lint types imports unit contract simulation cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud bench-operator conformance crds lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -35,6 +35,12 @@ status: ## show what runs
 
 demo: $(READY) ## play the whole story: deploy, predict, lose the VM, serve again, delete
 	@$(DEV) demo
+
+kind: $(READY) ## play the same story in a kind cluster, which stays up
+	@$(DEV) kind
+
+kind-down: ## remove the kind cluster and all that it made
+	@$(EXISTING) kind-down
 
 test: $(READY) ## run every check
 	@$(DEV) test

@@ -12,7 +12,8 @@ from dev import checks, cluster, demo, engine, environment, images, locks, stack
 from dev.bench import localcloud, operator, rollout, serving, vm
 from dev.conformance import run as conformance
 from dev.errors import DevError
-from dev.paths import MAIN, locked
+from dev.kind import story
+from dev.paths import KIND, MAIN, locked
 from dev.process import Process
 from dev.progress import step
 
@@ -68,6 +69,25 @@ def play_demo() -> None:
     """Play the whole story and say how long everything took."""
     with told():
         raise typer.Exit(0 if demo.play() else 1)
+
+
+@app.command("kind")
+def play_in_kind() -> None:
+    """Play the story of the demo in a kind cluster, which stays up."""
+    with told():
+        good = story.play()
+    if not good:
+        raise typer.Exit(1)
+    print(f"\nUp. For this shell:  . {environment.path(KIND).relative_to(Path.cwd())}")
+
+
+@app.command("kind-down")
+def end_kind() -> None:
+    """Remove the kind cluster with all that it made, and the engine if it was started for it."""
+    with told(), step("kind cluster removed"):
+        story.end()
+    with told(), step("Docker engine ended") as current:
+        current.note = "private" if engine.release() else "other things use it, or it is not ours"
 
 
 @app.command("images")
@@ -186,7 +206,7 @@ def engine_down() -> None:
 def cluster_build() -> None:
     """Compile etcd, kube-apiserver, kube-controller-manager and kubectl."""
     with told(), locked("go"), step("control plane built") as current:
-        current.note = "compiled" if cluster.build() else "unchanged"
+        current.note = "compiled" if cluster.CONTROL_PLANE.build() else "unchanged"
 
 
 @cluster_app.command("up")

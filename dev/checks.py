@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from dev import cluster, engine, images, promtool
+from dev import engine, images
+from dev.cluster import CONTROL_PLANE
 from dev.errors import DevError
+from dev.kind import cluster as kind
 from dev.paths import ROOT, VENV_BIN, locked
 from dev.progress import step
+from dev.promtool import PROMTOOL
 
 TYPED = ("budget_operator", "budget_server", "localcloud", "dev")
 
@@ -43,6 +46,10 @@ class Result:
 SCRIPTS = (
     ".ci/run",
     "dev/existing.sh",
+    "dev/image/minimal.sh",
+    "dev/image/seal.sh",
+    "dev/kind/bin/docker",
+    "dev/kind/node/node-init",
     "dev/venv.sh",
     "localcloud/vm-image/vm-init",
     "operator/budget_operator/boot/shutdown.sh",
@@ -72,6 +79,7 @@ CHECKS = (
     Check("simulation", (("pytest", "tests/simulation"),), aside=True),
     Check("cluster", (("pytest", "tests/cluster"),)),
     Check("e2e", (("pytest", "tests/e2e"),)),
+    Check("kind", (("pytest", "tests/kind"),)),
 )
 
 
@@ -139,20 +147,22 @@ def aside(name: str, argv: Sequence[str]) -> Iterator[Callable[[], Result]]:
 @contextmanager
 def _prepared(name: str) -> Iterator[None]:
     """Builds what a check stands on where its seconds are seen; ends the engine if it was started here."""
-    if name in {"cluster", "e2e"}:
+    if name in {"cluster", "e2e", "kind"}:
         with locked("go"), step("control plane built"):
-            cluster.build()
+            CONTROL_PLANE.build()
         if name == "cluster":
             with locked("go"), step("promtool built"):
-                promtool.build()
-    if name != "e2e":
+                PROMTOOL.build()
+    if name not in {"e2e", "kind"}:
         yield
         return
     was_up = engine.find() is not None
     docker = engine.up()
     try:
         with locked("images"), step("images built"):
-            images.build(docker)
+            images.build(docker, images.TARGETS if name == "kind" else images.STACK_TARGETS)
+        if name == "kind":
+            kind.programs(docker)
         yield
     finally:
         if not was_up:

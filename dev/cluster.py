@@ -4,9 +4,7 @@ Three processes on loopback with data below the stack's home. No scheduler, no k
 """
 
 import contextlib
-import hashlib
 import json
-import os
 import secrets
 import shutil
 import ssl
@@ -17,17 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from dev.errors import DevError
-from dev.paths import BIN, MAIN, ROOT, Home
+from dev.golang import Programs
+from dev.paths import BIN, ROOT, Home
 from dev.process import Process
 from dev.progress import until
 
 MODULE = ROOT / "dev" / "cluster"
-STAMP = BIN / ".control-plane"
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
-FLAGS = ("-trimpath", "-tags=grpcnotrace", "-gcflags=all=-dwarf=false")
-NO_GO = (
-    "The command `go` is missing: the control plane is compiled from Go modules."
-    " Install Go 1.21 or later (it fetches the version it needs), or give a cluster: make up KUBECONFIG=…"
+# etcd's main package is the root of the module …/server/v3
+CONTROL_PLANE = Programs(
+    "control-plane",
+    MODULE,
+    (
+        "go.etcd.io/etcd/server/v3",
+        *(
+            f"k8s.io/kubernetes/cmd/{name}"
+            for name in ("kube-apiserver", "kube-controller-manager", "kubectl")
+        ),
+    ),
+    tags="grpcnotrace,no_btrfs,no_zfs,no_devmapper",
+    renamed={"server": "etcd", "v3": "etcd"},
 )
 
 
@@ -64,28 +70,6 @@ def program(name: str) -> str:
     if found := shutil.which(name):
         return found
     raise DevError(f"{name} is neither built (make cluster) nor in PATH.")
-
-
-def build() -> bool:
-    """Compiles the control plane unless it is there; true if it was compiled."""
-    go = find_go()
-    if is_built():
-        return False
-    if not go:
-        raise DevError(NO_GO)
-    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOGC": "400"}
-    version = _go(env, go, "list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes").strip()
-    stamp = f"-s -w -X k8s.io/component-base/version.gitVersion={version}"
-    BIN.mkdir(parents=True, exist_ok=True)
-    _go(env, go, "build", *FLAGS, f"-ldflags={stamp}", f"-o={BIN}/", "tool")
-    (BIN / "server").replace(BIN / "etcd")  # etcd's main package is the root of the module …/server/v3
-    STAMP.write_text(_inputs())
-    return True
-
-
-def find_go() -> str | None:
-    """The command `go`, in PATH or where it is usually installed."""
-    return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
 
 
 def up(home: Home) -> None:
@@ -126,33 +110,6 @@ def forget(home: Home) -> None:
 def processes(home: Home) -> tuple[Process, ...]:
     """etcd, kube-apiserver, kube-controller-manager."""
     return Process(home, "etcd"), Process(home, "kube-apiserver"), Process(home, "kube-controller-manager")
-
-
-def is_built() -> bool:
-    """Whether what go.mod pins lies in `.local/bin`."""
-    with contextlib.suppress(OSError):
-        return STAMP.read_text() == _inputs() and all((BIN / name).exists() for name in PROGRAMS)
-    return False
-
-
-def _inputs() -> str:
-    digest = hashlib.sha256(repr(FLAGS).encode())
-    for name in ("go.mod", "go.sum"):
-        digest.update((MODULE / name).read_bytes())
-    return digest.hexdigest()
-
-
-def _go(env: dict[str, str], *argv: str) -> str:
-    log = MAIN.log / "go-build.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as errors:
-        done = subprocess.run(
-            argv, cwd=MODULE, env=env, stdout=subprocess.PIPE, stderr=errors, text=True, check=False
-        )
-    if done.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise DevError(f"The control plane cannot be compiled; {log} ends:\n{tail}")
-    return done.stdout
 
 
 def _etcd_command(home: Home) -> list[str | Path]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from dev import images
 from dev.docker import Docker
-from dev.paths import BIN, ROOT, VENV_BIN, Home
+from dev.paths import BIN, ROOT, VENV_BIN, Home, KindHome
 
 PROJECT = "local-project"
 ZONES = "us-central1-a,us-central1-b"
 BUCKET = "budgetml-local"
 GCLOUD_ROOTS = (
     *("CLOUDSCHEDULER", "PUBSUB", "CLOUDFUNCTIONS", "CLOUDRESOURCEMANAGER"),
-    *("SERVICEUSAGE", "CLOUDBUILD", "RUN", "EVENTARC"),
+    *("SERVICEUSAGE", "IAM", "CLOUDBUILD", "RUN", "EVENTARC"),
 )
 
 
@@ -50,6 +50,7 @@ def write(home: Home, docker: Docker) -> None:
         "KUBECONFIG": str(home.kubeconfig),
         "DOCKER_HOST": docker.host,
         "LOCALCLOUD_URL": url,
+        "LOCAL_REGISTRY": f"127.0.0.1:{home.known_port('registry')}",
         "CLOUDSDK_CORE_PROJECT": PROJECT,
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
         "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
@@ -57,6 +58,8 @@ def write(home: Home, docker: Docker) -> None:
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/storage/v1/",
         **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": f"{url}/" for name in GCLOUD_ROOTS},
     }
+    if isinstance(home, KindHome):
+        variables["LOCALCLOUD_TUNNEL"] = home.tunnel_url
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f'export PATH={shlex.quote(f"{BIN}:{VENV_BIN}")}:"$PATH"')
     path(home).write_text("\n".join(lines) + "\n")

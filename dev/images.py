@@ -4,29 +4,32 @@ Each image carries the hash of its inputs as a label; what is unchanged is not b
 """
 
 import contextlib
+import hashlib
 import json
 import os
-import re
 import selectors
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from dev import dockerfile, engine
+from dev import debian, dockerfile
 from dev.docker import Docker
 from dev.errors import DevError
 from dev.paths import MAIN, REGISTRY_DATA, REGISTRY_HOST, ROOT, Home, version_of
 from dev.progress import until
 
 STACK_TARGETS = ("vm", "server", "registry")  # in the order of the Dockerfile
-TARGETS = (*STACK_TARGETS, "operator")
+TARGETS = (*STACK_TARGETS, "localcloud", "operator")
 VM_IMAGE = "budgetml/vm:local"
 HUB_BASE = "python:3.11-slim-bookworm"
 OWN_BASE = "budgetml/base:local"
 INPUTS = "budgetml.inputs"
+BASE_OPTIONS = (
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",  # else a package that needs all of Perl does it
+    # a machine behind its own certificate authority builds images that trust it too
+    '--customize-hook=cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"',
+)
 STACK = "budgetml.stack"
 PULL_SILENCE = 15.0
 PULL_SECONDS = 300.0
@@ -40,11 +43,11 @@ def server_image() -> str:
 
 def build(docker: Docker, targets: Sequence[str] = STACK_TARGETS) -> list[str]:
     """Builds what changed; gives the names of the targets that were built."""
-    base = _base(docker)
-    base_id = docker("image", "inspect", "--format", "{{.Id}}", base)
+    stands_on = base(docker)
+    base_id = docker("image", "inspect", "--format", "{{.Id}}", stands_on)
     # without BuildKit a build goes through all stages before its own: one after the other, it finds them made
     with ThreadPoolExecutor(len(targets) if _has_buildkit(docker) else 1) as pool:
-        built = list(pool.map(lambda target: _build_target(docker, target, base, base_id), targets))
+        built = list(pool.map(lambda target: _build_target(docker, target, stands_on, base_id), targets))
     return [target for target, changed in zip(targets, built, strict=True) if changed]
 
 
@@ -74,6 +77,7 @@ def network(docker: Docker, home: Home) -> None:
         return
     docker(
         *("network", "create", f"--subnet={home.subnet}", f"--gateway={home.gateway}"),
+        f"--ip-range={home.unnamed}",
         *(f"--label={STACK}={home.network}", home.network),
     )
 
@@ -81,17 +85,19 @@ def network(docker: Docker, home: Home) -> None:
 def remove(docker: Docker) -> None:
     """Removes our images; only `make clean` does."""
     images = docker("image", "ls", "--quiet", "--filter", f"label={INPUTS}").split()
-    if docker.has("image", OWN_BASE):
-        images.append(OWN_BASE)
     if images:
         docker("image", "rm", "--force", *dict.fromkeys(images))
 
 
-def _base(docker: Docker) -> str:
-    if docker.has("image", HUB_BASE) or (not docker.has("image", OWN_BASE) and _pull(docker)):
+def base(docker: Docker) -> str:
+    """What all images stand on: the hub's, where one is reachable."""
+    own = docker.has("image", OWN_BASE)
+    if docker.has("image", HUB_BASE) or (not own and _pull(docker)):
         return HUB_BASE
-    if not docker.has("image", OWN_BASE):
-        _bootstrap(docker)
+    command = debian.bootstrap("python3,python3-venv,ca-certificates", "-", *BASE_OPTIONS)
+    inputs = hashlib.sha256("\0".join(command).encode()).hexdigest()[:16]
+    if not own or _inputs(docker, OWN_BASE) != inputs:
+        _bootstrap(docker, command, inputs)
     return OWN_BASE
 
 
@@ -110,22 +116,14 @@ def _pull(docker: Docker) -> bool:
     return pull.returncode == 0
 
 
-def _bootstrap(docker: Docker) -> None:
+def _bootstrap(docker: Docker, command: Sequence[str], inputs: str) -> None:
     """Debian's packages make the base where no hub is reachable. The machine's own apt sources land in it."""
-    release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
-    if release.get("VERSION_CODENAME") != "bookworm" or os.geteuid() != 0:
-        raise DevError(
-            f"The image {HUB_BASE} cannot be pulled, and only root on Debian 12 can make a base without it."
-            f" Make the hub reachable, or load the image: docker load."
-        )
-    if not shutil.which("mmdebstrap"):
-        engine.apt_install("mmdebstrap")
-    candidates = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
-    sources = [path for path in candidates if path.exists() and path.stat().st_size]
+    debian.require()
+    env = os.environ | dockerfile.environment(ROOT, "build")  # SOURCE_DATE_EPOCH
     with (MAIN.log / "image-base.log").open("wb") as log:
-        made = subprocess.Popen(_mmdebstrap(sources), stdout=subprocess.PIPE, stderr=log)
+        made = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log)
         imported = subprocess.run(
-            [docker.client, "import", "--change", 'CMD ["/bin/bash"]', "-", OWN_BASE],
+            [docker.client, "import", f"--change=LABEL {INPUTS}={inputs}", "-", OWN_BASE],
             env=docker.env,
             stdin=made.stdout,
             stdout=log,
@@ -137,22 +135,6 @@ def _bootstrap(docker: Docker) -> None:
             raise DevError(f"mmdebstrap could not make the base image: see {log.name}")
 
 
-def _mmdebstrap(sources: list[Path]) -> list[str]:
-    return [
-        *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"),
-        "--include=python3,python3-venv,ca-certificates,curl",
-        '--aptopt=Acquire::Check-Valid-Until "false"',
-        '--aptopt=Acquire::Languages "none"',
-        '--aptopt=APT::Install-Recommends "false"',
-        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc")),
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        "--dpkgopt=force-unsafe-io",
-        # a machine behind its own certificate authority builds images that trust it too
-        '--customize-hook=cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"',
-        *("bookworm", "-", *map(str, sources)),
-    ]
-
-
 def _has_buildkit(docker: Docker) -> bool:
     """Debian 12's own client has it built in; others have it if the component buildx is installed."""
     return docker.private or docker.run("buildx", "version").returncode == 0
@@ -161,21 +143,20 @@ def _has_buildkit(docker: Docker) -> bool:
 def _build_target(docker: Docker, target: str, base: str, base_id: str) -> bool:
     tag = f"budgetml/{target}:local"
     inputs = dockerfile.fingerprint(ROOT, target, base_id)
-    label = docker.run("image", "inspect", "--format", f'{{{{index .Config.Labels "{INPUTS}"}}}}', tag)
-    if label.stdout.strip() == inputs:
+    if _inputs(docker, tag) == inputs:
         return False
-    arguments = [
-        f"--build-arg=BASE={base}",
-        *(f"--build-arg={name}" for name in PROXIES if name in os.environ),
-    ]
-    command = [
-        docker.client,
-        "build",
-        f"--target={target}",
-        f"--tag={tag}",
-        f"--label={INPUTS}={inputs}",
-        *arguments,
-    ]
+    _run_build(docker, target, base, f"--tag={tag}", f"--label={INPUTS}={inputs}")
+    return True
+
+
+def build_again(docker: Docker, target: str, tag: str, attempt: str) -> None:
+    """Builds a target under another name, with nothing of earlier builds but of the same attempt."""
+    _run_build(docker, target, base(docker), f"--tag={tag}", f"--build-arg=ATTEMPT={attempt}")
+
+
+def _run_build(docker: Docker, target: str, base: str, *options: str) -> None:
+    proxies = [f"--build-arg={name}" for name in PROXIES if name in os.environ]
+    command = [docker.client, "build", f"--target={target}", f"--build-arg=BASE={base}", *proxies, *options]
     log = MAIN.log / f"image-{target}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -184,8 +165,13 @@ def _build_target(docker: Docker, target: str, base: str, base_id: str) -> bool:
         done = subprocess.run([*command, str(ROOT)], env=env, stdout=output, stderr=output, check=False)
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
-        raise DevError(f"The image {tag} cannot be built; {log} ends:\n{tail}")
-    return True
+        raise DevError(f"The image {target} cannot be built; {log} ends:\n{tail}")
+
+
+def _inputs(docker: Docker, tag: str) -> str:
+    """What an image was made from; empty if it is not there."""
+    form = f'{{{{index .Config.Labels "{INPUTS}"}}}}'
+    return docker.run("image", "inspect", "--format", form, tag).stdout.strip()
 
 
 def _registry(docker: Docker, home: Home) -> None:

@@ -41,6 +41,11 @@ class Home:
         return f"10.202.{self.third_octet}.0/24"
 
     @property
+    def unnamed(self) -> str:
+        """Where Docker takes addresses for containers that ask for none."""
+        return f"10.202.{self.third_octet}.128/25"
+
+    @property
     def gateway(self) -> str:
         """The host's address in the network: host and VMs both reach it."""
         return f"10.202.{self.third_octet}.1"
@@ -97,6 +102,26 @@ class Home:
         return int((self.root / "ports" / name).read_text())
 
 
+@dataclass(frozen=True)
+class KindHome(Home):
+    """A stack whose parts are pods on a node of kind, reached from this machine by ports of loopback."""
+
+    @property
+    def cloud_url(self) -> str:
+        """The local cloud's API."""
+        return f"http://127.0.0.1:{self.known_port('cloud')}"
+
+    @property
+    def tunnel_url(self) -> str:
+        """The local cloud's proxy to its VMs."""
+        return f"http://127.0.0.1:{self.known_port('tunnel')}"
+
+    @property
+    def node(self) -> str:
+        """The one node's container, as kind calls it."""
+        return f"{self.network}-control-plane"
+
+
 def main_home(environment: Mapping[str, str]) -> Home:
     """The main stack's home, in the network that the environment names."""
     given = environment.get("BUDGETML_NETWORK", "budgetml:50")
@@ -115,7 +140,9 @@ KILLED = Home(LOCAL / "killed", "budgetml-killed", 54)
 KILLED_BESIDE = Home(LOCAL / "killed-beside", "budgetml-killed-beside", 55)
 # the control plane and the processes of `make bench-operator`
 BENCH = Home(LOCAL / "bench-operator", "budgetml-bench", 56)
-HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT, KILLED, KILLED_BESIDE, BENCH)
+# `make kind`; network and addresses stand in operator/deploy/kustomize/local, too
+KIND = KindHome(LOCAL / "kind", "budgetml-kind", 57)
+HOMES = (MAIN, E2E, TEST_CLUSTER, CHECKOUT, KILLED, KILLED_BESIDE, BENCH, KIND)
 
 
 def version_of(deployable: str) -> str:

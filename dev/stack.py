@@ -26,6 +26,7 @@ from dev.progress import announce, step, until
 CRD = "budgetdeployments.budgetml.dev"
 NAMESPACE = "budgetml-system"
 ACCOUNT = "budget-operator"
+KIND_CLUSTER = "io.x-k8s.kind.cluster"  # kind's label on its nodes
 ACCESS = ROOT / "operator" / "deploy" / "kustomize" / "access"
 
 
@@ -41,6 +42,14 @@ class Stack:
     def operator(self) -> Process:
         """The operator's process."""
         return operator(self.home)
+
+    def kill_operator(self) -> None:
+        """SIGKILL, as in a crash; nothing starts it again."""
+        self.operator.kill()
+
+    def operator_lives(self) -> bool:
+        """Whether any process of it runs."""
+        return self.operator.pid() is not None
 
     def start_operator(self, **settings: str) -> None:
         """Starts it as its ServiceAccount and waits until it is ready; `settings` replace the usual ones."""
@@ -157,9 +166,9 @@ def _cluster(home: Home, kubeconfig: Path | None) -> None:
     if given.exists():
         return
     with locked("go"), step("control plane built") as current:
-        if not cluster.is_built():
+        if not cluster.CONTROL_PLANE.is_built():
             announce("compiling the control plane: 4 to 7 minutes when Go's caches are empty")
-        current.note = "compiled" if cluster.build() else "unchanged"
+        current.note = "compiled" if cluster.CONTROL_PLANE.build() else "unchanged"
     with step("control plane"):
         cluster.up(home)
 
@@ -274,7 +283,11 @@ def _engine_for_removal() -> Docker | None:
 
 
 def _remove_from_docker(docker: Docker, home: Home) -> None:
-    labels = (f"{images.STACK}={home.network}", f"localcloud={home.network}")
+    labels = (
+        f"{images.STACK}={home.network}",
+        f"localcloud={home.network}",
+        f"{KIND_CLUSTER}={home.network}",
+    )
     containers = [found for label in labels for found in docker.ids("container", label)]
     networks = [found for label in labels for found in docker.ids("network", label)]
     _remove(docker, containers, networks)

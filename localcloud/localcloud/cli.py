@@ -58,7 +58,7 @@ class Backend(StrEnum):
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 (one for each option)
     home: Annotated[Path, typer.Option(help="Where all state is kept.")] = Path(".local/localcloud"),
     listen: Annotated[str, typer.Option(help="IP:PORT, reachable by clients and VMs.")] = "127.0.0.1:8085",
     backend: Annotated[
@@ -73,6 +73,9 @@ def serve(
         ),
     ] = "",
     vm_image: Annotated[str, typer.Option(help="Docker image that every VM boots.")] = Settings.vm_image,
+    tunnel: Annotated[
+        str, typer.Option(help="IP:PORT of an HTTP proxy to the VMs, for who does not reach their addresses.")
+    ] = "",
     duration: Annotated[
         list[str] | None,
         typer.Option(help="NAME=SECONDS that something takes, or google: all as there; repeatable."),
@@ -83,19 +86,18 @@ def serve(
 
     from localcloud.app import build_context, create_app
 
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise typer.BadParameter(f"{listen!r} is not IP:PORT", param_hint="--listen")
+    host, port = _endpoint(listen, "--listen")
     try:
         settings = Settings(
             home=home.resolve(),
             host=host,
-            port=int(port),
+            port=port,
             backend=backend.value,
             network=network,
             subnet=subnet or backend.subnet,
             vm_image=vm_image,
             durations=_durations(duration or ()),
+            tunnel=_endpoint(tunnel, "--tunnel") if tunnel else None,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--subnet") from error
@@ -104,11 +106,18 @@ def serve(
     uvicorn.run(
         create_app(build_context(settings)),
         host=host,
-        port=int(port),
+        port=port,
         log_level="warning",
         proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
+
+
+def _endpoint(text: str, option: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise typer.BadParameter(f"{text!r} is not IP:PORT", param_hint=option)
+    return host, int(port)
 
 
 def _durations(given: Iterable[str]) -> Durations:

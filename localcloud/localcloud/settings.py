@@ -38,6 +38,7 @@ class Settings:
     """`home` holds all state; `host`:`port` is where everybody (clients and VMs) reaches the server.
 
     `simulated-guests` are simulated VMs that answer at their addresses, on `guest_ports` (HTTP and TLS).
+    `tunnel` is where a proxy to the VMs listens, if anywhere.
 
     Raises:
         ValueError: such VMs would have addresses that are not this machine's own.
@@ -52,6 +53,7 @@ class Settings:
     vm_image: str = "budgetml/vm:local"
     durations: Durations = field(default_factory=Durations)
     guest_ports: tuple[int, int] = (80, 443)
+    tunnel: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         subnet = ip_network(self.subnet)

@@ -1,15 +1,18 @@
 """The command line: settings, wiring and signals.
 
 `budget-operator run` waits for the Lease, then lists, watches and reconciles until SIGTERM. What runs is in
-`process`, what it says of itself in `health`.
+`process`, what it says of itself in `health`. `budget-operator preflight` is in `preflight`.
 """
 
 import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,14 +21,24 @@ from budget_operator.cloud.wiring import gateways
 from budget_operator.cluster.kube import Kube, KubeLease, access, connect
 from budget_operator.cluster.lease import Lease
 from budget_operator.core import crd as crd_document
-from budget_operator.core.errors import BudgetError
-from budget_operator.core.settings import Settings, SettingsError
+from budget_operator.core.errors import BudgetError, InvalidSpec
+from budget_operator.core.settings import Credentials, Settings, SettingsError
 from budget_operator.process import USUAL, WORKERS, Operator, Pace, identity, lose_lease
 from budget_operator.reconcile import Means, Reconciler
 
 log = logging.getLogger("budget_operator")
 
+
+class Output(StrEnum):
+    """How the findings of a check are shown."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 app = typer.Typer(add_completion=False, help="Keeps BudgetDeployments served on Spot VMs.")
+prices = typer.Typer(no_args_is_help=True, help="Google's list prices.")
+app.add_typer(prices, name="prices")
 
 
 def build(settings: Settings, pace: Pace) -> Operator:
@@ -71,9 +84,73 @@ def run() -> None:
 
 
 @app.command()
+def plan(
+    file: Annotated[Path, typer.Option("--filename", "-f", help="Manifests, as for kubectl apply.")],
+    zones: Annotated[
+        str, typer.Option(envvar="BUDGET_ZONES", help="Where spec.placement says nothing.")
+    ] = "",
+    bucket: Annotated[str, typer.Option(envvar="BUDGET_BUCKET", help="The installation's bucket.")] = "",
+    installation: Annotated[
+        str, typer.Option(envvar="BUDGET_INSTALLATION", help="Whose names are shown.")
+    ] = "default",
+    prices_file: Annotated[
+        Path | None, typer.Option("--prices", help="Of `prices refresh`; else the shipped table.")
+    ] = None,
+) -> None:
+    """Tell what a deployment would make and cost, and what changing it would do; no cluster is needed."""
+    # Imported here: what runs for months does not carry it along.
+    from budget_operator import plan_command, prices_command
+
+    place = plan_command.Place(installation, tuple(filter(None, zones.split(","))), bucket)
+    try:
+        known = prices_command.read(prices_file)
+        typer.echo(plan_command.plan(file, place, datetime.now(UTC).date(), known))
+    except InvalidSpec as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+@prices.command()
+def refresh(
+    file: Annotated[Path, typer.Option("--output", "-o", help="Where to write them.")] = Path("prices.json"),
+    endpoint: Annotated[str, typer.Option(envvar="BUDGET_API_ENDPOINT", help="Instead of Google's.")] = "",
+    credentials: Annotated[
+        Credentials, typer.Option(envvar="BUDGET_CREDENTIALS", help="adc: Google's default ones.")
+    ] = "adc",
+) -> None:
+    """Fetch today's list prices from Google's Cloud Billing Catalog."""
+    from budget_operator import prices_command
+    from budget_operator.cloud.connection import Connection
+
+    try:
+        found = prices_command.refresh(file, Connection("", endpoint, credentials), datetime.now(UTC).date())
+    except BudgetError as error:
+        typer.echo(f"{error.message} {error.remedy}".strip(), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{file}: {len(found.regions)} regions")
+
+
+@app.command()
 def crd() -> None:
     """Print the CustomResourceDefinition that the models generate."""
     typer.echo(crd_document.render(), nl=False)
+
+
+@app.command()
+def preflight(
+    output: Annotated[Output, typer.Option(help="for people, or for programs")] = Output.TEXT,
+    operator_account: Annotated[
+        str, typer.Option(help="e-mail of the operator's account, where you are somebody else")
+    ] = "",
+) -> None:
+    """Say what is missing in Google Cloud, with the commands that mend it; changes nothing."""
+    # Imported here: what runs for months does not carry it along.
+    from budget_operator.core.preflight.findings import as_json, as_text, exit_code
+    from budget_operator.preflight import preflight as look
+
+    findings = look(os.environ, operator_account)
+    typer.echo(as_json(findings) if output is Output.JSON else as_text(findings))
+    raise typer.Exit(exit_code(findings))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class ControlPlane:
 def control_plane() -> Iterator[ControlPlane]:
     with locked("test-cluster"):
         with locked("go"):
-            cluster.build()
+            cluster.CONTROL_PLANE.build()
         cluster.down(TEST_CLUSTER)
         cluster.forget(TEST_CLUSTER)
         try:

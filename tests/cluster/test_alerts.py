@@ -15,7 +15,7 @@ MONITORING = ROOT / "operator" / "deploy" / "monitoring"
 @pytest.fixture(scope="module")
 def program() -> str:
     with locked("go"):
-        promtool.build()
+        promtool.PROMTOOL.build()
     return promtool.program()
 
 

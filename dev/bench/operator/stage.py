@@ -208,7 +208,7 @@ def opened(latency: float) -> Iterator[Stage]:
     """Everything but the operator runs; nothing of it is left afterwards."""
     with locked("bench-operator"), tempfile.TemporaryDirectory(prefix="bench-operator-") as folder:
         with locked("go"):
-            cluster.build()
+            cluster.CONTROL_PLANE.build()
         cluster.down(BENCH)
         cluster.forget(BENCH)
         try:

@@ -156,12 +156,13 @@ fetch_first_image() { # sets `image`: the wanted one; if it cannot be had, the l
 
 run_container() {
   docker rm -f budgetml >/dev/null 2>&1
-  docker run -d --name budgetml --network host --init --read-only \
+  docker run -d --name budgetml --network host --init --read-only --no-healthcheck \
     --tmpfs /tmp:mode=1777,size=256m -v budgetml:/var/lib/budgetml \
     --stop-timeout 27 --log-opt max-size=10m --log-opt max-file=3 \
     --security-opt no-new-privileges --cap-drop ALL --cap-add NET_BIND_SERVICE --cap-add SETUID --cap-add SETGID \
     --cap-add CHOWN --cap-add KILL \
-    -e BUDGET_BOOT_ENGINE="$BUDGET_BOOT_ENGINE" -e BUDGET_BOOT_PULL="$BUDGET_BOOT_PULL" "$1" >/dev/null
+    -e BUDGET_BOOT_ENGINE="$BUDGET_BOOT_ENGINE" -e BUDGET_BOOT_PULL="$BUDGET_BOOT_PULL" \
+    -e BUDGET_BOOT_IMAGE="$1" "$1" >/dev/null
 }
 
 wait_for_end() { # prints the exit code; an engine that is restarted meanwhile is not the container's end

@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 
 from budget_operator.core import quiet
 from budget_operator.core.artifact import CODE_PREFIX
+from budget_operator.core.copied import Address
 from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Inventory
+from budget_operator.core.observed import Inventory, Listed
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
+from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import PROBE_EVERY
 from budget_operator.reconcile.shared import Shared
@@ -31,14 +33,14 @@ LONGEST = PROBE_EVERY
 # Passes that are due together are made one after the other: side by side their threads would only take the
 # interpreter from each other. One that waits for an answer for longer than this holds nobody up.
 TURN_SECONDS = 0.1
-VERSIONS_BELIEVED = timedelta(seconds=20)
 
 
 class References:
-    """The Secrets and ConfigMaps that a pass has read, and what they held."""
+    """What a pass has read of what the spec refers to, and what it held."""
 
-    def __init__(self, kube: Kubernetes) -> None:
+    def __init__(self, kube: Kubernetes, buckets: Buckets) -> None:
         self._kube = kube
+        self._buckets = buckets
         self.seen: dict[Reference, Digest] = {}
 
     def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
@@ -46,6 +48,11 @@ class References:
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return self._note(("ConfigMap", namespace, name), self._kube.config_map(namespace, name))
+
+    def listed(self, address: Address) -> tuple[Listed, ...]:
+        found = self._buckets.listed(address)
+        self.seen["Objects", "", address.text] = quiet.objects(found)
+        return found
 
     def ensure_secret(
         self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
@@ -63,15 +70,21 @@ class Calm:
     """Of all deployments. Safe to share between workers, each of which has another deployment."""
 
     def __init__(
-        self, kube: Kubernetes, cloud: Cloud, ownership: Ownership, clock: Callable[[], datetime]
+        self,
+        kube: Kubernetes,
+        cloud: Cloud,
+        ownership: Ownership,
+        buckets: Buckets,
+        clock: Callable[[], datetime],
     ) -> None:
         self._kube = kube
+        self._buckets = buckets
         self._cloud = cloud
         self._ownership = ownership
         self._clock = clock
         self._rests: dict[Key, Rest] = {}
         self._woken: set[Key] = set()  # since their last full pass began
-        self._versions = Shared(self._all_versions, VERSIONS_BELIEVED, clock)
+        self._seen: dict[Key, str] = {}  # each object's resourceVersion, as the watch last told
         self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
         self._turn = threading.Semaphore()
 
@@ -92,9 +105,14 @@ class Calm:
         self._woken.add(key)
         self._rests.pop(key, None)
 
+    def saw(self, key: Key, version: str) -> None:
+        """The watch shows the object: one that is not as its last pass left it was changed by somebody."""
+        self._seen[key] = version
+
     def forget(self, key: Key) -> None:
         """It is gone."""
         self._rests.pop(key, None)
+        self._seen.pop(key, None)
         self._woken.discard(key)
 
     def version(self, key: Key) -> str | None:
@@ -127,8 +145,7 @@ class Calm:
     def _is_same(self, key: Key, owner: Owner, rest: Rest, inventory: Inventory, memory: Memory) -> bool:
         if not self._ownership.hold(inventory) or quiet.part(inventory, owner) != rest.part:
             return False
-        versions = self._versions.get()
-        if versions.at > rest.at and versions.found.get(key) != rest.version:
+        if self._seen.get(key, rest.version) != rest.version:
             return False
         if self.objects(owner, rest.at) not in (None, rest.objects):
             memory.objects_at = None  # the full pass looks again
@@ -137,6 +154,8 @@ class Calm:
 
     def _content(self, reference: Reference) -> Digest:
         kind, namespace, name = reference
+        if kind == "Objects":
+            return quiet.objects(self._buckets.listed(Address(name)))
         read = self._kube.secret if kind == "Secret" else self._kube.config_map
         return quiet.content(read(namespace, name))
 
@@ -150,10 +169,6 @@ class Calm:
             return False
         memory.probed_at = now
         return True
-
-    def _all_versions(self) -> Mapping[Key, str]:
-        every = (document["metadata"] for document in self._kube.all_deployments())
-        return {(each["namespace"], each["name"]): each["resourceVersion"] for each in every}
 
     def _all_objects(self) -> Mapping[str, frozenset[str]]:
         """Code by deployment: one list for all."""

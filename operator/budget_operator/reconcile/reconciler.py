@@ -17,6 +17,7 @@ from budget_operator.core.names import Owner
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Passed
 from budget_operator.reconcile import observe
+from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.calm import Calm
 from budget_operator.reconcile.deletion import Deletion
 from budget_operator.reconcile.execution import Means
@@ -49,6 +50,7 @@ class Reconciler:
         self, settings: Settings, kube: Kubernetes, means: Means, parts: Parts | None = None
     ) -> None:
         ownership = Ownership(settings, kube, means.cloud, means.clock, means.wall)
+        buckets = Buckets(means.cloud.storage, settings.bucket, means.clock)
         self.common = Common(
             settings=settings,
             kube=kube,
@@ -56,7 +58,8 @@ class Reconciler:
             parts=load_parts(settings) if parts is None else parts,
             offers=Offers(means.cloud.compute, means.clock),
             ownership=ownership,
-            calm=Calm(kube, means.cloud, ownership, means.clock),
+            buckets=buckets,
+            calm=Calm(kube, means.cloud, ownership, buckets, means.clock),
             sharing=Sharing(),
         )
         self._memories: dict[tuple[str, str], Memory] = {}
@@ -64,6 +67,10 @@ class Reconciler:
     def wake(self, namespace: str, name: str) -> None:
         """Something was heard of the object: the next pass over it is a full one."""
         self.common.calm.wake((namespace, name))
+
+    def saw(self, namespace: str, name: str, version: str) -> None:
+        """The watch shows the object in this version, whoever wrote it."""
+        self.common.calm.saw((namespace, name), version)
 
     def is_current(self, document: Document) -> bool:
         """Whether nothing has to be done about an object because it is as its last pass left it."""

@@ -221,11 +221,11 @@ def test_the_one_container_has_few_rights_and_no_restart_policy(machine: Machine
     words = ran.split()
     assert words[-1] == "r/s:1"
     for flags in (
-        "-d --name budgetml --network host --init --read-only",
+        "-d --name budgetml --network host --init --read-only --no-healthcheck",
         "-v budgetml:/var/lib/budgetml",
         "--stop-timeout 27 --log-opt max-size=10m",
         "--security-opt no-new-privileges --cap-drop ALL",
-        "-e BUDGET_BOOT_ENGINE=0.10 -e BUDGET_BOOT_PULL=2.00",
+        "-e BUDGET_BOOT_ENGINE=0.10 -e BUDGET_BOOT_PULL=2.00 -e BUDGET_BOOT_IMAGE=r/s:1",
     ):
         assert flags in ran
     granted = [words[at + 1] for at, word in enumerate(words) if word == "--cap-add"]

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from dev import demo
 from dev.demo import Client, Story
 from dev.errors import DevError
+from dev.paths import KIND, MAIN, Home
 from dev.stack import Stack
 
 VM = "budget-iris-94b8d787e1"
@@ -33,24 +34,19 @@ EARLIER = call(2, f"{PATH}/start?requestId=2")
 STARTED = call(3, f"{PATH}/start?requestId=3")
 
 
-class Operator:
-    """Dies when it is killed, unless it is told otherwise."""
-
-    alive = True
-    immortal = False
-
-    def kill(self) -> None:
-        self.alive = self.immortal
-
-    def pid(self) -> int | None:
-        return 1 if self.alive else None
-
-
 @dataclass
 class Parts:
-    """What the step needs of a stack."""
+    """What the step needs of a stack, whose operator dies when it is killed, unless it is told otherwise."""
 
-    operator: Operator = field(default_factory=Operator)
+    alive: bool = True
+    immortal: ClassVar[bool] = False
+    home: Home = MAIN
+
+    def kill_operator(self) -> None:
+        self.alive = self.immortal
+
+    def operator_lives(self) -> bool:
+        return self.alive
 
 
 @dataclass
@@ -123,6 +119,12 @@ def test_a_return_that_nobody_asked_for_does_not_hold(
 
 
 def test_a_living_operator_does_not_hold(served: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Operator, "immortal", True)
+    monkeypatch.setattr(Parts, "immortal", True)
     with pytest.raises(DevError, match="SIGKILL"):
         demo.survive(told([RUNNING, RETURNED], [STARTED]))
+
+
+def test_vms_of_a_kind_cluster_are_asked_through_the_published_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(KIND), "known_port", lambda self, name: {"tunnel": 4242}[name])
+    assert Story(cast(Stack, Parts())).way == ()
+    assert Story(cast(Stack, Parts(home=KIND))).way == ("--proxy", "http://127.0.0.1:4242", "--proxytunnel")

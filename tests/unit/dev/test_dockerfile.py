@@ -85,3 +85,13 @@ def test_the_projects_own_dockerfile_has_every_target() -> None:
     stages = dockerfile.parse((ROOT / "Dockerfile").read_text())
     for target in images.TARGETS:
         assert all((ROOT / source).exists() for source in stages[target].sources())
+
+
+@pytest.mark.parametrize("target", ["server", "localcloud", "operator"])
+def test_an_images_label_tells_the_version_of_what_is_in_it(target: str) -> None:
+    from dev.paths import ROOT, version_of
+
+    labels = [
+        line for line in dockerfile.parse((ROOT / "Dockerfile").read_text())[target].lines if "LABEL" in line
+    ]
+    assert f"org.opencontainers.image.version={version_of(target)}" in labels[0].split()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import cluster, docker, engine, environment, process
+from dev import cluster, docker, engine, environment, golang, process
 from dev.checks import run as run_checks
 from dev.docker import Docker
 from dev.errors import DevError
@@ -45,15 +45,18 @@ def test_a_port_is_remembered_until_somebody_else_takes_it(home: Home) -> None:
 
 
 def test_the_file_to_source_sets_what_it_says(home: Home) -> None:
+    port = home.port("registry")
     environment.write(home, Docker("unix:///a b.sock", "/usr/bin/docker"))
-    script = (
-        f'. {environment.path(home)}; printf "%s\\n" "$KUBECONFIG" "$DOCKER_HOST" "$LOCALCLOUD_URL" "$PATH"'
+    named = " ".join(
+        f'"${name}"' for name in ("KUBECONFIG", "DOCKER_HOST", "LOCALCLOUD_URL", "LOCAL_REGISTRY", "PATH")
     )
+    script = f'. {environment.path(home)}; printf "%s\\n" {named}'
     lines = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert lines[:3] == [str(home.kubeconfig), "unix:///a b.sock", "http://10.202.99.1:8085"]
-    assert lines[3].split(":")[0].endswith("/.local/bin")
+    cloud, registry = "http://10.202.99.1:8085", f"127.0.0.1:{port}"
+    assert lines[:4] == [str(home.kubeconfig), "unix:///a b.sock", cloud, registry]
+    assert lines[4].split(":")[0].endswith("/.local/bin")
 
 
 def test_the_operator_gets_its_own_kubeconfig_and_no_credentials_of_the_user(
@@ -67,10 +70,10 @@ def test_the_operator_gets_its_own_kubeconfig_and_no_credentials_of_the_user(
 
 
 def test_without_go_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cluster, "STAMP", tmp_path / "absent")
+    monkeypatch.setattr(golang, "BIN", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
     with pytest.raises(DevError, match="`go` is missing"):
-        cluster.build()
+        cluster.CONTROL_PLANE.build()
 
 
 def test_without_an_engine_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
