@@ -109,6 +109,8 @@ class Process:
 
 def marks() -> dict[int, str]:
     """Every living process that carries a mark, of whatever checkout."""
+    if not Path("/proc").is_dir():  # elsewhere than on Linux all that we run is containers
+        return {}
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return {pid: mark for pid in pids if (mark := mark_of(pid))}
 
