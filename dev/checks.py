@@ -1,6 +1,7 @@
 """Every check of the project, each announced with its seconds; `make test` and CI run them all.
 
-One after another, but for those that ask for nothing but the processor: they get what the others leave of it.
+One after another, but for two kinds. What knows no time but its own runs aside from the beginning, and gets
+what the others leave of the processor. What needs no Docker runs beside the tests that mostly wait for VMs.
 """
 
 import os
@@ -31,6 +32,7 @@ class Check:
     name: str
     commands: tuple[tuple[str, ...], ...]
     aside: bool = False  # knows no time but its own, so it may run beside the others
+    beside: str = ""  # runs while that one does, if both are asked for
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ CHECKS = (
     ),
     Check("imports", (("lint-imports",),)),
     Check("unit", (("pytest", "tests/unit"),)),
-    Check("contract", (("pytest", "tests/contract"),)),
+    Check("contract", (("pytest", "tests/contract"),), beside="e2e"),
     Check("simulation", (("pytest", "tests/simulation"),), aside=True),
-    Check("cluster", (("pytest", "tests/cluster"),)),
+    Check("cluster", (("pytest", "tests/cluster"),), beside="e2e"),
     Check("e2e", (("pytest", "tests/e2e"),)),
     Check("kind", (("pytest", "tests/kind"),)),
 )
@@ -89,19 +91,34 @@ def run(only: list[str]) -> bool:
         known = ", ".join(check.name for check in CHECKS)
         raise DevError(f"No such check: {', '.join(sorted(unknown))}. There are {known}.")
     chosen = [check for check in CHECKS if check.name in only or not only]
-    beside = [check for check in chosen if check.aside and len(chosen) > 1]
+    lowest = [check.name for check in chosen if check.aside and len(chosen) > 1]
     started = time.monotonic()
     with ExitStack() as stack:
-        ends = [stack.enter_context(aside(check.name, _alone(check.name))) for check in beside]
-        results = [_one(check) for check in chosen if check not in beside]
+        ends = [stack.enter_context(aside(name, _alone(19, name))) for name in lowest]
+        results = [result for group in groups(chosen, lowest) for result in _together(*group)]
         results += [end() for end in ends]
     for result in results:
         print(result.output, end="")
     print()
     for result in results:
-        print(f"{result.name:<12}{_word(result):<8}{result.seconds:8.1f} s")
-    print(f"{'all':<20}{time.monotonic() - started:8.1f} s")
+        print(f"{result.name:<18}{_word(result):<8}{result.seconds:8.1f} s")
+    print(f"{'all':<26}{time.monotonic() - started:8.1f} s")
     return all(result.passed for result in results)
+
+
+def groups(chosen: Sequence[Check], lowest: Sequence[str]) -> list[tuple[Check, list[str]]]:
+    """The checks in front, in order, each with the names of those that run beside it."""
+    names = {check.name for check in chosen}
+    front = [check for check in chosen if check.name not in lowest and check.beside not in names]
+    return [(check, [each.name for each in chosen if each.beside == check.name]) for check in front]
+
+
+def _together(check: Check, beside: Sequence[str]) -> list[Result]:
+    if not beside:
+        return [_one(check)]
+    print(f"\n=== {', '.join(beside)}: beside {check.name}", flush=True)
+    with aside(", ".join(beside), _alone(10, *beside)) as end:
+        return [_one(check), end()]
 
 
 def _one(check: Check) -> Result:
@@ -118,8 +135,8 @@ def _word(result: Result) -> str:
     return "ok" if result.passed else "FAILED"
 
 
-def _alone(name: str) -> tuple[str, ...]:
-    return ("nice", "-n", "19", sys.executable, "-m", "dev", "test", name)
+def _alone(niceness: int, *names: str) -> tuple[str, ...]:
+    return ("nice", "-n", str(niceness), sys.executable, "-m", "dev", "test", *names)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.checks import aside
+from dev.checks import CHECKS, aside, groups
 
 
 def test_what_runs_aside_tells_at_its_end() -> None:
@@ -27,3 +27,21 @@ def test_what_runs_aside_ends_with_the_others(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def names(*chosen: str) -> list[tuple[str, list[str]]]:
+    asked = [check for check in CHECKS if check.name in chosen]
+    return [(check.name, beside) for check, beside in groups(asked, ["simulation"])]
+
+
+def test_what_needs_no_docker_runs_beside_what_does() -> None:
+    assert names("unit", "contract", "simulation", "cluster", "e2e", "kind") == [
+        ("unit", []),
+        ("e2e", ["contract", "cluster"]),
+        ("kind", []),
+    ]
+
+
+def test_without_the_other_a_check_runs_in_its_turn() -> None:
+    assert names("unit", "contract", "kind") == [("unit", []), ("contract", []), ("kind", [])]
+    assert names("cluster", "e2e") == [("e2e", ["cluster"])]
