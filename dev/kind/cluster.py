@@ -120,12 +120,12 @@ def _create(docker: Docker, home: KindHome, own: bool) -> bool:
 
 def config(docker: Docker, home: KindHome) -> dict[str, object]:
     """What kind is told: the engine's socket on the node, and two of its ports on this machine's loopback."""
+    mounts = [{"hostPath": _socket(docker), "containerPath": SOCKET}]
     ports = (("cloud", CLOUD_PORT), ("tunnel", TUNNEL_PORT))
     published = [
         {"containerPort": port, "hostPort": home.port(name), "listenAddress": "127.0.0.1"}
         for name, port in ports
     ]
-    mounts = [{"hostPath": _socket(docker), "containerPath": SOCKET}]
     node = {"role": "control-plane", "extraMounts": mounts, "extraPortMappings": published}
     return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": [node]}
 
