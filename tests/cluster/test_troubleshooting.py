@@ -41,7 +41,12 @@ def test_a_name_is_led_to_the_address_that_is_told(world: World, operator: Any) 
     predictor = {"inline": "class Predictor: ..."}
     spec = {"predictor": predictor, "endpoint": endpoint}
     world.kubectl("apply", "-f", "-", input=json.dumps(deployment("model", spec)))
-    world.wait("model", lambda found: bool(found.get("CertificateValid", {}).get("message")))
+
+    def told() -> bool:
+        has_address = "ip" in world.deployment("model").get("status", {})
+        return has_address and bool(world.conditions("model").get("CertificateValid", {}).get("message"))
+
+    until(told, 60, lambda: world.kubectl("describe", "bd", "model").stdout)
     (said,) = run_blocks(CERTIFICATES, "bash", world)
     status = world.deployment("model")["status"]
     world.kubectl("delete", "bd", "model", "--timeout=60s")

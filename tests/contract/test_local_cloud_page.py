@@ -34,10 +34,13 @@ def test_every_command_does_something(cloud: Cloud, discovered: Any, spot_body: 
     instances.insert(project="p1", zone="us-central1-a", body=spot_body()).execute()
     (tmp_path / "operator").symlink_to(ROOT / "operator")
     environment = os.environ | {"PATH": f"{VENV_BIN}:{os.environ['PATH']}", "LOCALCLOUD_URL": cloud.url}
-    said = {}
+    said, exported = {}, ""
     for command in commands():
+        if command.startswith("export "):
+            exported += f"{command}\n"
+            continue
         done = subprocess.run(
-            ["bash", "-c", filled(command)],
+            ["bash", "-c", exported + filled(command)],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -46,6 +49,8 @@ def test_every_command_does_something(cloud: Cloud, discovered: Any, spot_body: 
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         said[command] = done.stdout
+    (checked,) = [text for command, text in said.items() if "preflight" in command]
+    assert "installation default in project local-project" in checked
     assert "vm1" in said["localcloud ls"]
     assert said["localcloud journal --permission compute.instances.create --effective --count"] == "1\n"
     assert (tmp_path / "key.json").exists()
