@@ -20,7 +20,7 @@ from dev.kind import node_image
 from dev.paths import BIN, KindHome, locked
 from dev.progress import announce, step
 
-KIND = Programs("kind", cluster.MODULE, ("sigs.k8s.io/kind",), tags=cluster.CONTROL_PLANE.tags)
+PROGRAM = Programs("kind", cluster.MODULE, ("sigs.k8s.io/kind",), tags=cluster.CONTROL_PLANE.tags)
 # kind calls `docker`: this one knows engines that lack a capability themselves
 WRAPPER = Path(__file__).parent / "bin"
 SOCKET = "/kind/docker.sock"  # of the node; the local cloud's pod mounts it
@@ -79,7 +79,7 @@ def keep_logs(docker: Docker, home: KindHome) -> None:
 def programs(docker: Docker) -> bool:
     """kind, and for a node image of our own all that lies in it; true if it takes one of our own."""
     own = images.base(docker) != images.HUB_BASE
-    wanted = [] if shutil.which("kind") else [KIND]
+    wanted = [] if shutil.which("kind") else [PROGRAM]
     if own:
         wanted += [cluster.CONTROL_PLANE, node_image.NODE]
     with locked("go"), step("kind and node programs") as current:

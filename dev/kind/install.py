@@ -21,7 +21,7 @@ OVERLAY = ROOT / "operator" / "deploy" / "kustomize" / "local"
 OPERATOR = f"--namespace={NAMESPACE}", "deployment/budget-operator"
 CLOUD = "--namespace=budgetml-localcloud", "deployment/localcloud"
 SELECTOR = "app.kubernetes.io/name=budget-operator"
-PROGRAM = "budget-operator run"
+COMMAND_LINE = "budget-operator run"
 REPLICAS = 2
 
 
@@ -33,7 +33,7 @@ class KindStack(Stack):
         self.kubectl("scale", *OPERATOR, "--replicas=0")
 
         def dead() -> bool:  # the kubelet starts one again that it does not know to be unwanted yet
-            self.docker.run("exec", node_of(self), "pkill", "-KILL", "-f", PROGRAM)
+            self.docker.run("exec", node_of(self), "pkill", "-KILL", "-f", COMMAND_LINE)
             pods = self.kubectl(
                 "get", "pods", *OPERATOR[:1], f"--selector={SELECTOR}", "--output=name"
             ).stdout
@@ -43,7 +43,7 @@ class KindStack(Stack):
 
     def operator_lives(self) -> bool:
         """Whether the node runs any process of it."""
-        return self.docker.run("exec", node_of(self), "pgrep", "-f", PROGRAM).returncode == 0
+        return self.docker.run("exec", node_of(self), "pgrep", "-f", COMMAND_LINE).returncode == 0
 
     def start_operator(self, **settings: str) -> None:
         """As many pods as the manifests say."""
@@ -69,7 +69,7 @@ def up(home: KindHome = KIND) -> KindStack:
         with step("registry"):
             images.publish(docker, home)
         kubectl = cluster.up(docker, home)
-        with step("images on the node") as current:
+        with step("images on the node"):
             tags = {name: cluster.load(docker, home, name) for name in ("operator", "localcloud")}
         with step("CRD"):
             stack.apply_crd(kubectl)

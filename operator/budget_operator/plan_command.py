@@ -1,4 +1,4 @@
-"""`budget-operator plan`: reads manifests from a file and tells what they would make and cost. No cluster.
+"""`budget-operator plan`: tells what the manifests in a file would make and cost; no cluster is asked.
 
 Every BudgetDeployment in the file is checked as the operator would; of ConfigMaps only what the same file
 holds. What is told is in `core.preview`.

@@ -38,19 +38,6 @@ EFFECTS: Mapping[str, str] = {
 }
 
 
-def effect_of(field: str) -> str:
-    """What changing `machine.type`, `server.batch.maxSize` and the like does.
-
-    Raises:
-        KeyError: there is no such field.
-    """
-    while field not in EFFECTS:
-        field, dot, _ = field.rpartition(".")
-        if not dot:
-            raise KeyError(field)
-    return EFFECTS[field]
-
-
 def by_effect() -> dict[str, list[str]]:
     """All fields, gathered by what changing them does."""
     return {effect: [field for field, found in EFFECTS.items() if found == effect] for effect in MEANINGS}

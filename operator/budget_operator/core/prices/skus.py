@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from budget_operator.core.prices.model import AddressPrice, MachinePrice, PriceList, RegionPrices, Source
@@ -36,7 +35,7 @@ FAMILIES = {
 SHARED = {"e2-micro": (0.25, 1.0), "e2-small": (0.5, 2.0), "e2-medium": (1.0, 4.0)}
 #: GiB for each vCPU, by family where one differs.
 GIB = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0}
-GIB_OF = {("n1", "standard"): 3.75, ("n1", "highmem"): 6.5, ("n1", "highcpu"): 0.9, ("t2d", "standard"): 4.0}
+GIB_OF = {("n1", "standard"): 3.75, ("n1", "highmem"): 6.5, ("n1", "highcpu"): 0.9}
 _UNSURE = {
     ("c3", "highcpu"),
     ("c3d", "highcpu"),
@@ -99,11 +98,10 @@ class Category(_Part):
 class Sku(_Part):
     """One of the catalog, as far as it is looked at."""
 
-    sku_id: str = ""
     description: str = ""
     category: Category = Category()
     service_regions: tuple[str, ...] = ()
-    pricing_info: Annotated[tuple[Pricing, ...], Field()] = ()
+    pricing_info: tuple[Pricing, ...] = ()
 
     def price(self, unit: str) -> float | None:
         """The price that holds now: of the first tier that is not free. None: for another unit."""
