@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dev.conformance import bodies, clients
+from dev.conformance.clock import HeldClock
 from dev.conformance.receiver import Receiver
 from dev.conformance.server import Cloud, until
 from localcloud.ports import free_port
@@ -24,6 +25,14 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
     yield running
     running.stop()
     assert running.problems() == [], "an answer is not as Google describes it"
+
+
+@pytest.fixture
+def held(cloud: Cloud) -> HeldClock:
+    """The cloud's time, for tests of what is there between two moments."""
+    cloud.clock = clock = HeldClock()
+    cloud.turn()
+    return clock
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ ZONES, REGION = ("us-central1-a", "us-central1-b"), "us-central1"
 OWNER = Owner("default", "default", "iris")
 NAME = OWNER.cloud_name
 BOOT_SECONDS = 20
+PROVISIONING = 0.3
+"""Seconds; the longest that the local cloud waits for here."""
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 FUNCTION = Path(__file__).parents[2] / "restart_function" / "main.py"
 
@@ -52,8 +54,9 @@ class Moving(Clock):
 class CloudClock:
     """The local cloud's: it reads the test's time, and what takes milliseconds takes them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, provisioning: threading.Event) -> None:
         self._clock = clock
+        self._provisioning = provisioning
 
     def now(self) -> datetime:
         return self._clock.now
@@ -62,6 +65,8 @@ class CloudClock:
         return self._clock.now.timestamp()
 
     def wait(self, seconds: float, wake: threading.Event) -> bool:
+        if seconds >= PROVISIONING:
+            self._provisioning.wait()
         return wake.wait(max(0.0, seconds))
 
     def thread(self, work: Callable[[], object], name: str) -> threading.Thread:
@@ -110,6 +115,8 @@ class Stage:
     wait_until: Callable[..., Any]
     clock: Clock = field(default_factory=Moving)
     ticks: Callable[[], None] | None = None
+    provisioning: threading.Event = field(default_factory=threading.Event)
+    """Until it is set no VM gets beyond its first phase."""
 
     def __post_init__(self) -> None:
         journal = Journal()
@@ -136,6 +143,7 @@ class Stage:
             PARTS,
         )
         self.due = self.next_tick = self.clock.now
+        self.provisioning.set()
 
     def instance(self) -> dict[str, Any]:
         """The one that there is; never a second."""
@@ -187,14 +195,15 @@ class Stage:
 @pytest.fixture
 def stage(cloud: Any, wait_until: Callable[..., Any]) -> Stage:
     made = Stage(cloud, wait_until)
-    cloud.clock = CloudClock(made.clock)
-    cloud.durations = replace(cloud.durations, notice=0.0, provisioning=0.3)
+    cloud.clock = CloudClock(made.clock, made.provisioning)
+    cloud.durations = replace(cloud.durations, notice=0.0, provisioning=PROVISIONING)
     cloud.turn()
     return made
 
 
 def preempted_before_it_served(stage: Stage) -> list[float]:
     """The creation and five starts come to nothing, then nobody disturbs; the pauses before each start."""
+    stage.provisioning.clear()
     stage.kube.apply("iris")
     made = threading.Thread(target=preempt_while_it_is_made, args=(stage,))
     made.start()
@@ -219,6 +228,7 @@ def preempted_before_it_served(stage: Stage) -> list[float]:
 def preempt_while_it_is_made(stage: Stage) -> None:
     stage.wait_until(lambda: stage.status() == "PROVISIONING", "the VM to be made", 60)
     stage.cloud.control("POST", f"/preempt/{NAME}")
+    stage.provisioning.set()
 
 
 def test_a_vm_that_is_preempted_before_it_serves_comes_back_with_growing_pauses(stage: Stage) -> None:

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from dev.conformance import discovery
+from dev.conformance.clock import HeldClock
+from dev.conformance.server import until
 from localcloud.services.compute.schema import check, extract
 
 INSTANCES = "zones/us-central1-a/instances"
@@ -311,17 +313,25 @@ def set_durations(cloud: Any, **changes: float) -> None:
     cloud.turn()
 
 
+def passes(held: HeldClock, seconds: float) -> bool:
+    """As a step of a wait for what happens in a held time."""
+    held.advance(seconds)
+    return True
+
+
 @pytest.mark.parametrize(("asked", "given"), [(None, 0.0), (0, 0.0), (1, 1.0), (120, 1.5)])
 def test_a_notice_comes_before_the_soft_off(
-    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any, asked: int | None, given: float
+    cloud: Any, held: HeldClock, run: Any, status: Any, spot_body: Any, asked: int | None, given: float
 ) -> None:
     set_durations(cloud, notice=1.5)
     run("POST", INSTANCES, spot_body() if asked is None else with_notice(spot_body, asked))
-    before = time.monotonic()
+    held.hold()
     cloud.control("POST", "/preempt/vm1")
-    assert status() == "RUNNING" if given else status() in ("STOPPING", "TERMINATED")
-    wait_until(lambda: status() == "TERMINATED", "the preempted VM to be off")
-    assert given <= time.monotonic() - before < given + 0.9
+    if given:
+        held.advance(given - 0.01)
+        assert status() == "RUNNING"
+        held.advance(0.02)
+    until(lambda: status() == "TERMINATED", "the preempted VM to be off")
     console = cloud.compute("GET", f"{INSTANCES}/vm1/serialPort").json()["contents"]
     assert console.endswith("off within 0.5 s\n")
 
@@ -360,28 +370,30 @@ def test_during_the_notice_a_stop_or_delete_acts_at_once(
 
 
 def test_a_restart_of_the_server_does_not_make_the_notice_longer(
-    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any
+    cloud: Any, held: HeldClock, run: Any, status: Any, spot_body: Any, wait_until: Any
 ) -> None:
     set_durations(cloud, notice=3.0)
     run("POST", INSTANCES, with_notice(spot_body, 120))
+    held.hold()
     cloud.control("POST", "/preempt/vm1")
-    before = time.monotonic()
-    wait_until(lambda: time.monotonic() - before > 1.5, "half of the notice")
+    held.advance(1.5)
     cloud.turn()
     assert status() == "RUNNING"
+    held.advance(1.6)
     wait_until(lambda: status() == "TERMINATED", "the preempted VM to be off")
-    assert time.monotonic() - before < 4.4
 
 
 @pytest.mark.parametrize("phase", ["provisioning", "staging"])
 def test_a_preemption_before_the_vm_runs_ends_its_creation_and_leaves_it_stopped(
-    cloud: Any, run: Any, status: Any, spot_body: Any, wait_until: Any, phase: str
+    cloud: Any, held: HeldClock, run: Any, status: Any, spot_body: Any, wait_until: Any, phase: str
 ) -> None:
     """There is no guest yet to give notice to."""
-    set_durations(cloud, **{phase: 0.5})
+    set_durations(cloud, provisioning=0.5, staging=0.5)
+    held.hold()
     inserted = cloud.compute("POST", INSTANCES, with_notice(spot_body, 120)).json()
-    wait_until(lambda: status() == phase.upper(), "the phase")
+    wait_until(lambda: passes(held, 0.1) and status() == phase.upper(), "the phase")
     cloud.control("POST", "/preempt/vm1")
+    held.release()
     done = cloud.compute("POST", f"{OPERATIONS}/{inserted['name']}/wait").json()
     (error,) = done["error"]["errors"]
     assert error["code"] == "UNSUPPORTED_OPERATION"
@@ -394,15 +406,17 @@ def test_a_preemption_before_the_vm_runs_ends_its_creation_and_leaves_it_stopped
 
 @pytest.mark.parametrize("phase", ["STAGING", "RUNNING"])
 def test_a_preemption_with_action_delete_leaves_nothing(
-    cloud: Any, status: Any, spot_body: Any, wait_until: Any, phase: str
+    cloud: Any, held: HeldClock, status: Any, spot_body: Any, wait_until: Any, phase: str
 ) -> None:
     set_durations(cloud, staging=0.5)
+    held.hold()
     cloud.compute("POST", INSTANCES, with_notice(spot_body, 120, instanceTerminationAction="DELETE"))
-    wait_until(lambda: status() == phase, "the phase")
+    wait_until(lambda: passes(held, 0.1) and status() == phase, "the phase")
     cloud.control("POST", "/preempt/vm1")
     assert status() == ("RUNNING" if phase == "RUNNING" else "STOPPING")
     with pytest.raises(httpx.HTTPStatusError):
         cloud.control("POST", "/preempt/vm1")
+    held.release()
     wait_until(lambda: status() == "GONE", "the preempted VM to be deleted")
     assert cloud.control("GET", "/resources") == {"resources": []}
 

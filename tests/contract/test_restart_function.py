@@ -10,7 +10,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev.conformance.clock import HeldClock
 from localcloud.clock import rfc3339
 from localcloud.ports import free_port
 from localcloud.services.compute.records import Records
@@ -221,18 +221,18 @@ def test_a_vm_going_down_is_waited_for(cloud: Any, function: Function, make: Any
 
 
 def test_a_vm_that_says_it_leaves_is_started_once_it_is_off(
-    cloud: Any, function: Function, make: Any, wait_until: Any
+    cloud: Any, held: HeldClock, function: Function, make: Any, wait_until: Any
 ) -> None:
     """Also while the API still shows it as running, and when the message comes twice."""
-    cloud.durations = replace(cloud.durations, notice=1.5)
-    cloud.turn()
     make("due", stopped=False, notice=True)
     make("other")
     assert function.leaving("due") == 200
     assert "next tick" in function.said()[-1]["message"], "nothing serves that soon after its start"
     grow_older(cloud, "due")
+    held.hold()
     cloud.control("POST", "/preempt/due")
     assert status(cloud, "due") == "RUNNING"
+    held.release()
     with ThreadPoolExecutor() as pool:
         assert list(pool.map(function.leaving, ["due", "due"])) == [200, 200]
     wait_until(lambda: status(cloud, "due") == "RUNNING", "the VM to run again")
