@@ -63,6 +63,7 @@ SPECS: tuple[Json, ...] = (
     {"predictor": {"inline": f"{CODE}# another\n"}, "readiness": {"payload": {"text": "hi"}}},
     {"predictor": {"inline": CODE}, "machine": {"type": "e2-small"}},
     {"predictor": {"inline": f"{CODE}# third\n"}, "machine": {"type": "e2-standard-2"}},
+    {"predictor": {"inline": f"{CODE}# fifth\n"}, "suspend": True},
 )
 
 
@@ -231,7 +232,8 @@ class History:
         if self.world.operator is None:
             self.world.restart()
         self._pass_time(RECOVERY)
-        taken = frozenset({FOREIGN} if self.strangers else ()) & self.wanted.keys()
+        running = {name for name, spec in self.wanted.items() if not spec.get("suspend")}
+        taken = frozenset({FOREIGN} if self.strangers else ()) & running
         self._must(invariants.calm(self.world, self.wanted, taken))
         for name in list(self.wanted):
             self.delete(name)

@@ -125,11 +125,13 @@ def kept_alive(world: World) -> Iterator[str]:
 
 def calm(world: World, wanted: dict[str, Any], conflicts: frozenset[str]) -> list[str]:
     """What is wrong after all troubles are over and enough time has gone by."""
-    names = tuple(name for name in wanted if name not in conflicts)
+    suspended = frozenset(name for name in wanted if wanted[name].get("suspend"))
+    names = tuple(name for name in wanted if name not in conflicts | suspended)
     return [
         *(problem for name in names for problem in _served(world, name, wanted[name])),
+        *(problem for name in suspended for problem in _suspended(world, name)),
         *(problem for name in conflicts for problem in _conflict(world, name)),
-        *_only(world, names, conflicts, shared=bool(wanted)),
+        *_only(world, names, conflicts, suspended, shared=bool(wanted)),
     ]
 
 
@@ -162,21 +164,41 @@ def _as_wanted(name: str, status: Json, instance: Json, machine: Json) -> Iterat
         yield f"{name}: the keep-alive would not start it: {body['labels']}"
 
 
+def _suspended(world: World, name: str) -> Iterator[str]:
+    """Whatever there is of it is off, nobody would start it, and the status tells so."""
+    told = world.kube.status(name).get("state"), world.kube.condition(name, "Reconciling")[:2]
+    if told != ("Suspended", ("False", "Suspended")):
+        yield f"{name} does not say that it is suspended: {world.kube.status(name)}"
+    for key, document in _ours(world, INSTANCE):
+        found = document["body"]["status"], document["body"]["labels"].get("budgetml-wanted")
+        if last(key) == vm(name) and found != ("TERMINATED", "stopped"):
+            yield f"{name} is suspended, and its VM is {found}"
+
+
 def _conflict(world: World, name: str) -> Iterator[str]:
     if world.kube.condition(name, "InstanceRunning")[1] != "NameConflict":
         yield f"{name} does not say NameConflict: {world.kube.status(name).get('conditions')}"
 
 
-def _only(world: World, names: tuple[str, ...], conflicts: frozenset[str], *, shared: bool) -> Iterator[str]:
-    """Exactly what the deployments need; one that waits for its name keeps the address it had."""
+def _only(
+    world: World,
+    names: tuple[str, ...],
+    conflicts: frozenset[str],
+    suspended: frozenset[str],
+    *,
+    shared: bool,
+) -> Iterator[str]:
+    """Exactly what the deployments need, and what there was of those that are suspended; one that waits for
+    its name keeps the address it had."""
     wanted, kept = {vm(name) for name in names}, {vm(name) for name in conflicts}
+    asleep = {vm(name) for name in suspended}
     for kind in (INSTANCE, ADDRESS):
-        found = {last(key) for key, _ in _ours(world, kind)}
+        found = {last(key) for key, _ in _ours(world, kind)} - asleep
         if found - (kept if kind == ADDRESS else set()) != wanted:
             yield f"{kind}: {sorted(found)} instead of {sorted(wanted)}"
     for kind in SHARED:
         count = len(_ours(world, kind))
-        needless = kind == FIREWALL and not names and conflicts  # nobody has a VM that it would be for
+        needless = kind == FIREWALL and not names and conflicts | suspended  # it would be for nobody's VM
         if count != shared and not needless:
             yield f"{count} of {kind}"
     heard = {subscription["topic"] for _, subscription in world.store.list(SUBSCRIPTION)}

@@ -14,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WIDTH = 4
 BIAS = (-2.0, 2.0)
-SCORE = 0.98201379  # softmax of the bias
 _WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad")
 _POSITIONS = 16
 _SQUARE = (

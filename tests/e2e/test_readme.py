@@ -18,6 +18,7 @@ from dev.documents import Block
 from dev.paths import ROOT
 from dev.process import processes_of
 from dev.stack import Stack
+from tests.e2e import model_hub
 from tests.e2e.conftest import Checkout, in_docker
 
 README = ROOT / "README.md"
@@ -104,10 +105,11 @@ def shell_with_stack(stack: Stack, tmp_path: Path, notes: Path) -> Iterator[Shel
     place.mkdir()
     (place / "examples").symlink_to(ROOT / "examples")
     (place / ".local").symlink_to(stack.home.root)
-    opened = Shell(place, notes, dict(os.environ))
-    assert opened.run(". .local/env").code == 0
-    yield opened
-    opened.close()
+    with model_hub.served(stack.home.gateway) as hub:
+        opened = Shell(place, notes, {**os.environ, "HF_ENDPOINT": hub})
+        assert opened.run(". .local/env").code == 0
+        yield opened
+        opened.close()
     stack.kubectl("delete", "bd", "--all", "--namespace=default", "--timeout=120s")
 
 

@@ -22,6 +22,7 @@ BEFORE = {"predictor": {"inline": CODE}}
 AFTER = {"predictor": {"inline": f"{CODE}# changed\n"}, "machine": {"type": "e2-small", "diskGiB": 30}}
 ANOTHER = {"predictor": {"inline": CODE}, "machine": {"provisioning": "Standard"}}
 ELSEWHERE = {"predictor": {"inline": CODE}, "placement": {"zones": [ZONES[1]]}}
+ASLEEP = {"predictor": {"inline": CODE}, "suspend": True}
 EDITED = {"predictor": {"inline": f"{CODE}# edited meanwhile\n"}}
 INSERT = "compute.instances.create"
 ENOUGH = 1800.0
@@ -56,6 +57,17 @@ def move(made: World) -> None:
     made.apply(NAME, ELSEWHERE)
     made.cloud.context.faults.add(parse({"kind": "stock-out", "zone": ZONES[0]}), made.clock.now())
     made.preempt(NAME)
+
+
+def suspend(made: World) -> None:
+    made.apply(NAME, ASLEEP)
+
+
+def resume(made: World) -> None:
+    """A changed deployment that was suspended; the calls of both are met."""
+    made.apply(NAME, ASLEEP)
+    made.run(120)
+    made.apply(NAME, AFTER)
 
 
 def upgrade(made: World) -> None:
@@ -94,6 +106,8 @@ CHANGES = (
     Story(update, AFTER),
     Story(replace_vm, ANOTHER, vms=2),
     Story(move, ELSEWHERE, vms=2),
+    Story(suspend, ASLEEP),
+    Story(resume, AFTER),
     Story(upgrade, BEFORE),
     Story(delete, None),
 )

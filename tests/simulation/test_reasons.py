@@ -211,6 +211,7 @@ SCENES: dict[Reason, Callable[[], set[str]]] = {
     **dict.fromkeys(LIFE, life),
     **dict.fromkeys((Reason.STOPPING, Reason.GROWING_DISK, Reason.RECREATING), second_life),
     **dict(_by_the_vm()),
+    Reason.SUSPENDED: wished(suspend=True),
     Reason.FUNCTION_DEPLOYING: building,
     Reason.REFERENCE_MISSING: wished(predictor={"configMap": {"name": "none"}}),
     Reason.NAME_CONFLICT: strange_bucket,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dev.simulation import invariants
 from dev.simulation.apiserver import CODE
 from dev.simulation.world import NAMESPACE, PROJECT, ZONES, World, vm, world
 from localcloud.faults import parse
@@ -34,6 +35,7 @@ CALLS: Mapping[str, list[list[str]]] = {
     "rollout": [[SET_METADATA]],
     "restart": [[*BOOT[:2], TYPES, *BOOT[2:]], [RESIZE, *BOOT]],
     "recreate": [ANEW],
+    "power": [BOOT[:2]],
 }
 """For each kind of change, what may be called of Compute, in order."""
 
@@ -113,6 +115,7 @@ EDITS: Mapping[str, tuple[Spec, Spec]] = {
     "spec.server.batch.maxSize": (server(), server(batch={"maxSize": 2})),
     "spec.server.batch.windowMilliseconds": (server(), server(batch={"windowMilliseconds": 2})),
     "spec.server.corsOrigins": (server(), server(corsOrigins=["*"])),
+    "spec.suspend": (inline(), inline(suspend=True)),
     "spec.deletionPolicy": (inline(), inline(deletionPolicy="Retain")),
 }
 
@@ -196,7 +199,7 @@ def test_a_change_does_what_the_reference_says(field: str) -> None:
     made, old, new, calls = changed(lambda made: made.apply(NAME, dict(after)), before)
     check(kind_of(field), old, new, calls)
     # whose certificate nobody signs, or nobody can look at, is not asked in the simulation
-    assert serves(made) or field.startswith("spec.endpoint.")
+    assert serves(made) or field.startswith("spec.endpoint.") or field == "spec.suspend"
 
 
 def new_code(made: World) -> None:
@@ -260,6 +263,61 @@ def test_several_changes_at_once_boot_the_vm_once() -> None:
     assert counted == Counter([SET_METADATA, RESIZE, TYPES, STOP, START])
     assert (new.vm, new.disk, new.address) == (old.vm, old.disk, old.address)
     assert serves(made)
+
+
+def is_off(made: World) -> bool:
+    [(_, instance)] = made.store.list(INSTANCE)
+    return (made.kube.status(NAME)["state"], instance["body"]["status"]) == ("Suspended", "TERMINATED")
+
+
+def test_a_suspended_deployment_stays_off_and_comes_back_with_all_that_was_changed_meanwhile() -> None:
+    later = inline(f"{CODE}# another\n", machine={"type": "e2-small", "diskGiB": 30})
+
+    def suspend(made: World) -> None:
+        made.apply(NAME, dict(inline(suspend=True)))
+        made.run(WHILE)
+        assert is_off(made)
+        made.apply(NAME, {**later, "suspend": True})
+        made.run(WHILE)
+        assert is_off(made), "a change wakes nobody"
+        made.apply(NAME, dict(later))
+
+    made, old, new, calls = changed(suspend, inline())
+    counted = Counter(calls)
+    assert counted.pop(SET_LABELS) >= 2
+    assert counted == Counter([SET_METADATA, RESIZE, TYPES, STOP, START])
+    assert (new.vm, new.disk, new.address, new.ip) == (old.vm, old.disk, old.address, old.ip)
+    assert serves(made)
+
+
+def test_of_a_deployment_that_is_suspended_from_the_start_nothing_is_made_that_is_paid_for() -> None:
+    wanted = inline(suspend=True)
+    with world() as made:
+        made.apply(NAME, dict(wanted))
+        made.run(WHILE)
+        assert invariants.calm(made, {NAME: wanted}, frozenset()) == []
+        assert made.store.list(INSTANCE) == made.store.list("compute.address") == []
+        before = made.cloud.context.journal.entries(limit=1)[-1].id
+        made.run(600)
+        calls = made.cloud.context.journal.entries(before, 100_000, "compute.instances.get")
+        assert calls == [], "what is off asks no questions"
+        made.apply(NAME, dict(inline()))
+        made.run(WHILE)
+        assert serves(made)
+
+
+def test_a_vm_that_somebody_starts_although_it_is_suspended_is_stopped_again() -> None:
+    wanted = inline(suspend=True)
+    with world() as made:
+        made.apply(NAME, dict(inline()))
+        made.run(WHILE)
+        made.apply(NAME, dict(wanted))
+        made.run(WHILE)
+        [(key, _)] = made.store.list(INSTANCE)
+        url = f"{made.settings.api_endpoint}/compute/v1/{key}/start"
+        assert made.cloud.answer("POST", url, {}, b"").status == 200
+        made.run(WHILE)
+        assert invariants.calm(made, {NAME: wanted}, frozenset()) == []
 
 
 def test_a_disk_that_somebody_resized_is_kept_and_told() -> None:

@@ -386,6 +386,13 @@ class Spec(Model):
     endpoint: Endpoint = Endpoint()
     readiness: Readiness = Readiness()
     server: Server = Server()
+    suspend: Annotated[
+        bool,
+        Field(
+            description="True: the VM is stopped and stays off, and nobody is answered; its disk and its "
+            "address stay, and are paid on. False again starts it."
+        ),
+    ] = False
     deletion_policy: Annotated[
         Literal["Delete", "Retain"],
         Field(

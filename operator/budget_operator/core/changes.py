@@ -7,6 +7,7 @@ FRONT_DOOR = "front door"
 REPLACE = "replace"
 RESTART = "restart"
 RECREATE = "recreate"
+POWER = "power"
 NOTHING = "nothing"
 
 MEANINGS: Mapping[str, str] = {
@@ -15,6 +16,7 @@ MEANINGS: Mapping[str, str] = {
     REPLACE: "the container on the VM is; not answered until the model is loaded again",
     RESTART: "the VM is stopped and started; down about as long as a boot takes",
     RECREATE: "the VM and its disk are made anew behind the same address",
+    POWER: "the VM is stopped, or started again; its address and its disk stay",
     NOTHING: "to what runs",
 }
 
@@ -32,6 +34,7 @@ EFFECTS: Mapping[str, str] = {
     "machine.type": RESTART,
     "machine.diskGiB": RESTART,
     "machine.provisioning": RECREATE,
+    "suspend": POWER,
     "placement.zones": NOTHING,
     "readiness.failureSeconds": NOTHING,
     "deletionPolicy": NOTHING,

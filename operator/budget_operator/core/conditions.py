@@ -59,6 +59,7 @@ class Reason(StrEnum):
     PROVISIONING = "Provisioning"  # firewall, address or VM are being made
     STARTING = "Starting"  # the VM is on its way up
     STOPPING = "Stopping"  # the VM is on its way down
+    SUSPENDED = "Suspended"  # the VM is off, as spec.suspend wants it
     RESUMING = "Resuming"  # somebody suspended the VM; it goes on where it was
     CHANGING_MACHINE_TYPE = "ChangingMachineType"  # the VM stops, changes its type and starts
     GROWING_DISK = "GrowingDisk"  # the disk grows; then the VM stops and starts, and its file system grows
@@ -122,6 +123,7 @@ IN_MOTION = frozenset(
         Reason.PROVISIONING,
         Reason.STARTING,
         Reason.STOPPING,
+        Reason.SUSPENDED,
         Reason.RESUMING,
         Reason.CHANGING_MACHINE_TYPE,
         Reason.GROWING_DISK,

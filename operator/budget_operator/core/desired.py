@@ -29,6 +29,7 @@ from budget_operator.core.observed import Instance
 from budget_operator.core.settings import Settings
 
 WANTED_RUNNING = "running"
+WANTED_STOPPED = "stopped"  # nobody starts it
 WANTED_CHANGING = "changing"  # running, but stopped for a change: the keep-alive holds back for some minutes
 PROVISIONING_MODELS = {"Spot": "SPOT", "Standard": "STANDARD"}
 
@@ -70,6 +71,7 @@ class Desired:
     keep_alive: KeepAlive
     tls: Tls
     image: str  # the server's
+    suspended: bool
     labels: Mapping[str, str]
     metadata: Mapping[str, str] = field(repr=False)
 
@@ -166,9 +168,10 @@ def build(
         keep_alive=armed,
         tls=tls,
         image=spec.image or settings.image,
+        suspended=spec.suspend,
         labels={
             **owner.labels,
-            LABEL_WANTED: WANTED_RUNNING,
+            LABEL_WANTED: WANTED_STOPPED if spec.suspend else WANTED_RUNNING,
             LABEL_SCHEDULE: armed.schedule_label,
             LABEL_DISK: str(spec.machine.disk_gib),
         },

@@ -14,10 +14,12 @@ def plan(situation: Situation) -> Plan:
     """What is to be done for a deployment that should be there."""
     if situation.desired is None:
         return run(KEEPING_CHECKS, situation)
-    return run(CHECKS if situation.held else FIRST_CHECKS, situation)
+    if not situation.held:
+        return run(FIRST_CHECKS, situation)
+    return run(SUSPENDED_CHECKS if situation.desired.suspended else CHECKS, situation)
 
 
-CHECKS: tuple[Check, ...] = (
+SHARED_CHECKS: tuple[Check, ...] = (
     (Room.ARTIFACT, artifact.check_bucket),
     (Room.ARTIFACT, artifact.check_objects),
     (Room.ARTIFACT, artifact.check_old_revisions),
@@ -25,6 +27,9 @@ CHECKS: tuple[Check, ...] = (
     (Room.KEEP_ALIVE, keep_alive.check_job),
     (Room.KEEP_ALIVE, keep_alive.check_function_state),
     (Room.KEEP_ALIVE, keep_alive.check_function),
+)
+CHECKS: tuple[Check, ...] = (
+    *SHARED_CHECKS,
     (Room.INSTANCE, instance.check_surplus),
     (Room.INSTANCE, instance.check_insert),
     (Room.INSTANCE, instance.check_replaced),
@@ -42,6 +47,16 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, network.check_stale_addresses),
     (Room.INSTANCE, resize.check_larger_disk),
     (Room.INSTANCE, instance.check_made),
+)
+SUSPENDED_CHECKS: tuple[Check, ...] = (
+    *SHARED_CHECKS,
+    (Room.INSTANCE, instance.check_surplus),
+    (Room.INSTANCE, instance.check_insert),
+    (Room.INSTANCE, instance.check_metadata),
+    (Room.INSTANCE, instance.check_labels),
+    (Room.INSTANCE, instance.check_suspended),
+    (Room.INSTANCE, instance.check_stopped),
+    (Room.INSTANCE, instance.check_visible),
 )
 FIRST_CHECKS: tuple[Check, ...] = (
     (Room.ARTIFACT, artifact.check_bucket),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from budget_operator.core import suspension
 from budget_operator.core.actions import Room
 from budget_operator.core.api import (
     Condition,
@@ -35,7 +36,7 @@ from budget_operator.core.conditions import (
     not_seen,
     ready,
 )
-from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
+from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, WANTED_STOPPED
 from budget_operator.core.errors import BudgetError, Disposition, Unavailable
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import Instance, InstanceStatus
@@ -64,6 +65,7 @@ class Facts:
     serving: Serving
     preemptions: Preemptions
     schedule_label: str  # of the VMs that the keep-alive starts
+    suspended: bool = False  # as the spec wants it
     hindrance: BudgetError | None = None  # why the target is not known although the spec may work
 
 
@@ -193,6 +195,10 @@ def _skipped(facts: Facts) -> Verdict | None:
     wanted, schedule = instance.labels.get(LABEL_WANTED), instance.labels.get(LABEL_SCHEDULE)
     if wanted in (WANTED_RUNNING, WANTED_CHANGING) and schedule == facts.schedule_label:
         return None
+    if facts.suspended and wanted == WANTED_STOPPED:
+        assert facts.seen is not None
+        leaves = Verdict("False", Reason.SUSPENDED, f"the keep-alive leaves {instance.name} off")
+        return suspension.verdict(facts.seen) if _sleeps(facts) else leaves
     message = f"the keep-alive would not start {instance.name}: it has {LABEL_WANTED}={wanted or ''}"
     if schedule != facts.schedule_label:
         message += f" and {LABEL_SCHEDULE}={schedule or ''} instead of {facts.schedule_label}"
@@ -206,6 +212,12 @@ def _instance(before: Status, facts: Facts) -> Verdict:
     instance = facts.seen.instance if facts.seen is not None else None
     if instance is not None and instance.status is InstanceStatus.RUNNING:
         return Verdict("True", Reason.RUNNING, f"{instance.name} runs in {instance.zone}")
+    if facts.seen is not None and _sleeps(facts):
+        return suspension.verdict(facts.seen)
+    return _not_running(before, facts, instance)
+
+
+def _not_running(before: Status, facts: Facts, instance: Instance | None) -> Verdict:
     problem = facts.outcome.problems.get(Room.INSTANCE)
     if facts.seen is None or (instance is None and Room.INSTANCE in facts.outcome.unseen):
         return not_seen(before.conditions, Type.INSTANCE_RUNNING, problem or SILENCE)
@@ -219,6 +231,11 @@ def _instance(before: Status, facts: Facts) -> Verdict:
         return because(cause)
     what = f"{instance.name} is {instance.status}" if instance is not None else "there is no VM yet"
     return Verdict("False", Reason.PROVISIONING, what)
+
+
+def _sleeps(facts: Facts) -> bool:
+    """It is off, as the spec wants it."""
+    return facts.suspended and suspension.is_off(facts.seen, facts.outcome)
 
 
 def _model(facts: Facts) -> Verdict:
@@ -247,11 +264,13 @@ def _reconciling(facts: Facts, stall: BudgetError | None, verdicts: Verdicts) ->
     told = [
         *((error.reason, error.sentence) for error in facts.outcome.problems.values()),
         *((step.reason, step.message) for step in facts.outcome.open.values()),
-        *_changing(facts),
+        *([] if _sleeps(facts) else _changing(facts)),
         *_uncounted(facts),
     ]
     if told:
         return Verdict("True", *told[0])
+    if _sleeps(facts):
+        return Verdict("False", Reason.SUSPENDED)
     if verdicts[Type.READY].status != "True":
         return Verdict("True", verdicts[Type.READY].reason, verdicts[Type.READY].message)
     return Verdict("False", Reason.UP_TO_DATE)
@@ -282,6 +301,8 @@ def state(before: Status, facts: Facts) -> str:
         return "Stalled"
     if facts.seen is None:
         return before.state or "Pending"
+    if _sleeps(facts):
+        return suspension.STATE
     serving = facts.serving
     if serving.model.status == "True":
         return "Updating" if serving.in_motion(facts.target) else "Serving"

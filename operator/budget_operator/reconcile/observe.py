@@ -78,7 +78,13 @@ class Observer:
         self._strangers: list[str] = []
 
     def observe(
-        self, inventory: Inventory, zones: tuple[str, ...], intent: Intent | None, *, making: bool
+        self,
+        inventory: Inventory,
+        zones: tuple[str, ...],
+        intent: Intent | None,
+        *,
+        making: bool,
+        uploading: bool,
     ) -> Observation:
         """Complete the picture. `making`: what is missing will be made, so strangers are looked for."""
         instances = own_instances(inventory, self._owner, zones)
@@ -98,7 +104,7 @@ class Observer:
             address=address,
             stale_addresses=tuple(found for found in addresses if found.region != region),
             strangers=tuple(self._strangers),
-            objects=self._objects(inventory) if making else None,
+            objects=self._objects(inventory) if uploading else None,
             intent=intent,
             insert=insert,
             problems=self._problems,

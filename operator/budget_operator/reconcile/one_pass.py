@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from budget_operator.core import desired as wishes
-from budget_operator.core import endpoint, plan, preemptions, quiet, serving
+from budget_operator.core import endpoint, plan, preemptions, quiet, serving, suspension
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Copy, InsertInstance, Room, Upload
 from budget_operator.core.api import (
@@ -118,8 +118,14 @@ class Pass:
             observer = observe.Observer(
                 self._means.cloud, self._owner, self._memory, self._means.clock, self._common.calm.objects
             )
-            making = wish.desired is not None
-            seen = observer.observe(view.inventory, zones, self._before.instance, making=making)
+            wanted, suspended = wish.desired is not None, wish.desired is not None and wish.desired.suspended
+            seen = observer.observe(
+                view.inventory,
+                zones,
+                self._before.instance,
+                making=wanted and not suspended,
+                uploading=wanted,
+            )
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
         after = self._tell(seen, wish, outcome, judged)
@@ -358,6 +364,7 @@ class Pass:
             schedule_label=Shared(settings.installation).schedule_label(
                 settings.schedule, settings.time_zone
             ),
+            suspended=wish.desired is not None and wish.desired.suspended,
             hindrance=wish.hindrance,
             seen=seen,
             outcome=outcome,
@@ -383,7 +390,8 @@ class Pass:
     def _again(self, outcome: Outcome, after: Status, *, stalled: bool) -> float:
         """Seconds to the next pass: soon while something moves, rarely when all is well."""
         ready = is_true(after.conditions, Type.READY)
-        moving = not stalled and (not ready or is_true(after.conditions, Type.RECONCILING))
+        settled = ready or after.state == suspension.STATE
+        moving = not stalled and (not settled or is_true(after.conditions, Type.RECONCILING))
         pauses = [STALLED_SECONDS if stalled else IDLE_SECONDS]
         pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
         if outcome.after is not None:

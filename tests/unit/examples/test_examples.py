@@ -25,7 +25,7 @@ from dev.paths import REGISTRY_HOST
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 CARRIED = ["embeddings", "iris", "ocr", "photo", "sentiment", "weights"]  # whose code is in the manifest
-NAMES = [*CARRIED, "bucket-model", "custom-image"]
+NAMES = [*CARRIED, "bucket-model", "budgetml", "custom-image"]
 DOWNLOADED = {"weights.json"}
 """What a VM fetches from elsewhere: no code, and not in the manifest."""
 

@@ -5,7 +5,7 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
 from budget_operator.core.checks.resize import boots_for_disk, changes_type, file_system_gib
 from budget_operator.core.conditions import Reason
-from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
+from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, WANTED_STOPPED
 from budget_operator.core.errors import CapacityExhausted, NameConflict, Unavailable
 from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, region_of
 from budget_operator.core.observed import COMING_UP, GOING_DOWN, OFF, Instance, InstanceStatus
@@ -92,7 +92,7 @@ def check_labels(now: Situation) -> Step | None:
         return None
     desired = now.wanted
     labels = {**desired.labels, LABEL_DISK: str(file_system_gib(instance) or desired.disk_gib)}
-    changing = changes_type(now) or boots_for_disk(now)
+    changing = not desired.suspended and (changes_type(now) or boots_for_disk(now))
     if changing and instance.labels.get(LABEL_WANTED) == WANTED_CHANGING:
         labels[LABEL_WANTED] = WANTED_CHANGING  # until type and disk are as wanted
     changes = {key: value for key, value in labels.items() if instance.labels.get(key) != value}
@@ -146,6 +146,18 @@ def check_started(now: Situation) -> Step | None:
         return Step((), Reason.STARTING, where, OPERATION, attempt=start.key)
     going = instance.status in GOING_DOWN
     return Step((), Reason.STOPPING if going else Reason.INSTANCE_NOT_RUNNING, where, CHANGE)
+
+
+def check_stopped(now: Situation) -> Step | None:
+    """Off, and left off by everybody: its label says so first. What else is wanted waits until it starts."""
+    instance = now.seen.instance
+    if instance is None or instance.status in OFF:
+        return None
+    message = f"{instance.name} in {instance.zone} is stopped, because spec.suspend is set"
+    if instance.status is not InstanceStatus.RUNNING or instance.labels.get(LABEL_WANTED) != WANTED_STOPPED:
+        return Step((), Reason.STOPPING, message, OPERATION)
+    stop = actions.StopInstance(instance.zone, instance.name)
+    return Step((stop,), Reason.STOPPING, message, OPERATION)
 
 
 def check_made(now: Situation) -> Step | None:

@@ -554,6 +554,43 @@ def test_a_suspended_vm_resumes_before_anything_else(scene: Scene, stalled: bool
     assert step.reason == Reason.RESUMING
 
 
+# --- spec.suspend ---
+
+
+ASLEEP = make_desired(suspend=True)
+
+
+def asleep(scene: Scene, **changes: Any) -> Situation:
+    scene.desired = ASLEEP
+    instance = scene.with_instance(**{"labels": ASLEEP.labels, "metadata": ASLEEP.metadata, **changes})
+    return scene.situation(instance=instance)
+
+
+def test_a_vm_is_marked_before_it_is_stopped_for_good(scene: Scene) -> None:
+    marking = asleep(scene, labels={**ASLEEP.labels, LABEL_WANTED: "running"})
+    mark, wait = steps(marking, Room.INSTANCE)
+    assert mark.actions == (actions.SetLabels(ZONE_A, OWNER.cloud_name, {LABEL_WANTED: "stopped"}),)
+    assert (wait.actions, wait.reason) == ((), Reason.STOPPING)
+    stop = only(asleep(scene), Room.INSTANCE)
+    assert stop.actions == (actions.StopInstance(ZONE_A, OWNER.cloud_name),)
+
+
+@pytest.mark.parametrize("status", [InstanceStatus.STAGING, InstanceStatus.STOPPING])
+def test_a_vm_in_motion_is_waited_for_before_it_is_stopped(scene: Scene, status: InstanceStatus) -> None:
+    step = only(asleep(scene, status=status), Room.INSTANCE)
+    assert (step.actions, step.reason) == ((), Reason.STOPPING)
+
+
+@pytest.mark.parametrize("change", [{}, {"machine_type": "e2-small"}, {"provisioning_model": "STANDARD"}])
+def test_a_vm_that_is_off_stays_off_whatever_else_is_wanted(scene: Scene, change: dict[str, Any]) -> None:
+    assert steps(asleep(scene, status=InstanceStatus.TERMINATED, **change), Room.INSTANCE) == []
+
+
+def test_of_what_is_suspended_nothing_is_made(scene: Scene) -> None:
+    scene.desired = ASLEEP
+    assert plan(scene.situation(instance=None, address=None)) == Plan((), {}, frozenset())
+
+
 # --- a spec that cannot work ---
 
 

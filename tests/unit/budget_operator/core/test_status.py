@@ -105,6 +105,42 @@ def test_a_vm_that_the_keep_alive_would_skip_is_not_armed(
         assert verdict(found, Type.KEEP_ALIVE_ARMED) == ("False", "PermissionDenied")
 
 
+def test_a_suspended_deployment_says_what_is_paid_on(scene: Scene) -> None:
+    labels = {**scene.instance.labels, LABEL_WANTED: "stopped"}
+    off = scene.with_instance(status=InstanceStatus.TERMINATED, labels=labels, external_ip=None)
+    found = build(Status(), facts(scene, seen=scene.seen(instance=off), serving=SILENT, suspended=True))
+    assert found.state == "Suspended"
+    for kind in (Type.READY, Type.INSTANCE_RUNNING, Type.KEEP_ALIVE_ARMED, Type.RECONCILING):
+        assert verdict(found, kind) == ("False", "Suspended")
+    (told,) = [item.message for item in found.conditions if item.type == Type.INSTANCE_RUNNING]
+    assert "20 GiB of disk and the address 10.0.0.1" in told
+    assert verdict(found, Type.STALLED) == ("False", "UpToDate")
+    assert [event.kind for event in events(Status().conditions, found.conditions)].count("Warning") == 0
+
+
+def test_a_suspended_deployment_that_was_never_made_pays_nothing(scene: Scene) -> None:
+    seen = scene.seen(instance=None, address=None)
+    found = build(Status(), facts(scene, seen=seen, serving=SILENT, suspended=True))
+    (told,) = [item.message for item in found.conditions if item.type == Type.INSTANCE_RUNNING]
+    assert (found.state, told) == ("Suspended", "spec.suspend is set, and the VM is off")
+
+
+@pytest.mark.parametrize("problem_or_step", [True, False])
+def test_a_suspended_deployment_is_not_called_so_before_it_is_off(
+    scene: Scene, problem_or_step: bool
+) -> None:
+    labels = {**scene.instance.labels, LABEL_WANTED: "stopped"}
+    off = scene.with_instance(status=InstanceStatus.TERMINATED, labels=labels)
+    outcome = problem(Room.INSTANCE, PermissionDenied("no stop")) if problem_or_step else Outcome({})
+    if not problem_or_step:
+        outcome.open[Room.INSTANCE] = Step((), Reason.STOPPING, "is stopped")
+    found = build(
+        Status(), facts(scene, seen=scene.seen(instance=off), serving=SILENT, outcome=outcome, suspended=True)
+    )
+    assert found.state != "Suspended"
+    assert verdict(found, Type.RECONCILING)[0] == "True"
+
+
 @pytest.mark.parametrize(
     ("room", "kind"), [(Room.ARTIFACT, "ArtifactUploaded"), (Room.KEEP_ALIVE, "KeepAliveArmed")]
 )
