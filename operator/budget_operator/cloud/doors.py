@@ -6,7 +6,6 @@ again with a new one, and after some minutes a new one is made in any case. What
 means, is in `probe`.
 """
 
-import http.client
 import resource
 import socket
 import ssl
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
+from budget_operator import exchange
 from budget_operator.core.gateways import Door
 
 CONNECT_SECONDS = 3.0
@@ -63,7 +63,7 @@ class UnreadableAuthority(OSError):
 
 @dataclass
 class _Connection:
-    """The socket alone is kept: what http.client holds of the last answer is 1.4 KiB."""
+    """That is kept, and since when."""
 
     socket: socket.socket
     made_at: float
@@ -86,13 +86,13 @@ class Doors:
             NoConnection, TimeoutError: no connection, or no answer, in time.
             UnreadableAuthority: what is to be trusted is no certificate.
             ssl.SSLError: the certificate is not valid, or TLS failed.
-            OSError, http.client.HTTPException: the request failed in another way.
+            OSError: the request failed in another way.
         """
         kept = self._taken(door) if request.kept else None
         if kept is not None:
             try:
                 return self._answer(door, request, kept, min(_KEPT_SECONDS, request.seconds))
-            except (OSError, http.client.HTTPException):
+            except OSError:
                 kept.socket.close()
         now = time.monotonic()
         return self._answer(door, request, _Connection(_connected(door), now, now), request.seconds)
@@ -109,24 +109,21 @@ class Doors:
         return None
 
     def _answer(self, door: Door, request: Request, connection: _Connection, seconds: float) -> Answer:
-        connection.socket.settimeout(seconds)
-        through = http.client.HTTPConnection("", 0)
-        through.sock = connection.socket
+        headers = {"Host": urlsplit(door.url).netloc, **request.headers}
+        sent = exchange.request(request.method, request.path, headers, request.body)
         try:
-            headers = {"Host": urlsplit(door.url).netloc, **request.headers}
-            through.request(request.method, request.path, request.body, headers)
-            response = through.getresponse()
-            answer = Answer(response.status, _body(response, time.monotonic() + seconds))
+            connection.socket.settimeout(seconds)
+            # A VM that trickles or floods does not hold the operator up.
+            until = time.monotonic() + seconds
+            answer = exchange.exchange(connection.socket, sent, most=BODY_LIMIT, until=until)
         except BaseException:
             connection.socket.close()
             raise
-        over = response.isclosed() or response.length == 0
-        response.close()
-        if request.kept and over and not response.will_close:
+        if request.kept and answer.reusable:
             self._keep(door, connection)
         else:
             connection.socket.close()
-        return answer
+        return Answer(answer.status, answer.body)
 
     def _keep(self, door: Door, connection: _Connection) -> None:
         now = connection.used_at = time.monotonic()
@@ -169,14 +166,3 @@ def _context(ca: str, *, public: bool) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise UnreadableAuthority from error
     return context
-
-
-def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The beginning of the body; a VM that trickles or floods does not hold the operator up."""
-    read = b""
-    while len(read) < BODY_LIMIT and time.monotonic() < deadline:
-        chunk = response.read1(BODY_LIMIT - len(read))
-        if not chunk:
-            break
-        read += chunk
-    return read

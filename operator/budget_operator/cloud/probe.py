@@ -4,7 +4,6 @@ The other side is a VM running somebody's model, and may answer anything: time a
 words are cleaned. What an outcome means for the deployment is `core.serving`'s business.
 """
 
-import http.client
 import json
 import ssl
 from dataclasses import replace
@@ -60,7 +59,7 @@ class HttpProber:
         except TimeoutError as error:
             limit = CONNECT_SECONDS if isinstance(error, NoConnection) else request.seconds
             return Probe(False, f"{what}: no answer within {limit:.0f} s"), b""
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             return Probe(False, f"{what}: {_cause(error)}"), b""
         message, ok = f"{what}: status {answer.status}", 200 <= answer.status < 300
         if not ok:

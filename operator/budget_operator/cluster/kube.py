@@ -151,7 +151,7 @@ def _translated(what: str) -> Iterator[None]:
         raise translate(error, what) from error
     except (FileNotFoundError, PermissionError, config.ConfigException) as error:
         raise errors.Unavailable(f"{what}: the credentials cannot be read: {error}") from error
-    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+    except (urllib3.exceptions.HTTPError, OSError) as error:
         raise errors.Unavailable(f"{what}: the Kubernetes API does not answer ({_cause(error)})") from error
 
 

@@ -4,13 +4,16 @@ The generated client takes three times as long for the same; where thousands of 
 each, that is most of what there is to do. What is read, and what failures mean, is in `kube`.
 """
 
-import http.client
+import socket
 import ssl
 import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from budget_operator.cluster.access import Access
+from budget_operator.exchange import exchange, request
+
+PORTS = {"https": 443, "http": 80}
 
 
 class Reads:
@@ -25,42 +28,43 @@ class Reads:
         """Status and body. `timeout`: seconds to connect, and to wait for an answer.
 
         Raises:
-            OSError, http.client.HTTPException: no answer.
+            OSError: no answer.
         """
-        kept: http.client.HTTPConnection | None = getattr(self._kept, "connection", None)
+        kept: socket.socket | None = getattr(self._kept, "connection", None)
+        sent = request("GET", target, {"Host": self._server.netloc, **headers})
         if kept is not None:
             try:
-                return self._ask(kept, target, headers)
+                return self._ask(kept, sent)
             except TimeoutError:
                 raise
-            except (OSError, http.client.HTTPException):
+            except OSError:
                 pass  # the server has closed it meanwhile: a read may be made again
-        return self._ask(self._connected(timeout), target, headers)
+        return self._ask(self._connected(timeout), sent)
 
-    def _ask(
-        self, connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
+    def _ask(self, connection: socket.socket, sent: bytes) -> tuple[int, bytes]:
         self._kept.connection = None
         try:
-            connection.request("GET", target, headers=dict(headers))
-            answer = connection.getresponse()
-            body = answer.read()
+            answer = exchange(connection, sent)
         except BaseException:
             connection.close()
             raise
-        if not answer.will_close:
+        if answer.reusable:
             self._kept.connection = connection
-        return answer.status, body
-
-    def _connected(self, timeout: tuple[float, float]) -> http.client.HTTPConnection:
-        host, port = self._server.hostname or "", self._server.port
-        made: http.client.HTTPConnection
-        if self._context is None:
-            made = http.client.HTTPConnection(host, port, timeout=timeout[0])
         else:
-            made = http.client.HTTPSConnection(host, port, timeout=timeout[0], context=self._context)
-        made.connect()
-        made.sock.settimeout(timeout[1])
+            connection.close()
+        return answer.status, answer.body
+
+    def _connected(self, timeout: tuple[float, float]) -> socket.socket:
+        host, port = self._server.hostname or "", self._server.port or PORTS[self._server.scheme]
+        made = socket.create_connection((host, port), timeout[0])
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is not None:
+                made = self._context.wrap_socket(made, server_hostname=host)
+            made.settimeout(timeout[1])
+        except BaseException:
+            made.close()
+            raise
         return made
 
 
