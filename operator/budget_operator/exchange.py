@@ -1,6 +1,6 @@
 """One request and its answer over a connection that is open: two system calls and a parser in C.
 
-`http.client` takes seven times as much of the processor for the same (182 µs instead of 27, measured over TLS),
+`http.client` takes seven times as much of the processor for the same (182 µs, not 27, measured over TLS),
 and at rest such requests are most of what the operator does. Which connections there are, and when one is
 tried again, is the business of `cluster.reads` and `cloud.doors`.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from budget_operator.core import api, changes, crd, settings, sources, status
+from budget_operator.core import api, changes, crd, settings, sources, status, suspension
 from budget_operator.core.conditions import Reason, Type
 from budget_operator.core.requirements import read_requirements
 from budget_server.settings import Settings as ServerSettings
@@ -87,7 +87,8 @@ def test_every_field_says_what_its_change_does() -> None:
 def test_defaults_and_limits_are_those_of_the_schema(path: str, schema: Mapping[str, Any]) -> None:
     row = rows(REFERENCE, "## Spec")[path]
     if "default" in schema and schema["default"] != {}:
-        assert f"`{schema['default']}`" in row
+        default = schema["default"]
+        assert f"`{str(default).lower() if isinstance(default, bool) else default}`" in row
     if "minimum" in schema:
         assert f"{schema['minimum']} to {schema['maximum']}" in row
     if "maxItems" in schema:
@@ -128,7 +129,7 @@ def test_every_state_is_explained() -> None:
     functions = (status.state, status._state_on_the_way, status.deleting)
     constants = {text for function in functions for text in strings_of(function.__code__.co_consts)}
     states = {text for text in constants if re.fullmatch("[A-Z][a-z]+", text)} - {"False", "True"}
-    assert set(rows(REFERENCE, "### State")) == states
+    assert set(rows(REFERENCE, "### State")) == states | {suspension.STATE}
 
 
 def strings_of(constants: tuple[Any, ...]) -> Iterator[str]:
