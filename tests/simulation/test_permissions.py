@@ -128,7 +128,7 @@ def test_without_one_of_the_roles_it_is_told_and_what_serves_serves_on(role: str
         made.apply(NAME, {**SPEC, "requirements": ["numpy==2.1.0"]})
         made.run(WHILE)
         assert made.kube.condition(NAME, "Ready")[0] == "True"
-        status, reason, message = made.kube.condition(NAME, "Reconciling")
+        status, reason, message = made.kube.condition(NAME, "Stalled")
         assert (status, reason) == ("True", "PermissionDenied")
         assert any(permission in message for permission in listed(role))
         assert PermissionDenied.remedy in message

@@ -1,6 +1,6 @@
 """Which zones are known to be sold out of a machine type and provisioning model, and until when.
 
-In memory only: forgetting it costs one refused insert. Shared by all deployments of the process.
+In memory only: forgetting it costs one refused call. Shared by all deployments of the process.
 """
 
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-SOLD_OUT_FOR = timedelta(minutes=5)
+SOLD_OUT_FOR = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Capacity:
         """Remember that the zone said no."""
         with self._lock:
             self._until[offer] = now + SOLD_OUT_FOR
+
+    def admit(self, offer: Offer) -> None:
+        """Somebody got one: there is room."""
+        with self._lock:
+            self._until.pop(offer, None)
 
     def sold_out(
         self, zones: Iterable[str], machine_type: str, provisioning_model: str, now: datetime

@@ -7,13 +7,16 @@ people: what they can do, and whether it is tried again, comes with it. None of 
 
 from enum import Enum
 
+from budget_operator.core.roles import role_with
+
 
 class Disposition(Enum):
     """What follows an error."""
 
     STALL = "stall"  # nothing helps but a new spec (or a changed Secret or ConfigMap)
+    BLOCK = "block"  # nothing helps but an administrator; retry at a known pace, and what was true stays so
     OBSERVE = "observe"  # the world is not as assumed: look again and plan anew
-    WAIT = "wait"  # will clear by itself or by an administrator: retry at a known pace
+    WAIT = "wait"  # will clear by itself: retry at a known pace
     BACK_OFF = "back off"  # retry with growing, jittered pauses
 
 
@@ -30,6 +33,11 @@ class BudgetError(Exception):
         self.message = message
         self.remedy = type(self).remedy if remedy is None else remedy
         self.retry = type(self).retry if retry is None else retry
+
+    @property
+    def stalls(self) -> bool:
+        """Whether somebody has to act."""
+        return self.disposition in (Disposition.STALL, Disposition.BLOCK)
 
     @property
     def sentence(self) -> str:
@@ -129,9 +137,13 @@ class PermissionDenied(BudgetError):
     """The operator's credentials lack a permission, or an API is disabled."""
 
     reason = "PermissionDenied"
-    disposition = Disposition.WAIT
+    disposition = Disposition.BLOCK
     remedy = "give the operator's service account a role with this permission"
     retry = "tried again every minute"
+
+    def __init__(self, message: str, *, remedy: str | None = None, retry: str | None = None) -> None:
+        role = "" if remedy is not None else role_with(message)
+        super().__init__(message, remedy=f"{type(self).remedy}: {role}" if role else remedy, retry=retry)
 
 
 class RateLimited(BudgetError):

@@ -135,7 +135,7 @@ def pause_after(error: BudgetError, attempts: int, jitter: float) -> float:
     """Seconds to rest after the n-th failure in a row; `jitter` is between 0 and 1."""
     if error.disposition is Disposition.STALL:
         return CONFLICT_PAUSE if isinstance(error, NameConflict) else LONGEST_PAUSE
-    if error.disposition is Disposition.WAIT:
+    if error.disposition in (Disposition.WAIT, Disposition.BLOCK):
         if isinstance(error, ResourceNotReady):
             return NOT_READY_PAUSE
         return CAPACITY_PAUSE if isinstance(error, CapacityExhausted) else WAIT_PAUSE

@@ -148,8 +148,9 @@ def stalling(facts: Facts) -> BudgetError | None:
     """The error that only the owner of the object, or of the project, can mend."""
     if facts.stall is not None:
         return facts.stall
-    problems = facts.outcome.problems.values()
-    return next((error for error in problems if error.disposition is Disposition.STALL), None)
+    uncounted = _uncounted(facts)
+    problems = (*facts.outcome.problems.values(), *([uncounted] if uncounted is not None else []))
+    return next((error for error in problems if error.stalls), None)
 
 
 def _artifact(before: Status, facts: Facts) -> Verdict:
@@ -265,8 +266,10 @@ def _reconciling(facts: Facts, stall: BudgetError | None, verdicts: Verdicts) ->
         *((error.reason, error.sentence) for error in facts.outcome.problems.values()),
         *((step.reason, step.message) for step in facts.outcome.open.values()),
         *([] if _sleeps(facts) else _changing(facts)),
-        *_uncounted(facts),
     ]
+    uncounted = _uncounted(facts)
+    if uncounted is not None:
+        told.append((uncounted.reason, uncounted.sentence))
     if told:
         return Verdict("True", *told[0])
     if _sleeps(facts):
@@ -289,10 +292,9 @@ def _changing(facts: Facts) -> list[tuple[str, str]]:
     return [(Reason.UPDATING, f"revision {serving.active} serves until {facts.target} does")]
 
 
-def _uncounted(facts: Facts) -> list[tuple[str, str]]:
-    """Nothing else waits for it, but preemptions are missed."""
-    error = facts.seen.inventory.problems.get("preemptions") if facts.seen is not None else None
-    return [] if error is None else [(error.reason, error.sentence)]
+def _uncounted(facts: Facts) -> BudgetError | None:
+    """Why preemptions are missed; nothing else waits for it."""
+    return facts.seen.inventory.problems.get("preemptions") if facts.seen is not None else None
 
 
 def state(before: Status, facts: Facts) -> str:
@@ -345,7 +347,7 @@ def deleting(before: Status, generation: int, outcome: Outcome, now: datetime, i
     verdicts[Type.READY] = Verdict("False", Reason.DELETING, message)
     verdicts[Type.RECONCILING] = Verdict("True", reason, message)
     verdicts[Type.STALLED] = Verdict("False", Reason.UP_TO_DATE)
-    if any(error.disposition is Disposition.STALL for error in outcome.problems.values()):
+    if any(error.stalls for error in outcome.problems.values()):
         verdicts[Type.RECONCILING] = Verdict("False", reason, WAITS_FOR_CHANGE)
         verdicts[Type.STALLED] = Verdict("True", reason, message)
     return before.model_copy(

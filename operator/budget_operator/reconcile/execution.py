@@ -95,6 +95,8 @@ class Execution:
             del self._memory.operations[resource]
             self._memory.acted_at = self._means.clock()
             failure = operation_error(state, started.action.overtaken) if state else None
+            if state is not None and failure is None and isinstance(started.action, StartInstance):
+                self._means.capacity.admit(_offer(started.action))
             if failure is not None:
                 self._note(started.room, started.action, failure, aside=started.aside)
 
@@ -233,14 +235,9 @@ class Execution:
 
     def _sold_out(self, action: Action, now: datetime) -> float | None:
         capacity = self._means.capacity
-        if isinstance(action, InsertInstance):
-            request = action.request
-            offer = Offer(request.zone, request.machine_type, request.provisioning_model)
-            capacity.refuse(offer, now)
-            return SOON  # the next zone is tried at once
-        if isinstance(action, StartInstance):
-            capacity.refuse(Offer(action.zone, action.machine_type, action.provisioning_model), now)
-        return None
+        if isinstance(action, InsertInstance | StartInstance):
+            capacity.refuse(_offer(action), now)
+        return SOON if isinstance(action, InsertInstance) else None  # the next zone is tried at once
 
     def _remember_object(self, action: Action) -> None:
         if self._memory.objects is None:
@@ -251,3 +248,9 @@ class Execution:
             self._memory.objects |= {action.copied.name}
         elif isinstance(action, DeleteObject):
             self._memory.objects -= {action.name}
+
+
+def _offer(action: InsertInstance | StartInstance) -> Offer:
+    """What the zone is asked for."""
+    wanted = action.request if isinstance(action, InsertInstance) else action
+    return Offer(wanted.zone, wanted.machine_type, wanted.provisioning_model)

@@ -185,6 +185,6 @@ def _intent(now: Situation) -> Intent:
     if zone is None:
         raise CapacityExhausted(
             f"{', '.join(desired.zones)} sold out of {desired.provisioning_model} {desired.machine_type}",
-            retry="each zone is tried again five minutes after it refused",
+            retry="each zone is tried again half an hour after it refused",
         )
     return Intent(name=now.owner.cloud_name, zone=zone, request_id=now.request_id)

@@ -120,7 +120,7 @@ def spoil_names(world: World) -> None:
 WRONG = [
     (lose_bucket, "Stalled", "ReferenceMissing", "there is no bucket models"),
     (lose_objects, "Stalled", "ReferenceMissing", "there is no object below gs://models/iris/"),
-    (lose_permission, "Reconciling", "PermissionDenied", "give the operator's service account a role"),
+    (lose_permission, "Stalled", "PermissionDenied", "give the operator's service account a role"),
     (lose_answer, "Reconciling", "CloudUnavailable", "no answer"),
     (spoil_names, "Stalled", "InvalidSpec", "a name that no file can have"),
 ]

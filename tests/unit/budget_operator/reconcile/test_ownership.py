@@ -219,7 +219,7 @@ def test_without_the_right_to_ask_for_the_cluster_nothing_is_changed(
         for _ in range(5):
             world.clock.advance(world.pass_("iris") or 0)
         assert world.kube.condition("iris", "Reconciling")[1] == "PermissionDenied"
-        assert "ClusterRole" in world.kube.condition("iris", "Reconciling")[2]
+        assert "ClusterRole" in world.kube.condition("iris", "Stalled")[2]
         made = [call for call in world.journal.calls if call.startswith(("create_topic", "insert", "upload"))]
         assert made == []
     world.drive(lambda: world.is_ready("iris"), "iris")
