@@ -34,6 +34,7 @@ import functions_framework
 LABEL_INSTALLATION = "budgetml-installation"
 LABEL_WANTED = "budgetml-wanted"
 LABEL_SCHEDULE = "budgetml-schedule"
+LABEL_MOVE = "budget-move"
 
 STOPPING_SECONDS = 60.0  # how long a VM that is going down is waited for
 CHANGING_SECONDS = 600.0  # how long the operator may keep a VM off to change it, before it counts as lost
@@ -71,6 +72,7 @@ class Machine:
     incarnation: str  # differs after every start and stop
     started_at: float = 0.0  # in seconds since 1970; 0 = not told
     stopped_at: float = 0.0
+    moves: bool = False  # the operator makes another one in its place
 
     @property
     def key(self) -> tuple[str, str]:
@@ -134,7 +136,12 @@ def _seconds_up(machine: Machine, now: float) -> float:
 
 
 def _is_wanted(machine: Machine, now: float) -> bool:
-    """Also one that the operator has stopped for a change and then left lying: it may have died over it."""
+    """Also one that the operator has stopped for a change and then left lying: it may have died over it.
+
+    Never one that moves to another zone: it has lost its address, and two of them must not serve.
+    """
+    if machine.moves:
+        return False
     if machine.wanted == "changing":
         return 0 < machine.stopped_at < now - CHANGING_SECONDS
     return machine.wanted == "running"
@@ -247,6 +254,7 @@ def _machine(instance: Any) -> Machine:
         incarnation=f"{instance.id}/{instance.last_start_timestamp}/{instance.last_stop_timestamp}",
         started_at=_seconds(instance.last_start_timestamp),
         stopped_at=_seconds(instance.last_stop_timestamp),
+        moves=LABEL_MOVE in instance.labels,
     )
 
 

@@ -16,7 +16,7 @@ LARGEST_CHOICE = 839
 """Divisible by many numbers, less one: every choice is about as likely as the others."""
 _KINDS = tuple(Kind)
 _CALLS_AHEAD = 8
-_BY_HAND = ("delete", "stop", "relabel", "rewrite", "suspend", "reset")
+_BY_HAND = ("delete", "stop", "start", "relabel", "rewrite", "suspend", "reset")
 _PARTS = (invariants.JOB, invariants.TOPIC, invariants.FUNCTION, invariants.FIREWALL)
 _CLOCKS = (0.0, -26.0, 5.0)
 

@@ -143,11 +143,13 @@ class History:
     # -- hands in the project
 
     def by_hand(self, verb: str, name: str) -> None:
-        """Somebody with gcloud does something to a deployment's VM, address or labels."""
+        """Somebody with gcloud does something to a deployment's VM, address or labels; while it moves, to one
+        of the two."""
         found = [key for key, doc in self.world.store.list(INSTANCE) if doc["body"]["name"] == vm(name)]
         if not found or found[0] in self.strangers:
             return
-        path, body = f"/compute/v1/{found[0]}", self.world.store.get(INSTANCE, found[0])
+        chosen = found[self.steps % len(found)]
+        path, body = f"/compute/v1/{chosen}", self.world.store.get(INSTANCE, chosen)
         assert body is not None
         if verb == "delete":
             self.ask("DELETE", path)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from budget_operator.core.names import LABEL_INSTALLATION
+from budget_operator.core.names import LABEL_INSTALLATION, LABEL_MOVE
 from dev.simulation.world import NAMESPACE, World, vm
 from localcloud.guests.residents import Residents
 from localcloud.services.compute.operations import OPERATION
@@ -47,13 +47,33 @@ def _ours(world: World, kind: str) -> list[tuple[str, Json]]:
 
 
 def _doubles(world: World) -> Iterator[str]:
-    for kind in (INSTANCE, ADDRESS):
-        for name, count in Counter(last(key) for key, _ in _ours(world, kind)).items():
-            if count > 1:
-                yield f"{count} times {kind} {name}"
+    for name, count in Counter(last(key) for key, _ in _ours(world, ADDRESS)).items():
+        if count > 1:
+            yield f"{count} addresses {name}"
+    yield from twins(world)
     for kind in SHARED:
         if len(_ours(world, kind)) > 1:
             yield f"more than one {kind}: {[key for key, _ in _ours(world, kind)]}"
+
+
+def twins(world: World) -> Iterator[str]:
+    """Two VMs of one deployment, of which none has moved away, or which both have an address."""
+    found = _ours(world, INSTANCE)
+    staying = Counter(last(key) for key, doc in found if not _moves(doc))
+    reachable = Counter(last(key) for key, doc in found if _has_address(doc))
+    for what, counted in (("that stay", staying), ("with an address", reachable)):
+        for name, count in counted.items():
+            if count > 1:
+                yield f"{count} VMs {what}: {name}"
+
+
+def _moves(document: Json) -> bool:
+    return LABEL_MOVE in document["body"].get("labels", {})
+
+
+def _has_address(document: Json) -> bool:
+    access = document["body"]["networkInterfaces"][0].get("accessConfigs", ())
+    return any("natIP" in each for each in access)
 
 
 def _left_over(world: World, names: tuple[str, ...]) -> Iterator[str]:
@@ -118,6 +138,8 @@ def kept_alive(world: World) -> Iterator[str]:
         body = document["body"]
         if body["status"] != "TERMINATED" or body["labels"].get("budgetml-wanted") != "running":
             continue
+        if _moves(document):  # half-way only the operator knows how to go on
+            continue
         down = world.clock.now() - datetime.fromisoformat(body["lastStopTimestamp"])
         if down > SOME_TICKS:
             yield f"{last(key)} is down, and nobody starts it"
@@ -145,12 +167,16 @@ def _served(world: World, name: str, spec: Any) -> Iterator[str]:
         yield f"{name}: the status is about generation {status.get('observedGeneration')}"
     if status["revision"]["target"] != status["revision"]["active"]:
         yield f"{name}: another revision serves than the wanted one"
-    instance = next(doc for key, doc in _ours(world, INSTANCE) if last(key) == vm(name))
-    yield from _as_wanted(name, status, instance, spec.get("machine", {}))
+    instances = [doc for key, doc in _ours(world, INSTANCE) if last(key) == vm(name)]
+    if len(instances) > 1 or _moves(instances[0]):
+        yield f"{name}: it has not come to the end of its move: {[doc['body']['zone'] for doc in instances]}"
+    yield from _as_wanted(name, status, instances[0], spec.get("machine", {}))
 
 
 def _as_wanted(name: str, status: Json, instance: Json, machine: Json) -> Iterator[str]:
     body = instance["body"]
+    if last(body["zone"]) != status["zone"]:
+        yield f"{name}: the VM is in {last(body['zone'])}, the status says {status['zone']}"
     if (body["status"], instance["ip"]) != ("RUNNING", status["ip"]):
         yield f"{name}: the VM is {body['status']} at {instance['ip']}, the status says {status['ip']}"
     if last(body["machineType"]) != machine.get("type", "e2-medium"):

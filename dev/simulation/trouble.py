@@ -109,5 +109,16 @@ _COLLECTIONS = frozenset(
     {"instances", "addresses", "firewalls", "jobs", "topics", "functions", "subscriptions", "o", "b"}
 )
 _VERBS = frozenset(
-    {"start", "stop", "resume", "setMetadata", "setLabels", "setMachineType", "publish", "resize"}
+    {
+        "start",
+        "stop",
+        "resume",
+        "setMetadata",
+        "setLabels",
+        "setMachineType",
+        "publish",
+        "resize",
+        "addAccessConfig",
+        "deleteAccessConfig",
+    }
 )

@@ -122,6 +122,17 @@ def _of_interface(region: str, interface: Json) -> Demands:
             yield Demand("compute.addresses.use", f"{region}/addresses/{access['natIP']}")
 
 
+def _of_new_access(resource: str, sent: Sent, store: Store) -> Demands:
+    there = store.get(INSTANCE, resource)
+    if there is not None:
+        nic = there["body"]["networkInterfaces"][0]
+        zone = resource.split("/")[3]
+        region = f"projects/{paths.project_of(resource)}/regions/{region_of(zone)}"
+        asked = {"network": nic["network"], "accessConfigs": [sent.json()]}
+        wanted = ("compute.subnetworks.useExternalIp", "compute.addresses.use")
+        yield from (each for each in _of_interface(region, asked) if each.permission in wanted)
+
+
 def _of_accounts(project: str, accounts: Any) -> Demands:
     """Whoever gives a machine an account, or tells it what to run, acts as that account."""
     for account in accounts or ():
@@ -198,6 +209,7 @@ def _of_function(resource: str, sent: Sent, _: Store) -> Demands:
 
 _MORE: dict[str, Callable[[str, Sent, Store], Demands]] = {
     "compute.instances.create": _of_new_instance,
+    "compute.instances.addAccessConfig": _of_new_access,
     "compute.instances.setMetadata": _of_new_metadata,
     "compute.addresses.create": _of_new_address,
     **dict.fromkeys(_FIREWALL, _of_firewall),

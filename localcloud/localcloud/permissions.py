@@ -36,6 +36,8 @@ POST   COMPUTE/zones/*/instances/*/setMetadata                    compute.instan
 POST   COMPUTE/zones/*/instances/*/setLabels                      compute.instances.setLabels
 POST   COMPUTE/zones/*/instances/*/setTags                        compute.instances.setTags
 POST   COMPUTE/zones/*/instances/*/setMachineType                 compute.instances.setMachineType
+POST   COMPUTE/zones/*/instances/*/addAccessConfig                compute.instances.addAccessConfig
+POST   COMPUTE/zones/*/instances/*/deleteAccessConfig             compute.instances.deleteAccessConfig
 POST   COMPUTE/zones/*/instances/*/simulateMaintenanceEvent       compute.instances.simulateMaintenanceEvent
 GET    COMPUTE/aggregated/addresses                               compute.addresses.list
 GET    COMPUTE/regions/*/addresses                                compute.addresses.list

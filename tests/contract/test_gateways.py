@@ -28,7 +28,7 @@ from budget_operator.core.observed import GuestReport, InstanceStatus, Operation
 from budget_operator.core.operations import operation_error
 from localcloud.services.storage.blobs import crc32c, md5
 
-REGION, ZONE = "us-central1", "us-central1-a"
+REGION, ZONE, OTHER_ZONE = "us-central1", "us-central1-a", "us-central1-b"
 OWNER = Owner("default", "ml", "sentiment")
 SHARED = Shared("default")
 NAME = OWNER.cloud_name
@@ -225,6 +225,35 @@ def test_a_suspended_vm_is_resumed(
     assert found.status is InstanceStatus.RUNNING
     refused = done(compute.resume_instance(ZONE, vm, request_id()))
     assert isinstance(refused, errors.ResourceNotReady)
+
+
+def test_an_address_moves_from_one_zone_to_another(compute: ComputeGateway, done: Callable[..., Any]) -> None:
+    assert done(compute.reserve_address(REGION, NAME, OWNER.labels, request_id())) is None
+    address = compute.address(REGION, NAME)
+    assert address is not None
+    assert done(compute.insert_instance(request(address.address), request_id())) is None
+    assert done(compute.stop_instance(ZONE, NAME, request_id())) is None
+    assert done(compute.set_labels(ZONE, NAME, {"budget-move": OTHER_ZONE}, request_id())) is None
+    there = request(address.address, zone=OTHER_ZONE)
+    with pytest.raises(errors.ResourceNotReady):
+        compute.insert_instance(there, request_id())
+    old = compute.instance(ZONE, NAME)
+    assert old is not None
+    assert done(compute.delete_access_config(ZONE, NAME, old.access_config, request_id())) is None
+    old = compute.instance(ZONE, NAME)
+    assert old is not None
+    assert (old.is_cut_off, old.destination) == (True, OTHER_ZONE)
+    assert done(compute.insert_instance(there, request_id())) is None
+    with pytest.raises(errors.ResourceNotReady):
+        compute.add_access_config(ZONE, NAME, address.address, request_id())
+    assert done(compute.delete_instance(OTHER_ZONE, NAME, request_id())) is None
+    assert done(compute.add_access_config(ZONE, NAME, address.address, request_id())) is None
+    assert done(compute.set_labels(ZONE, NAME, {"budget-move": None}, request_id())) is None
+    assert done(compute.start_instance(ZONE, NAME, request_id())) is None
+    with pytest.raises(errors.AlreadyExists):
+        compute.add_access_config(ZONE, NAME, address.address, request_id())
+    (found,) = compute.instances(LABEL_INSTALLATION, SHARED.hash).items
+    assert (found.external_ip, found.destination) == (address.address, "")
 
 
 def test_a_stock_out(cloud: Any, compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:

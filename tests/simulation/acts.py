@@ -8,6 +8,7 @@ import requests
 
 from dev.simulation.apiserver import CODE
 from dev.simulation.world import PROJECT, ZONES, World, vm
+from localcloud.faults import parse
 
 NAME = "a"
 ZONE, REGION = ZONES[0], "us-central1"
@@ -51,6 +52,18 @@ def _suspend(made: World) -> None:
     look_again(made)
 
 
+def _lose_in(*full: str) -> Callable[[World], None]:
+    """It is preempted while these zones are sold out."""
+
+    def happen(made: World) -> None:
+        for zone in full:
+            fault = parse({"kind": "stock-out", "zone": zone})
+            made.cloud.context.faults.add(fault, made.clock.now())
+        made.preempt(NAME)
+
+    return happen
+
+
 def stop(made: World) -> None:
     _on_vm(made, "stop")
     look_again(made)
@@ -65,6 +78,8 @@ EVENTS: dict[str, Callable[[World], None]] = {
     "upgrade": _upgrade,
     "pause": _pause,
     "suspend": _suspend,
+    "stay": _lose_in(*ZONES),
+    "move": _lose_in(ZONE),
     "delete": lambda made: made.delete(NAME),
 }
 FRESH = ("create", "misspell")

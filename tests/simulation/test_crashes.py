@@ -15,6 +15,7 @@ from dev.simulation.trouble import Kind, Trouble
 from dev.simulation.world import ZONES, World, world
 from localcloud.faults import parse
 from localcloud.jumping import JumpingClock
+from localcloud.services.compute.records import INSTANCE
 from localcloud.store import Json
 
 NAME = "alpha"
@@ -25,9 +26,28 @@ ELSEWHERE = {"predictor": {"inline": CODE}, "placement": {"zones": [ZONES[1]]}}
 ASLEEP = {"predictor": {"inline": CODE}, "suspend": True}
 EDITED = {"predictor": {"inline": f"{CODE}# edited meanwhile\n"}}
 INSERT = "compute.instances.create"
+DETAILED = "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
 ENOUGH = 1800.0
 #: More calls than any of the stories makes.
 MOST_CALLS = 60
+
+
+class Watch:
+    """Looks at every change of a VM, in the middle of it: two that could serve are `wrong`, `least` is the
+    smallest number of VMs that there were."""
+
+    def __init__(self, made: World) -> None:
+        self._world = made
+        self._noted = made.store.on_write
+        self.wrong: list[str] = []
+        self.least = 1
+        made.store.on_write = self._note
+
+    def _note(self, kind: str, key: str) -> None:
+        self._noted(kind, key)
+        if kind == INSTANCE:
+            self.wrong += invariants.twins(self._world)
+            self.least = min(self.least, len(self._world.store.list(INSTANCE)))
 
 
 @contextmanager
@@ -70,6 +90,22 @@ def resume(made: World) -> None:
     made.apply(NAME, AFTER)
 
 
+def leave(made: World) -> None:
+    """Its zone, the preferred one, is sold out."""
+    made.cloud.context.faults.add(parse({"kind": "stock-out", "zone": ZONES[0]}), made.clock.now())
+    made.preempt(NAME)
+
+
+def stay(made: World) -> None:
+    """So is the other one, for a while: half-way the move goes back."""
+    faults = made.cloud.context.faults
+    faults.add(parse({"kind": "stock-out", "zone": ZONES[0], "code": DETAILED}), made.clock.now())
+    faults.add(parse({"kind": "stock-out", "zone": ZONES[1], "when": "request"}), made.clock.now())
+    made.preempt(NAME)
+    made.run(120)
+    faults.clear()
+
+
 def upgrade(made: World) -> None:
     """Another operator, with another image."""
     made.settings = replace(made.settings, image="registry/server:2")
@@ -89,27 +125,31 @@ def edited(made: World) -> None:
 
 @dataclass(frozen=True)
 class Story:
-    """`vms`: how many are made in all."""
+    """`vms`: how many are made in all. `kept`: at no time is there none."""
 
     act: Callable[[World], None]
     wanted: Json | None
     served: bool = True
     """Whether the deployment is there and serves before."""
     vms: int = 1
+    kept: bool = True
 
     def __str__(self) -> str:
         return self.act.__name__
 
 
-CREATE, EDIT = Story(create, BEFORE, served=False), Story(edited, EDITED, served=False)
+CREATE = Story(create, BEFORE, served=False, kept=False)
+EDIT = Story(edited, EDITED, served=False, kept=False)
 CHANGES = (
     Story(update, AFTER),
-    Story(replace_vm, ANOTHER, vms=2),
+    Story(replace_vm, ANOTHER, vms=2, kept=False),
     Story(move, ELSEWHERE, vms=2),
     Story(suspend, ASLEEP),
     Story(resume, AFTER),
+    Story(leave, BEFORE, vms=2),
+    Story(stay, BEFORE),
     Story(upgrade, BEFORE),
-    Story(delete, None),
+    Story(delete, None, kept=False),
 )
 ALL = [(story, kind) for story in (CREATE, *CHANGES) for kind in Kind if kind is not Kind.RIVAL]
 
@@ -122,9 +162,12 @@ def test_wherever_it_strikes_the_end_is_the_same(story: Story, kind: Kind) -> No
             if story.served:
                 create(made)
                 made.run(ENOUGH)
+            watch = Watch(made)
             trouble.plan(kind, number)
             story.act(made)
             made.run(ENOUGH)
+            assert watch.wrong == [], f"call {number}: {trouble.struck}"
+            assert watch.least or not story.kept, f"call {number}: {trouble.struck}"
             if trouble.kind is not None:
                 break
             struck += 1

@@ -39,6 +39,8 @@ def live(made: World) -> None:
     for happens in EVENTS.values():
         happens(made)
         made.run(WHILE)
+        made.cloud.context.faults.clear()
+        made.run(WHILE)
     up(made, NAME)
 
 

@@ -226,6 +226,7 @@ SCENES: dict[Reason, Callable[[], set[str]]] = {
     Reason.CLOUD_UNAVAILABLE: faulty({**INSERT, "code": 503}),
     Reason.RESOURCE_NOT_READY: faulty({"kind": "fresh-api", "service": "compute", "seconds": 1e6}),
     Reason.CAPACITY_EXHAUSTED: faulty({"kind": "stock-out", "zone": ZONE}, "lose"),
+    Reason.MOVING: faulty({"kind": "stock-out", "zone": ZONE}, "lose"),
     Reason.QUOTA_EXCEEDED: faulty(
         {"kind": "quota", "region": "us-central1", "metric": "PREEMPTIBLE_CPUS", "limit": 0}
     ),

@@ -207,6 +207,12 @@ PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was b
         "Stalled",
         f"set the machine type of instance {vm(NAME)}",
     ),
+    "compute.instances.deleteAccessConfig": (
+        "move",
+        "InstanceRunning",
+        f"take the address of instance {vm(NAME)} in us-central1-a",
+    ),
+    "compute.instances.addAccessConfig": ("stay", "InstanceRunning", "to instance"),
     "compute.disks.resize": ("change", "Stalled", f"resize disk {vm(NAME)} in us-central1-a to 30 GiB"),
     "compute.instances.setMetadata": ("change", "Stalled", f"set the metadata of instance {vm(NAME)}"),
     "compute.instances.setLabels": ("upgrade", "KeepAliveArmed", f"set the labels of instance {vm(NAME)}"),

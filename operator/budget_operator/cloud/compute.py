@@ -16,6 +16,7 @@ from budget_operator.cloud.connection import CALL, Connection
 from budget_operator.cloud.failures import translated
 from budget_operator.cloud.lists import Json, Lists
 from budget_operator.core.errors import (
+    AlreadyExists,
     InvalidSpec,
     NotFound,
     OperationFailed,
@@ -40,6 +41,8 @@ T = TypeVar("T")
 
 _MERGE_TRIES = 3
 _PREEMPTED = 'operationType="compute.instances.preempted"'
+INTERFACE = "nic0"  # Google's name of an instance's first
+_MOST_ACCESS = "At most one access config"  # said of an instance that has one
 _WHOLE_AT_ONCE = 50  # names in one filter: it is part of the URL
 
 
@@ -282,17 +285,37 @@ class ComputeGateway:
 
         return self._merged(zone, name, request_id, attempt)
 
-    def set_labels(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
+    def set_labels(
+        self, zone: str, name: str, changes: Mapping[str, str | None], request_id: str
+    ) -> OperationRef:
         def attempt(current: Instance, attempt_id: str) -> OperationRef:
+            merged = {**current.labels, **changes}
             body = {
                 "label_fingerprint": current.label_fingerprint,
-                "labels": {**current.labels, **changes},
+                "labels": {key: value for key, value in merged.items() if value is not None},
             }
             call = self._instances.set_labels_unary
             more = {"instances_set_labels_request_resource": body}
             return self._on_instance("set the labels of", call, zone, name, attempt_id, more)
 
         return self._merged(zone, name, request_id, attempt)
+
+    def add_access_config(self, zone: str, name: str, address: str, request_id: str) -> OperationRef:
+        from budget_operator.cloud import words
+
+        call = self._instances.add_access_config_unary
+        more = {"network_interface": INTERFACE, "access_config_resource": words.access_config(address)}
+        try:
+            return self._on_instance(f"give {address} to", call, zone, name, request_id, more)
+        except InvalidSpec as error:
+            if _MOST_ACCESS not in error.message:
+                raise
+            raise AlreadyExists(error.message) from error
+
+    def delete_access_config(self, zone: str, name: str, access_config: str, request_id: str) -> OperationRef:
+        call = self._instances.delete_access_config_unary
+        more = {"network_interface": INTERFACE, "access_config": access_config}
+        return self._on_instance("take the address of", call, zone, name, request_id, more)
 
     def _merged(
         self, zone: str, name: str, request_id: str, attempt: Callable[[Instance, str], OperationRef]

@@ -18,7 +18,7 @@ ADDRESS = "name,region,address,status,labels"
 PREEMPTION = "name,targetLink,insertTime,startTime,endTime"
 _SMALL = (
     "name,zone,id,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
-    "networkInterfaces/accessConfigs/natIP,disks(boot,diskSizeGb,source)"
+    "networkInterfaces/accessConfigs(name,natIP),disks(boot,diskSizeGb,source)"
 )
 #: Without the metadata's values, which are nearly all of an instance: the fingerprint tells whether they are
 #: those that were read before.
@@ -33,11 +33,7 @@ def last(url: str) -> str:
 
 def instance(found: Json) -> Instance:
     """An instance."""
-    interfaces = [
-        access.get("natIP")
-        for nic in found.get("networkInterfaces", ())
-        for access in nic.get("accessConfigs", ())
-    ]
+    access = [each for nic in found.get("networkInterfaces", ()) for each in nic.get("accessConfigs", ())]
     held: Json = found.get("metadata", {})
     boot: Json = next((disk for disk in found.get("disks", ()) if disk.get("boot")), {})
     return Instance(
@@ -47,13 +43,14 @@ def instance(found: Json) -> Instance:
         status=_status(found.get("status", "")),
         machine_type=last(found.get("machineType", "")),
         provisioning_model=found.get("scheduling", {}).get("provisioningModel") or "STANDARD",
-        external_ip=next((ip for ip in interfaces if ip), None),
+        external_ip=next((each["natIP"] for each in access if each.get("natIP")), None),
         labels=shared(found.get("labels", {})),
         label_fingerprint=found.get("labelFingerprint", ""),
         metadata=shared({item["key"]: item.get("value", "") for item in held.get("items", ())}),
         metadata_fingerprint=held.get("fingerprint", ""),
         disk=last(boot.get("source", "")),
         disk_gib=int(boot.get("diskSizeGb", 0)),
+        access_config=access[0].get("name", "") if access else "",
     )
 
 

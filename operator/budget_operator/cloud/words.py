@@ -53,17 +53,18 @@ def new_instance(request: InstanceRequest) -> v1.Instance:
         network_interfaces=[
             v1.NetworkInterface(
                 network=request.network,
-                access_configs=[
-                    v1.AccessConfig(
-                        name="External NAT", type_="ONE_TO_ONE_NAT", nat_i_p=request.address or None
-                    )
-                ],
+                access_configs=[access_config(request.address)],
             )
         ],
     )
     if request.service_account:
         made.service_accounts = [v1.ServiceAccount(email=request.service_account, scopes=[_CLOUD_PLATFORM])]
     return made
+
+
+def access_config(address: str) -> v1.AccessConfig:
+    """What gives an instance its external address; empty: some address."""
+    return v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT", nat_i_p=address or None)
 
 
 def _boot_disk(request: InstanceRequest) -> v1.AttachedDisk:

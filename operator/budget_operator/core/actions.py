@@ -19,7 +19,7 @@ from budget_operator.core.errors import (
     ResourceNotReady,
 )
 from budget_operator.core.gateways import Cloud, FunctionRequest, InstanceRequest
-from budget_operator.core.names import digest
+from budget_operator.core.names import LABEL_MOVE, digest
 from budget_operator.core.observed import OperationRef
 
 
@@ -43,6 +43,11 @@ class Action(ABC):
     def key(self) -> str:
         """What the request id of a repeated attempt is found by."""
         return type(self).__name__
+
+    @property
+    def destination(self) -> str:
+        """The zone that is given up, of all that a VM may move to, where the call is refused."""
+        return ""
 
     @abstractmethod
     def perform(self, cloud: Cloud, request_id: str) -> OperationRef | None:
@@ -255,6 +260,10 @@ class InsertInstance(Action):
     request: InstanceRequest = field(repr=False)
     intent: Intent
 
+    @property
+    def destination(self) -> str:
+        return self.intent.zone
+
     def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
         return cloud.compute.insert_instance(self.request, request_id)
 
@@ -339,6 +348,55 @@ class SetMetadata(InstanceAction):
 
     def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
         return cloud.compute.set_metadata(self.zone, self.name, self.changes, request_id)
+
+
+@dataclass(frozen=True)
+class AnnounceMove(InstanceAction):
+    """Write on a VM that is off where it moves to, so that nobody starts it meanwhile."""
+
+    to: str
+
+    @property
+    def key(self) -> str:
+        return f"AnnounceMove {self.zone} {self.to}"
+
+    @property
+    def destination(self) -> str:
+        return self.to
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.set_labels(self.zone, self.name, {LABEL_MOVE: self.to}, request_id)
+
+
+@dataclass(frozen=True)
+class EndMove(InstanceAction):
+    """Of a VM that stays where it is."""
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.set_labels(self.zone, self.name, {LABEL_MOVE: None}, request_id)
+
+
+@dataclass(frozen=True)
+class DetachAddress(InstanceAction):
+    """From a VM that moves: whoever has the address is the one that serves."""
+
+    access_config: str
+    to: str
+
+    @property
+    def destination(self) -> str:
+        return self.to
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.delete_access_config(self.zone, self.name, self.access_config, request_id)
+
+
+@dataclass(frozen=True)
+class AttachAddress(InstanceAction):
+    address: str
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.add_access_config(self.zone, self.name, self.address, request_id)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ class Reason(StrEnum):
     CHANGING_MACHINE_TYPE = "ChangingMachineType"  # the VM stops, changes its type and starts
     GROWING_DISK = "GrowingDisk"  # the disk grows; then the VM stops and starts, and its file system grows
     RECREATING = "Recreating"  # the VM is replaced because a field cannot be changed in place
+    MOVING = (
+        "Moving"  # the VM's zone is sold out: another one is made in another zone, behind the same address
+    )
     BOOTING = "Booting"  # the VM runs and has not said anything yet
     LOADING = "Loading"  # the VM prepares the model
     UPDATING = "Updating"  # another revision or image than the wanted one serves
@@ -128,6 +131,7 @@ IN_MOTION = frozenset(
         Reason.CHANGING_MACHINE_TYPE,
         Reason.GROWING_DISK,
         Reason.RECREATING,
+        Reason.MOVING,
         Reason.BOOTING,
         Reason.LOADING,
         Reason.UPDATING,

@@ -107,7 +107,20 @@ class Compute(Protocol):
         self, zone: str, name: str, changes: Mapping[str, str], request_id: str
     ) -> OperationRef: ...
     def set_labels(
-        self, zone: str, name: str, changes: Mapping[str, str], request_id: str
+        self, zone: str, name: str, changes: Mapping[str, str | None], request_id: str
+    ) -> OperationRef:
+        """None takes a label away."""
+
+    def add_access_config(self, zone: str, name: str, address: str, request_id: str) -> OperationRef:
+        """Give an instance that has no external address this static one.
+
+        Raises:
+            AlreadyExists: it has an address.
+            ResourceNotReady: another instance has this one.
+        """
+
+    def delete_access_config(
+        self, zone: str, name: str, access_config: str, request_id: str
     ) -> OperationRef: ...
     def reserve_address(
         self, region: str, name: str, labels: Mapping[str, str], request_id: str

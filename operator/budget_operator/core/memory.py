@@ -26,6 +26,7 @@ CAPACITY_PAUSE = 30.0
 CONFLICT_PAUSE = 60.0
 WAIT_PAUSE = 60.0
 OBJECTS_TRUSTED = timedelta(minutes=15)
+SHUNNED_FOR = timedelta(minutes=30)  # as long as a zone counts as sold out
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Memory:
     objects: frozenset[str] | None = None
     objects_at: datetime | None = None
     refused: tuple[str, BudgetError] | None = None  # a machine type that Google refused for this VM
+    start_refused: str = ""  # the zone in which there was no room when this VM was to start
+    shunned: dict[str, datetime] = field(default_factory=dict)  # zones it does not move to, and until when
     probed_at: datetime | None = None
     probe_ok: bool = False
     door: Door | None = None  # that was asked last
@@ -85,6 +88,7 @@ class Memory:
             self.generation = generation
             self.troubles.clear()
             self.refused = None
+            self.shunned.clear()
             self.motion_since = None
 
     def note(
@@ -123,6 +127,14 @@ class Memory:
         """The trouble because of which nothing is done in the room now."""
         trouble = self.troubles.get(room)
         return trouble if trouble is not None and trouble.rests and trouble.until > now else None
+
+    def shun(self, zone: str, now: datetime) -> None:
+        """The VM could not be moved to this zone, or somebody else has its name there."""
+        self.shunned[zone] = now + SHUNNED_FOR
+
+    def shuns(self, now: datetime) -> frozenset[str]:
+        """The zones that it does not move to now."""
+        return frozenset(zone for zone, until in self.shunned.items() if until > now)
 
     def known_objects(self, now: datetime) -> frozenset[str] | None:
         """The bucket's objects below our prefix, as long as the last look is trusted."""

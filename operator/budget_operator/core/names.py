@@ -16,6 +16,7 @@ LABEL_INSTALLATION = "budgetml-installation"
 LABEL_DEPLOYMENT = "budgetml-deployment"
 LABEL_WANTED = "budgetml-wanted"
 LABEL_SCHEDULE = "budgetml-schedule"
+LABEL_MOVE = "budget-move"  # on a VM that is off: the zone that it moves to; nobody starts it meanwhile
 LABEL_DISK = "budgetml-disk"  # GiB of the boot disk at the VM's last boot, when its file system grew to it
 
 METADATA_OWNER = "budget-owner"

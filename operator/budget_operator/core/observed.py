@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from budget_operator.core.errors import BudgetError
+from budget_operator.core.names import LABEL_MOVE
 
 T = TypeVar("T")
 
@@ -62,6 +63,17 @@ class Instance:
     metadata_fingerprint: str
     disk: str = ""  # name of the boot disk
     disk_gib: int = 0  # its size; 0 = not told
+    access_config: str = ""  # name of what gives it its external address
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it has no external address, and will not have one when it runs."""
+        return not (self.access_config or self.external_ip)
+
+    @property
+    def destination(self) -> str:
+        """The zone that it is being moved to; empty if it stays."""
+        return self.labels.get(LABEL_MOVE, "")
 
 
 @dataclass(frozen=True)

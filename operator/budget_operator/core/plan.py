@@ -5,7 +5,7 @@ Deleting is in `removal`, running the steps in `execution`, what the VM serves i
 """
 
 from budget_operator.core.actions import Room
-from budget_operator.core.checks import artifact, instance, keep_alive, network, resize
+from budget_operator.core.checks import artifact, instance, keep_alive, move, network, resize
 from budget_operator.core.conditions import Reason
 from budget_operator.core.steps import Check, Plan, Situation, run
 
@@ -33,12 +33,15 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_surplus),
     (Room.INSTANCE, instance.check_insert),
     (Room.INSTANCE, instance.check_replaced),
+    (Room.INSTANCE, move.check_begun),
     (Room.INSTANCE, instance.check_metadata),
     (Room.INSTANCE, resize.check_disk),
     (Room.INSTANCE, instance.check_labels),
     (Room.INSTANCE, instance.check_suspended),
     (Room.INSTANCE, resize.check_machine_type),
     (Room.INSTANCE, resize.check_file_system),
+    (Room.INSTANCE, move.check_attached),
+    (Room.INSTANCE, move.check_sold_out),
     (Room.INSTANCE, instance.check_started),
     (Room.INSTANCE, instance.check_visible),
     (Room.INSTANCE, instance.check_strangers),
@@ -66,6 +69,8 @@ FIRST_CHECKS: tuple[Check, ...] = (
 KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_surplus),
     (Room.INSTANCE, instance.check_insert),
+    (Room.INSTANCE, move.check_begun),
+    (Room.INSTANCE, move.check_attached),
     (Room.INSTANCE, instance.check_wanted),
     (Room.INSTANCE, instance.check_suspended),
     (Room.INSTANCE, instance.check_started),

@@ -193,6 +193,9 @@ def _skipped(facts: Facts) -> Verdict | None:
     instance = facts.seen.instance if facts.seen is not None else None
     if instance is None:
         return None
+    if instance.destination:
+        message = f"the keep-alive would not start {instance.name}, which moves to {instance.destination}"
+        return Verdict("False", Reason.MOVING, message)
     wanted, schedule = instance.labels.get(LABEL_WANTED), instance.labels.get(LABEL_SCHEDULE)
     if wanted in (WANTED_RUNNING, WANTED_CHANGING) and schedule == facts.schedule_label:
         return None

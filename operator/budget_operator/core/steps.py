@@ -55,6 +55,10 @@ class Situation:
     request_id: str  # for a new insert
     held: bool = True  # the installation is; False: there is no bucket of ours to hold it by
     rest: float = 0.0  # seconds that a start waits, because preemptions cut the last boots short
+    start_refused: bool = False  # the VM's zone had no room for it when it was to start
+    barred: frozenset[str] = (
+        frozenset()
+    )  # zones that it does not move to, although nobody calls them sold out
 
     @property
     def wanted(self) -> Desired:
@@ -75,6 +79,7 @@ class Step:
     completes: bool = False  # once its actions succeeded nothing is left of it
     failure: BudgetError | None = None  # acted on only with growing pauses
     attempt: str = ""  # the key of the action whose end it waits for, whoever began it
+    despite: type[BudgetError] | None = None  # it is what helps against this one: no pause after it counts
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Deletion:
         """An insert that may still make a VM: (what is open of it, why to wait, a VM it made)."""
         if intent is None:
             return None, "", ()
-        if any(observe.own_instances(inventory, self._owner, ())):
+        if any(vm.zone == intent.zone for vm in observe.own_instances(inventory, self._owner, ())):
             return None, "", ()
         try:
             made = self._means.cloud.compute.instance(intent.zone, intent.name)

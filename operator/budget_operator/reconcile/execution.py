@@ -150,7 +150,7 @@ class Execution:
         """
         now, aside = self._means.clock(), step.proceed and not step.reason
         resting = self._memory.resting(room, now)
-        if resting is not None and resting.aside and not aside:
+        if resting is not None and ((resting.aside and not aside) or _helps(step, resting.error)):
             resting = None
         if resting is None and step.failure is not None and room not in self._memory.troubles:
             resting = self._memory.note(room, step.failure, now, self._means.jitter(), key=None)
@@ -218,26 +218,43 @@ class Execution:
         self._note(room, action, error, aside=aside)
 
     def _note(self, room: Room, action: Action, error: BudgetError, *, aside: bool = False) -> None:
-        """Remember a failed call or operation; what it teaches about capacity and machine types as well."""
-        now, pause = self._means.clock(), None
-        if isinstance(error, errors.CapacityExhausted):
-            pause = self._sold_out(action, now)
-        if isinstance(action, SetMachineType) and isinstance(error, TYPE_REFUSALS):
-            self._memory.refused = (action.machine_type, error)
-            pause = SOON  # the VM starts again with the type it had
-        trouble = self._memory.note(
-            room, error, now, self._means.jitter(), pause, aside=aside, key=action.key
-        )
+        """Remember a failed call or operation."""
+        now = self._means.clock()
+        pause = self._learn(action, error, now)
+        # Wherever room is looked for next: until there is some, nothing is new.
+        key = None if isinstance(error, errors.CapacityExhausted) else action.key
+        trouble = self._memory.note(room, error, now, self._means.jitter(), pause, aside=aside, key=key)
         self._failed.add(room)
         if not (error.disposition is Disposition.OBSERVE and trouble.attempts == 1):
             self._outcome.problems.setdefault(room, error)
         self._outcome.again((trouble.until - now).total_seconds())
 
-    def _sold_out(self, action: Action, now: datetime) -> float | None:
-        capacity = self._means.capacity
+    def _learn(self, action: Action, error: BudgetError, now: datetime) -> float | None:
+        """What a failure teaches about zones and machine types; the pause after it if it has its own."""
+        if action.destination and isinstance(error, (*REFUSALS, errors.OperationFailed)):
+            self._memory.shun(action.destination, now)
+        if isinstance(action, SetMachineType) and isinstance(error, TYPE_REFUSALS):
+            self._memory.refused = (action.machine_type, error)
+            return SOON  # the VM starts again with the type it had
         if isinstance(action, InsertInstance | StartInstance):
-            capacity.refuse(_offer(action), now)
-        return SOON if isinstance(action, InsertInstance) else None  # the next zone is tried at once
+            return self._no_room(action, error, now)
+        return None
+
+    def _no_room(
+        self, action: InsertInstance | StartInstance, error: BudgetError, now: datetime
+    ) -> float | None:
+        capacity, memory = self._means.capacity, self._memory
+        if isinstance(error, errors.QuotaExceeded):
+            capacity.rule_out(_offer(action), now)
+        if not isinstance(error, errors.CapacityExhausted):
+            return None
+        capacity.refuse(_offer(action), now)
+        if isinstance(action, InsertInstance):
+            return SOON  # the next zone is tried at once
+        if memory.start_refused != action.zone:
+            memory.start_refused = action.zone
+            self._outcome.again(SOON)  # perhaps it can move
+        return None
 
     def _remember_object(self, action: Action) -> None:
         if self._memory.objects is None:
@@ -254,3 +271,8 @@ def _offer(action: InsertInstance | StartInstance) -> Offer:
     """What the zone is asked for."""
     wanted = action.request if isinstance(action, InsertInstance) else action
     return Offer(wanted.zone, wanted.machine_type, wanted.provisioning_model)
+
+
+def _helps(step: Step, error: BudgetError) -> bool:
+    """Whether the step is what helps against the error, so that its pause is none of it."""
+    return step.despite is not None and isinstance(error, step.despite)

@@ -4,7 +4,7 @@ The shared picture comes from `Snapshots`; only what it cannot tell is looked up
 holds a name, how an insert ended, which objects lie below the deployment's prefix.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from budget_operator.core import errors
@@ -49,12 +49,17 @@ def newest(memory: Memory, now: datetime) -> datetime:
 
 def own_instances(inventory: Inventory, owner: Owner, zones: tuple[str, ...]) -> tuple[Instance, ...]:
     """The deployment's instances, the one to keep first."""
-
-    def rank(instance: Instance) -> tuple[bool, int, str]:
-        place = zones.index(instance.zone) if instance.zone in zones else len(zones)
-        return instance.status is not InstanceStatus.RUNNING, place, instance.zone
-
     found = [vm for vm in inventory.instances_of(owner.cloud_name) if owner.owns(vm.labels)]
+    return _ranked(found, zones)
+
+
+def _ranked(found: Iterable[Instance], zones: tuple[str, ...]) -> tuple[Instance, ...]:
+    def rank(instance: Instance) -> tuple[bool, bool, int, str]:
+        """One that moves gives way to any other."""
+        place = zones.index(instance.zone) if instance.zone in zones else len(zones)
+        down = instance.status is not InstanceStatus.RUNNING
+        return bool(instance.destination), down, place, instance.zone
+
     return tuple(sorted(found, key=rank))
 
 
@@ -88,10 +93,13 @@ class Observer:
     ) -> Observation:
         """Complete the picture. `making`: what is missing will be made, so strangers are looked for."""
         instances = own_instances(inventory, self._owner, zones)
+        if making and not instances:
+            instances = self._look_for_instance(zones, intent)
+        elif instances and instances[0].destination:
+            intent, moved = self._look_for_moved(instances[0], intent)
+            instances = (*moved, *instances)
         instance = instances[0] if instances else None
-        if instance is None and making:
-            instance = self._look_for_instance(zones, intent)
-        intent, insert = self._insert(intent, instance)
+        intent, insert = self._insert(intent, instances)
         region = needed_region(instance, intent, zones)
         addresses = own_addresses(inventory, self._owner)
         address = next((found for found in addresses if found.region == region), None)
@@ -110,9 +118,10 @@ class Observer:
             problems=self._problems,
         )
 
-    def _look_for_instance(self, zones: tuple[str, ...], intent: Intent | None) -> Instance | None:
+    def _look_for_instance(self, zones: tuple[str, ...], intent: Intent | None) -> tuple[Instance, ...]:
         """Ours where the picture is too old to show it; a stranger under our name is remembered."""
-        name, found = self._owner.cloud_name, None
+        name = self._owner.cloud_name
+        found: list[Instance] = []
         for zone in dict.fromkeys((*([intent.zone] if intent else []), *zones)):
             try:
                 seen = self._cloud.compute.instance(zone, name)
@@ -120,10 +129,25 @@ class Observer:
                 self._problems.setdefault(Room.INSTANCE, error)
                 continue
             if seen is not None and self._owner.owns(seen.labels):
-                found = found or seen
+                found.append(seen)
             elif seen is not None:
                 self._stranger(f"instance {name} in {zone}")
-        return found
+        return _ranked(found, zones)
+
+    def _look_for_moved(
+        self, old: Instance, intent: Intent | None
+    ) -> tuple[Intent | None, tuple[Instance, ...]]:
+        """What an instance has become where it moves to: nothing where a stranger has its name."""
+        zone = old.destination if intent is None else intent.zone
+        try:
+            seen = self._cloud.compute.instance(zone, old.name)
+        except BudgetError as error:
+            self._problems.setdefault(Room.INSTANCE, error)
+            return intent, ()
+        if seen is None or self._owner.owns(seen.labels):
+            return intent, () if seen is None else (seen,)
+        self._memory.shun(zone, self._clock())
+        return None, ()
 
     def _look_for_address(self, region: str) -> Address | None:
         name = self._owner.cloud_name
@@ -141,19 +165,21 @@ class Observer:
         self._strangers.append(f"{what} exists without the labels of this deployment; it is left alone")
 
     def _insert(
-        self, intent: Intent | None, instance: Instance | None
+        self, intent: Intent | None, instances: tuple[Instance, ...]
     ) -> tuple[Intent | None, OperationState | None]:
         """The intent if it is still open, and its operation. What ended is forgotten."""
         if intent is None:
             return None, None
+        made = any(instance.zone == intent.zone for instance in instances)
         if intent.operation is None:
-            return (intent if instance is None else None), None
+            awaited = not made and (not instances or bool(instances[0].destination))
+            return (intent if awaited else None), None
         try:
             doing = f"create instance {intent.name} in {intent.zone}"
             ref = OperationRef(intent.operation, f"zones/{intent.zone}", doing)
             state = self._cloud.compute.operation(ref)
         except BudgetError as error:
-            if instance is None:
+            if not made:
                 self._problems.setdefault(Room.INSTANCE, error)
             return intent, None
         if state is None:  # Google has forgotten it: what is there counts

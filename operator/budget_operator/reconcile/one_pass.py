@@ -5,6 +5,7 @@ not be made are in `calm`, those over a deployment that is to go in `deletion`.
 """
 
 import uuid
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +31,7 @@ from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import Instance, Inventory
+from budget_operator.core.observed import Instance, InstanceStatus, Inventory
 from budget_operator.core.quiet import Rest
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
@@ -257,7 +258,10 @@ class Pass:
 
     def _note_lost_insert(self, execution: Execution, seen: Observation, wanted: Desired) -> None:
         intent = self._before.instance
-        if seen.insert is None or not seen.insert.done or intent is None or seen.instance is not None:
+        if seen.insert is None or not seen.insert.done or intent is None:
+            return
+        old = seen.instance
+        if old is not None and (old.zone == intent.zone or not old.destination):
             return
         address = seen.address.address if seen.address is not None else ""
         execution.insert_ended(
@@ -268,11 +272,13 @@ class Pass:
         self, seen: Observation, wanted: Desired | None, zones: tuple[str, ...], *, held: bool
     ) -> Situation:
         candidates = {*zones, *([seen.instance.zone] if seen.instance is not None else [])}
-        sold_out = {}
+        now = self._means.clock()
+        barred = self._memory.shuns(now)
+        sold_out: Mapping[str, datetime] = {}
         if wanted is not None:
-            sold_out = self._means.capacity.sold_out(
-                candidates, wanted.machine_type, wanted.provisioning_model, self._means.clock()
-            )
+            capacity, asked = self._means.capacity, (wanted.machine_type, wanted.provisioning_model)
+            sold_out = capacity.sold_out(candidates, *asked, now)
+            barred |= capacity.ruled_out(candidates, *asked, now)
         target = wanted.artifact.revision if wanted is not None else None
         return Situation(
             owner=self._owner,
@@ -287,7 +293,22 @@ class Pass:
             request_id=str(uuid.uuid4()),
             held=held,
             rest=preemptions.rest(self._counted(seen)[0], self._before.conditions, self._means.wall()),
+            start_refused=self._start_refused(seen.instance, now),
+            barred=barred,
         )
+
+    def _start_refused(self, instance: Instance | None, now: datetime) -> bool:
+        """Whether the zone had no room when the VM, which is off since, was to start."""
+        memory = self._memory
+        if (
+            instance is None
+            or instance.status is InstanceStatus.RUNNING
+            or instance.zone != memory.start_refused
+        ):
+            memory.start_refused = ""
+            return False
+        asked = (instance.machine_type, instance.provisioning_model)
+        return instance.zone in self._means.capacity.sold_out((instance.zone,), *asked, now)
 
     def _counted(self, seen: Observation | None) -> tuple[Preemptions, tuple[PreemptionRecord, ...]]:
         """The preemptions with those that are new, and the new ones."""

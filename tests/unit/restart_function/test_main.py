@@ -66,10 +66,14 @@ def test_what_is_done_in_each_state(main: Any, machine: Any, status: str, action
         ({"schedule": "s2"}, "", "START"),
         ({"schedule": ""}, "s1", "SKIP"),
         ({"wanted": "stopped"}, "", "SKIP"),
+        ({"moves": True}, "s1", "SKIP"),
+        ({"moves": True}, "", "SKIP"),
+        ({"moves": True, "wanted": "changing", "stopped_at": 1.0}, "", "SKIP"),
+        ({"moves": True, "status": "SUSPENDED"}, "", "SKIP"),
     ],
 )
 def test_only_what_is_wanted_and_due(
-    main: Any, machine: Any, changes: dict[str, str], schedule: str, action: str
+    main: Any, machine: Any, changes: dict[str, Any], schedule: str, action: str
 ) -> None:
     ((_, chosen),) = main.choose([machine("a", **changes)], schedule, NOW)
     assert chosen is main.Action[action]

@@ -61,6 +61,8 @@ def _instances(service: Instances) -> list[BaseRoute]:
         "setLabels": service.set_labels,
         "setTags": service.set_tags,
         "setMachineType": service.set_machine_type,
+        "addAccessConfig": service.add_access_config,
+        "deleteAccessConfig": service.delete_access_config,
         "simulateMaintenanceEvent": service.simulate_maintenance,
     }
     return [

@@ -213,15 +213,18 @@ def _kept_interface(settings: Settings, key: str, asked: Json) -> Json:
     }
     access = asked.get("accessConfigs") or []
     if access:
-        kept["accessConfigs"] = [
-            {
-                "kind": "compute#accessConfig",
-                "type": "ONE_TO_ONE_NAT",
-                "name": access[0].get("name", "External NAT"),
-                "networkTier": access[0].get("networkTier", "PREMIUM"),
-            }
-        ]
+        kept["accessConfigs"] = [kept_access(access[0])]
     return kept
+
+
+def kept_access(asked: Json) -> Json:
+    """The kept form of an access config, without its address."""
+    return {
+        "kind": "compute#accessConfig",
+        "type": "ONE_TO_ONE_NAT",
+        "name": asked.get("name", "External NAT"),
+        "networkTier": asked.get("networkTier", "PREMIUM"),
+    }
 
 
 def tags(given: Json) -> Json:

@@ -11,7 +11,7 @@ from localcloud.context import Context, Resource
 from localcloud.errors import ApiError, already_exists, condition_not_met, conflict, not_found
 from localcloud.faults import RefusedField
 from localcloud.operations import Tasks
-from localcloud.services.compute import creation, paths, prices
+from localcloud.services.compute import access, creation, paths, prices
 from localcloud.services.compute.capacity import Capacity
 from localcloud.services.compute.catalog import ZONE_SCOPES, check_zone, region_of
 from localcloud.services.compute.filters import whole_number
@@ -202,7 +202,8 @@ class Instances:
             found = [(key, record) for key, record in self._records.all() if paths.last(key) == name]
             if not found:
                 raise not_found(f"instances/{name}")
-            return self._preempt(*found[0])
+            # Of one that moves there are two for a while, of which one at most can be preempted.
+            return self._preempt(*min(found, key=lambda each: bool(_unpreemptible(each[1]))))
 
     def _preempt(self, key: str, record: Record) -> Json:
         why = _unpreemptible(record)
@@ -271,6 +272,23 @@ class Instances:
             record.body["machineType"] = paths.url(self._context.settings, f"{place}/machineTypes/{name}")
 
         return self._operations.once(call, lambda: self._change(_key(call), "setMachineType", change))
+
+    def add_access_config(self, call: Call) -> Json:
+        body, key = check(call.json(), "AccessConfig"), _key(call)
+        nic = call.query.get("networkInterface", "")
+
+        def change(record: Record) -> None:
+            access.add(self._parts.addresses, key, record, nic, body)
+
+        return self._operations.once(call, lambda: self._change(key, "addAccessConfig", change))
+
+    def delete_access_config(self, call: Call) -> Json:
+        nic, name = call.query.get("networkInterface", ""), call.query.get("accessConfig", "")
+
+        def change(record: Record) -> None:
+            access.remove(self._parts.addresses, record, nic, name)
+
+        return self._operations.once(call, lambda: self._change(_key(call), "deleteAccessConfig", change))
 
     def _change(self, key: str, verb: str, change: Callable[[Record], None]) -> Json:
         record = self._records.require(key)

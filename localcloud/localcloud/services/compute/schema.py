@@ -18,6 +18,7 @@ from localcloud.errors import ApiError, invalid
 from localcloud.store import Json
 
 ROOTS = (
+    "AccessConfig",
     "Address",
     "DisksResizeRequest",
     "Firewall",

@@ -13,10 +13,16 @@ from budget_operator.core.steps import ANOTHER_ROOM, CHANGE, OPERATION, Situatio
 
 
 def check_surplus(now: Situation) -> Step | None:
-    """There is never a second VM: one that appeared anyway goes, the one that serves stays."""
-    if not now.seen.surplus:
+    """There is never a second VM that could serve: one that appeared goes, and so does one that has moved.
+
+    That one has lost its address, and stays until the new one has come up.
+    """
+    kept = now.seen.instance
+    if not now.seen.surplus or kept is None:
         return None
     extra = now.seen.surplus[0]
+    if extra.destination and kept.status not in (*OFF, InstanceStatus.RUNNING, InstanceStatus.SUSPENDED):
+        return None
     return Step((actions.DeleteInstance(extra.zone, extra.name),), after=OPERATION)
 
 
@@ -46,18 +52,26 @@ def check_insert(now: Situation) -> Step | None:
     if operation is None or operation.done:
         return None
     place = operation.ref.scope.rpartition("/")[2]
-    message = f"the VM is being made in {place}"
-    return Step((), Reason.PROVISIONING, message, OPERATION, attempt=actions.InsertInstance.__name__)
+    message, reason = f"the VM is being made in {place}", Reason.PROVISIONING
+    old = next(
+        (vm for vm in (now.seen.instance, *now.seen.surplus) if vm is not None and vm.destination), None
+    )
+    if old is not None:
+        message, reason = f"{old.name} moves from {old.zone}, which is sold out, to {place}", Reason.MOVING
+    return Step((), reason, message, OPERATION, attempt=actions.InsertInstance.__name__)
 
 
 def check_replaced(now: Situation) -> Step | None:
-    """Provisioning cannot be changed on a VM; the address stays, so the endpoint does."""
+    """Provisioning cannot be changed on a VM; the address stays, so the endpoint does.
+
+    Nor can the region, whose address cannot move: only where the old one has no room is it left.
+    """
     desired, instance = now.wanted, now.seen.instance
     if instance is None:
         return None
     moved = (
         instance.status in (*OFF, InstanceStatus.SUSPENDED)
-        and instance.zone not in desired.zones
+        and region_of(instance.zone) != desired.region
         and instance.zone in now.sold_out
         and any(zone not in now.sold_out for zone in desired.zones)
     )

@@ -42,7 +42,7 @@ def _on_network(found: str, wanted: str) -> bool:
 def check_address(now: Situation) -> Step | None:
     address = now.seen.address
     if address is None:
-        region = needed_region(now.seen.instance, now.seen.intent, now.wanted.zones)
+        region = needed_region(now.seen.instance, now.seen.intent, now.zones)
         make = actions.ReserveAddress(region, now.owner.cloud_name, now.owner.labels)
         return Step((make,), Reason.PROVISIONING, "the address is being reserved", OPERATION)
     if not address.address or address.status == "RESERVING":

@@ -32,7 +32,7 @@ def instance(**more: Any) -> dict[str, Any]:
             {"boot": False, "diskSizeGb": "7", "source": f"{P}/zones/z1-a/disks/other"},
             {"boot": True, "diskSizeGb": "20", "source": f"{P}/zones/z1-a/disks/vm-disk"},
         ],
-        "networkInterfaces": [{"accessConfigs": [{"natIP": "10.0.0.9"}]}],
+        "networkInterfaces": [{"accessConfigs": [{"name": "NAT", "natIP": "10.0.0.9"}]}],
         **more,
     }
 
@@ -67,6 +67,7 @@ def test_instance(google: Any, compute: ComputeGateway) -> None:
     assert (found.zone, found.machine_type, found.external_ip) == ("z1-a", "e2-medium", "10.0.0.9")
     assert (found.status, found.provisioning_model) == (InstanceStatus.RUNNING, "SPOT")
     assert (found.disk, found.disk_gib) == ("vm-disk", 20)
+    assert (found.access_config, found.is_cut_off, found.destination) == ("NAT", False, "")
     assert (dict(found.metadata), found.metadata_fingerprint) == ({"k": "v"}, "bWV0YQ==")
 
 
@@ -368,6 +369,37 @@ def test_set_labels_gives_up_after_three_tries(
     posts = [sent for sent in google.requests if sent.method == "POST"]
     assert len(posts) == 3
     assert posts[0].body == {"labelFingerprint": "bGFiZWw=", "labels": {"a": "1", "b": "2"}}
+
+
+def test_a_label_is_taken_away(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"GET {VM}", (200, instance(labels={"a": "1", "budget-move": "z1-b"})))
+    google.answer(f"POST {VM}/setLabels", OPERATION)
+    compute.set_labels("z1-a", "vm", {"budget-move": None, "b": "2"}, ID)
+    assert google.requests[-1].body == {"labelFingerprint": "bGFiZWw=", "labels": {"a": "1", "b": "2"}}
+
+
+def test_an_address_is_taken_and_given(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"POST {VM}/deleteAccessConfig", OPERATION)
+    google.answer(f"POST {VM}/addAccessConfig", OPERATION)
+    assert compute.delete_access_config("z1-a", "vm", "NAT", ID).scope == "zones/z1-a"
+    assert compute.add_access_config("z1-a", "vm", "10.0.0.9", ID).scope == "zones/z1-a"
+    taken, given = google.requests
+    assert (taken.query["accessConfig"], taken.query["networkInterface"]) == ("NAT", "nic0")
+    assert given.query["networkInterface"] == "nic0"
+    assert given.body == {"name": "External NAT", "type": "ONE_TO_ONE_NAT", "natIP": "10.0.0.9"}
+    assert taken.query["requestId"] == given.query["requestId"] == ID
+
+
+@pytest.mark.parametrize(
+    ("access", "cut_off"), [([], True), ([{"name": "NAT"}], False), ([{"natIP": "10.0.0.9"}], False)]
+)
+def test_an_instance_without_an_access_config_is_cut_off(
+    google: Any, compute: ComputeGateway, access: list[Any], cut_off: bool
+) -> None:
+    google.answer(f"GET {VM}", (200, instance(networkInterfaces=[{"accessConfigs": access}])))
+    found = compute.instance("z1-a", "vm")
+    assert found is not None
+    assert found.is_cut_off is cut_off
 
 
 def test_set_labels_of_nothing(compute: ComputeGateway) -> None:

@@ -62,6 +62,7 @@ class Scene:
             metadata_fingerprint="f",
             disk=OWNER.cloud_name,
             disk_gib=wanted.disk_gib,
+            access_config="External NAT",
         )
         self.address = Address(OWNER.cloud_name, "us-central1", "10.0.0.1", "IN_USE", OWNER.labels)
         function, job = wanted.keep_alive.function, wanted.keep_alive.job

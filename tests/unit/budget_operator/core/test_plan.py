@@ -427,7 +427,7 @@ def test_a_disk_that_is_larger_than_wanted_is_kept_and_told(scene: Scene) -> Non
 
 
 def test_a_vm_outside_the_placement_stays_unless_it_cannot_start(scene: Scene) -> None:
-    outside = "us-central1-f"
+    outside = "us-east1-b"
     running = scene.with_instance(zone=outside)
     sold_out = {outside: LATER}
     assert steps(scene.situation(instance=running, sold_out=sold_out), Room.INSTANCE) == []
