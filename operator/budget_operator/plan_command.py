@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from budget_operator.core import api, preview
+from budget_operator.core import api, placement, preview
 from budget_operator.core.api import Spec
 from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.names import Owner, region_of
@@ -64,19 +64,19 @@ def _preview(
         raise InvalidSpec("metadata.name: an object needs a name")
     spec = api.parse_spec(document.get("spec"))
     unchecked = _check_code(spec, metadata.get("namespace"), all_documents)
-    zones = place.zones if spec.placement is None else spec.placement.zones
-    if not zones:
+    if spec.placement is None and not place.zones:
         raise InvalidSpec(
             "spec.placement.zones: not given; say where with --zones, as the installation's setting would"
         )
-    if len({region_of(zone) for zone in zones}) != 1:
-        raise InvalidSpec("spec.placement.zones: all zones must lie in one region")
+    zones = placement.listed(spec, place.zones) or ()
+    region = region_of(zones[0]) if zones else placement.by_price(spec, prices)[0]
     return Preview(
         Owner(place.installation, metadata.get("namespace") or "default", metadata["name"]),
         spec,
         zones,
+        region,
         f"gs://{place.bucket}" if place.bucket else "the installation's bucket",
-        forecast(prices, spec, region_of(zones[0])),
+        forecast(prices, spec, region),
         unchecked,
     )
 

@@ -74,6 +74,16 @@ INLINE = {"inline": "class Predictor: ..."}
             "one region",
         ),
         ({"predictor": INLINE, "placement": {"zones": []}}, "spec.placement.zones"),
+        ({"predictor": INLINE, "placement": {}}, "exactly one of zones and regions"),
+        (
+            {"predictor": INLINE, "placement": {"zones": ["us-east1-b"], "regions": ["us-east1"]}},
+            "exactly one of zones and regions",
+        ),
+        ({"predictor": INLINE, "placement": {"regions": ["us-east1-b"]}}, "spec.placement.regions[0]"),
+        (
+            {"predictor": INLINE, "placement": {"zones": ["us-east1-b"], "prefer": "Cheapest"}},
+            "spec.placement.prefer is for regions",
+        ),
         ({"predictor": INLINE, "machine": {"diskGiB": 5}}, "spec.machine.diskGiB"),
         ({"predictor": INLINE, "machine": {"provisioning": "Preemptible"}}, "spec.machine.provisioning"),
         ({"predictor": INLINE, "auth": {"tokenTTL": "forever"}}, "spec.auth.tokenTTL"),

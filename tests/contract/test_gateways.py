@@ -130,6 +130,14 @@ def test_what_there_is_to_be_had(compute: ComputeGateway) -> None:
     assert not compute.machine_type("us-central1-x", "e2-medium")
 
 
+def test_the_zones_that_offer_a_machine_type(compute: ComputeGateway) -> None:
+    found = compute.zones_with("e2-medium")
+    assert found.unknown == frozenset()
+    assert {ZONE, OTHER_ZONE, "europe-west1-b"} <= set(found.items)
+    assert len(set(found.items)) == len(found.items)
+    assert compute.zones_with("e2-mediun").items == ()
+
+
 def test_the_same_request_twice_makes_one_instance(compute: ComputeGateway, done: Callable[..., Any]) -> None:
     same = request_id()
     first = compute.insert_instance(request(), same)

@@ -72,6 +72,7 @@ def stop(made: World) -> None:
 EVENTS: dict[str, Callable[[World], None]] = {
     "create": lambda made: made.apply(NAME, SPEC),
     "misspell": lambda made: made.apply(NAME, {**SPEC, "machine": {"type": "e2-nothing"}}),
+    "anywhere": lambda made: made.apply(NAME, {**SPEC, "placement": {"regions": ["us-central1"]}}),
     "ready": look_again,
     "lose": lambda made: made.preempt(NAME),
     "change": lambda made: made.apply(NAME, CHANGED),
@@ -82,4 +83,4 @@ EVENTS: dict[str, Callable[[World], None]] = {
     "move": _lose_in(ZONE),
     "delete": lambda made: made.delete(NAME),
 }
-FRESH = ("create", "misspell")
+FRESH = ("create", "misspell", "anywhere")

@@ -166,6 +166,7 @@ PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was b
     "cloudfunctions.functions.get": ("create", "KeepAliveArmed", "get function"),
     "compute.firewalls.get": ("create", "InstanceRunning", "get firewall rule"),
     "compute.machineTypes.get": ("create", "InstanceRunning", "get machine type e2-medium in us-central1-a"),
+    "compute.machineTypes.list": ("anywhere", "InstanceRunning", "list machine types"),
     "compute.zones.get": ("misspell", "InstanceRunning", "get zone us-central1-a"),
     "compute.instances.get": ("create", "InstanceRunning", f"get instance {vm(NAME)} in us-central1-a"),
     "compute.addresses.get": ("create", "InstanceRunning", f"get address {vm(NAME)} in us-central1"),

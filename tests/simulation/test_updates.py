@@ -99,6 +99,14 @@ EDITS: Mapping[str, tuple[Spec, Spec]] = {
     "spec.machine.provisioning": (machine(), machine(provisioning="Standard")),
     "spec.machine.diskGiB": (machine(), machine(diskGiB=30)),
     "spec.placement.zones": (inline(), inline(placement={"zones": [ZONES[1]]})),
+    "spec.placement.regions": (
+        inline(placement={"regions": ["us-central1"]}),
+        inline(placement={"regions": ["us-east1", "us-central1"]}),
+    ),
+    "spec.placement.prefer": (
+        inline(placement={"regions": ["us-central1"]}),
+        inline(placement={"regions": ["us-central1"], "prefer": "Cheapest"}),
+    ),
     "spec.endpoint.host": (acme(), acme("b.acme.org")),
     "spec.endpoint.tls.mode": (inline(), inline(endpoint={"tls": {"mode": "Internal"}})),
     "spec.endpoint.tls.email": (acme(), acme(email="ops@acme.org")),

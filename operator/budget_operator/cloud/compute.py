@@ -185,6 +185,15 @@ class ComputeGateway:
         doing = f"get machine type {name} in {zone}"
         return self._exists(doing, self._machine_types.get, zone=zone, machine_type=name)
 
+    def zones_with(self, machine_type: str) -> Scan[str]:
+        return self._lists.scan(
+            "list machine types",
+            "machineTypes",
+            f'name="{machine_type}"',
+            "name",
+            lambda _, scope: listed.last(scope),
+        )
+
     def operation(self, ref: OperationRef) -> OperationState | None:
         from budget_operator.cloud import words
 

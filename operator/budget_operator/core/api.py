@@ -26,6 +26,7 @@ ABANDON = f"{GROUP}/abandon"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 ZONE = r"^[a-z]+-[a-z]+[0-9]+-[a-z]$"
+REGION = r"^[a-z]+-[a-z]+[0-9]+$"
 MACHINE_TYPE = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 ENTRYPOINT = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -199,25 +200,42 @@ class Machine(Model):
     ] = 20
 
 
+_ONE_PLACE = "spec.placement: exactly one of zones and regions must be set"
+
+
 class Placement(Model):
-    """Where the VM may run."""
+    """Where the VM may run: exactly one of zones and regions."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
+                _rule("has(self.zones) != has(self.regions)", _ONE_PLACE),
+                _rule("!has(self.prefer) || has(self.regions)", "spec.placement.prefer is for regions"),
                 _rule(
-                    "self.zones.all(z, z.substring(0, z.lastIndexOf('-')) == "
+                    "!has(self.zones) || self.zones.all(z, z.substring(0, z.lastIndexOf('-')) == "
                     "self.zones[0].substring(0, self.zones[0].lastIndexOf('-')))",
                     "spec.placement.zones must all lie in one region: the address belongs to it",
-                )
+                ),
             ]
         }
     )
 
     zones: Annotated[
-        tuple[Annotated[str, Field(max_length=63, pattern=ZONE)], ...],
+        tuple[Annotated[str, Field(max_length=63, pattern=ZONE)], ...] | None,
         Field(min_length=1, max_length=8, description="Zones in order of preference, all in one region."),
-    ]
+    ] = None
+    regions: Annotated[
+        tuple[Annotated[str, Field(max_length=63, pattern=REGION)], ...] | None,
+        Field(
+            min_length=1,
+            max_length=16,
+            description="Regions of which one is chosen, and kept from the VM's first boot on.",
+        ),
+    ] = None
+    prefer: Annotated[
+        Literal["Cheapest"] | None,
+        Field(description="How a region is chosen: the one with the lowest list price, if left out as well."),
+    ] = None
 
 
 class Readiness(Model):
@@ -507,6 +525,8 @@ def parse_spec(document: Any) -> Spec:
         raise InvalidSpec(f"{field}: {first['msg']}") from error
     _check_source(spec)
     _check_endpoint(spec.endpoint)
+    if spec.placement is not None and (spec.placement.zones is None) == (spec.placement.regions is None):
+        raise InvalidSpec(_ONE_PLACE)
     return spec
 
 

@@ -35,7 +35,7 @@ EFFECTS: Mapping[str, str] = {
     "machine.diskGiB": RESTART,
     "machine.provisioning": RECREATE,
     "suspend": POWER,
-    "placement.zones": NOTHING,
+    "placement": NOTHING,
     "readiness.failureSeconds": NOTHING,
     "deletionPolicy": NOTHING,
 }

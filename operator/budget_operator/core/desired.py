@@ -12,7 +12,6 @@ from budget_operator.core.actions import JobRequest
 from budget_operator.core.api import Spec
 from budget_operator.core.artifact import Artifact, Blob, encoded_key, function_blob
 from budget_operator.core.endpoint import Tls, tls_of
-from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import (
     LABEL_DISK,
@@ -135,28 +134,22 @@ def keep_alive(settings: Settings, parts: Parts) -> KeepAlive:
     )
 
 
-def zones_of(settings: Settings, spec: Spec) -> tuple[str, ...]:
-    """Zones in order of preference.
-
-    Raises:
-        InvalidSpec: they lie in several regions.
-    """
-    zones = settings.zones if spec.placement is None else spec.placement.zones
-    if len({region_of(zone) for zone in zones}) != 1:
-        raise InvalidSpec("spec.placement.zones: all zones must lie in one region")
-    return zones
-
-
 def build(
-    settings: Settings, parts: Parts, owner: Owner, spec: Spec, artifact: Artifact, key: bytes
+    settings: Settings,
+    parts: Parts,
+    owner: Owner,
+    spec: Spec,
+    zones: tuple[str, ...],
+    artifact: Artifact,
+    key: bytes,
 ) -> Desired:
-    """Everything that one deployment needs."""
+    """Everything that one deployment needs. `zones` are in order of preference, all in one region."""
     shared = Shared(settings.installation)
     armed, tls = keep_alive(settings, parts), tls_of(settings, spec)
     return Desired(
         owner=owner,
         shared=shared,
-        zones=zones_of(settings, spec),
+        zones=zones,
         machine_type=spec.machine.type,
         provisioning_model=PROVISIONING_MODELS[spec.machine.provisioning],
         disk_gib=spec.machine.disk_gib,

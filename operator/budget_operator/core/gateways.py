@@ -92,6 +92,9 @@ class Compute(Protocol):
     def machine_type(self, zone: str, name: str) -> bool:
         """Whether the zone, if there is one, offers the machine type."""
 
+    def zones_with(self, machine_type: str) -> Scan[str]:
+        """The zones of the project that offer the machine type."""
+
     def operation(self, ref: OperationRef) -> OperationState | None: ...
     def guest_report(self, zone: str, name: str) -> GuestReport: ...
     def insert_instance(self, request: InstanceRequest, request_id: str) -> OperationRef: ...

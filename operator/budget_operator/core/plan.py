@@ -46,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_visible),
     (Room.INSTANCE, instance.check_strangers),
     (Room.INSTANCE, network.check_firewall),
+    (Room.INSTANCE, network.check_left_addresses),
     (Room.INSTANCE, network.check_address),
     (Room.INSTANCE, network.check_stale_addresses),
     (Room.INSTANCE, resize.check_larger_disk),

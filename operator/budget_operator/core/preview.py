@@ -6,7 +6,7 @@ from datetime import date
 
 from budget_operator.core import changes
 from budget_operator.core.api import Spec
-from budget_operator.core.names import Owner, Shared, region_of
+from budget_operator.core.names import Owner, Shared
 from budget_operator.core.prices.forecast import Forecast
 from budget_operator.core.prices.model import PriceList
 
@@ -20,15 +20,11 @@ class Preview:
 
     owner: Owner
     spec: Spec
-    zones: tuple[str, ...]
+    zones: tuple[str, ...]  # empty: some zone of the region, as it was chosen for its price
+    region: str
     bucket: str
     forecast: Forecast | None
     unchecked: tuple[str, ...] = ()
-
-    @property
-    def region(self) -> str:
-        """Of the zones."""
-        return region_of(self.zones[0])
 
 
 def lines(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
@@ -48,7 +44,7 @@ def lines(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
 def _made(preview: Preview) -> Iterator[str]:
     owner, machine = preview.owner, preview.spec.machine
     shared = Shared(owner.installation)
-    first, *others = preview.zones
+    first, *others = preview.zones or (f"a zone of {preview.region}",)
     where = f"{first}, else {', '.join(others)}" if others else first
     yield "Would be made, and goes when the object is deleted:"
     yield _row("VM", f"{owner.cloud_name}: {machine.type}, {machine.provisioning}, in {where}")

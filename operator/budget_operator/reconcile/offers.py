@@ -15,6 +15,7 @@ from budget_operator.core.gateways import Compute
 from budget_operator.core.observed import Instance
 
 ABSENCE_TRUSTED = timedelta(minutes=5)
+ZONES_TRUSTED = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,20 @@ class Offers:
         self._compute = compute
         self._clock = clock
         self._answers: dict[tuple[str, str], _Answer] = {}
+        self._zones: dict[str, tuple[datetime, frozenset[str]]] = {}
         self._lock = threading.Lock()
+
+    def zones(self, machine_type: str) -> frozenset[str]:
+        """All that offer the machine type."""
+        now = self._clock()
+        with self._lock:
+            known = self._zones.get(machine_type)
+        if known is not None and timedelta(0) <= now - known[0] < ZONES_TRUSTED:
+            return known[1]
+        found = frozenset(self._compute.zones_with(machine_type).items)
+        with self._lock:
+            self._zones[machine_type] = now, found
+        return found
 
     def check(self, spec: Spec, zones: tuple[str, ...], instance: Instance | None) -> None:
         """Refuse zones that do not exist, and a machine type that one of them, or the VM's own, has not.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from budget_operator.core import desired as wishes
-from budget_operator.core import endpoint, plan, preemptions, quiet, serving, suspension
+from budget_operator.core import endpoint, placement, plan, preemptions, quiet, serving, suspension
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Copy, InsertInstance, Room, Upload
 from budget_operator.core.api import (
@@ -30,7 +30,7 @@ from budget_operator.core.endpoint import Tls
 from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere, Unavailable
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
-from budget_operator.core.names import Owner, Shared
+from budget_operator.core.names import Owner, Shared, region_of
 from budget_operator.core.observed import Instance, InstanceStatus, Inventory
 from budget_operator.core.quiet import Rest
 from budget_operator.core.settings import Settings
@@ -182,7 +182,7 @@ class Pass:
         spec = None
         try:
             spec = parse_spec(self._document.get("spec"))
-            zones = wishes.zones_of(self._settings, spec)
+            zones = self._placed(inventory, spec)
             self._check_offers(inventory, spec, zones)
             source = inputs.read_source(
                 self._references,
@@ -199,8 +199,37 @@ class Pass:
             return Wish(spec, hindrance=error)
         name = f"{self._owner.namespace}/{self._owner.name}"
         artifact = build(spec, name, self._owner.cloud_name, source, key)
-        wanted = wishes.build(self._settings, self._common.parts, self._owner, spec, artifact, key)
+        wanted = wishes.build(self._settings, self._common.parts, self._owner, spec, zones, artifact, key)
         return Wish(spec, wanted, source.login.token)
+
+    def _placed(self, inventory: Inventory | None, spec: Spec) -> tuple[str, ...]:
+        """The zones in which the VM may be; where regions are given, those of one of them."""
+        zones = placement.listed(spec, self._settings.zones)
+        if zones is not None:
+            return zones
+        if inventory is None:
+            raise statuses.SILENCE
+        own = observe.own_instances(inventory, self._owner, ())
+        instance = own[0] if own else None
+        region = placement.bound(self._before, instance, observe.own_addresses(inventory, self._owner))
+        try:
+            offered = self._common.offers.zones(spec.machine.type)
+        except BudgetError:
+            if instance is None:
+                raise
+            return (instance.zone,)  # it is there, and nothing hangs on the others now
+        if region:
+            found = tuple(sorted(zone for zone in offered if region_of(zone) == region))
+            return found or ((instance.zone,) if instance is not None else self._chosen(spec, offered))
+        return self._chosen(spec, offered)
+
+    def _chosen(self, spec: Spec, offered: frozenset[str]) -> tuple[str, ...]:
+        from budget_operator.core.prices.table import shipped
+
+        model = wishes.PROVISIONING_MODELS[spec.machine.provisioning]
+        asked = (offered, spec.machine.type, model, self._means.clock())
+        full = self._means.capacity.ruled_out(*asked) | self._means.capacity.sold_out(*asked).keys()
+        return placement.chosen(spec, shipped(), offered, full)
 
     def _check_offers(self, inventory: Inventory | None, spec: Spec, zones: tuple[str, ...]) -> None:
         if inventory is None:  # then nothing is made either

@@ -50,6 +50,7 @@ from budget_operator.core.settings import Settings
 from budget_operator.reconcile import Means, Reconciler
 from dev.simulation.apiserver import ApiServer, Crash, Journal
 
+REGIONS = ("us-central1", "us-east1", "us-west4")
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OPERATION_SECONDS = 4
 BOOT_SECONDS = 10
@@ -179,9 +180,7 @@ class FakeCloud:
     def _mutate(self, call: str, request_id: str, effect: Callable[[], OperationRef]) -> OperationRef:
         def once() -> OperationRef:
             self.settle()
-            word = call.split(maxsplit=1)[0]
-            if word in self.refuse:
-                raise self.refuse[word]
+            self._refuse(call)
             return self.by_request.get(request_id) or effect()
 
         started: OperationRef = self.journal.mutate(call, once)
@@ -190,12 +189,16 @@ class FakeCloud:
     def _call(self, call: str, effect: Callable[[], None]) -> None:
         def once() -> None:
             self.settle()
-            word = call.split(maxsplit=1)[0]
-            if word in self.refuse:
-                raise self.refuse[word]
+            self._refuse(call)
             effect()
 
         self.journal.mutate(call, once)
+
+    def _refuse(self, call: str) -> None:
+        word = call.split(maxsplit=1)[0]
+        for what, error in self.refuse.items():
+            if what == word or (" " in what and call.startswith(what)):
+                raise error
 
     # --- compute: looking ---
 
@@ -277,6 +280,15 @@ class FakeCloud:
 
     def machine_type(self, zone: str, name: str) -> bool:
         return self._offered(zone, name, f"{zone}/{name}")
+
+    def zones_with(self, machine_type: str) -> Scan[str]:
+        self.offers_read += 1
+        if self.offers_down is not None:
+            raise self.offers_down
+        zones = (f"{region}-{letter}" for region in REGIONS for letter in "ab")
+        return Scan(
+            tuple(each for each in zones if not {machine_type, f"{each}/{machine_type}"} & self.absent)
+        )
 
     def _offered(self, *words: str) -> bool:
         self.offers_read += 1

@@ -110,6 +110,14 @@ def test_without_zones_it_says_where_to_give_them(tmp_path: Path) -> None:
     assert "in us-west4-a\n" in planned(tmp_path, with_zones, Place("default", (), ""))
 
 
+def test_of_several_regions_the_cheapest_is_told(tmp_path: Path) -> None:
+    placed = f"{HEAD}spec: {{{CODE}, placement: {{regions: [us-central1, us-west4, europe-west1]}}}}"
+    told = planned(tmp_path, placed, Place("default", (), ""))
+    assert "in a zone of us-west4\n" in told
+    assert "static, in us-west4\n" in told
+    assert "No region that is known is cheaper" in told
+
+
 def test_the_command_ends_with_one_sentence_and_1(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["plan", "-f", str(tmp_path / "absent.yaml")])
     assert (told.exit_code, told.stdout) == (1, "")

@@ -50,8 +50,18 @@ def check_address(now: Situation) -> Step | None:
     return None
 
 
+def check_left_addresses(now: Situation) -> Step | None:
+    """Of a region that had no room: they go before there is one elsewhere."""
+    return _release(now) if now.seen.instance is None and now.seen.intent is None else None
+
+
 def check_stale_addresses(now: Situation) -> Step | None:
-    if not now.seen.stale_addresses or now.seen.instance is None:
+    """Of a region that the VM was in."""
+    return _release(now) if now.seen.instance is not None else None
+
+
+def _release(now: Situation) -> Step | None:
+    if not now.seen.stale_addresses:
         return None
     stale = now.seen.stale_addresses[0]
     return Step((actions.ReleaseAddress(stale.region, stale.name),), after=OPERATION, proceed=True)

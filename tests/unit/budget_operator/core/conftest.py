@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from budget_operator.core import artifact
+from budget_operator.core import artifact, placement
 from budget_operator.core import desired as wishes
 from budget_operator.core.api import parse_spec
 from budget_operator.core.artifact import Login, Source
@@ -37,7 +37,9 @@ def make_desired(**spec: Any) -> Desired:
     source = Source({"predictor.py": CODE.encode()}, (), {}, Login("u", "p", "t"))
     key = bytes(32)
     made = artifact.build(parsed, "default/iris", OWNER.cloud_name, source, key)
-    return wishes.build(SETTINGS, PARTS, OWNER, parsed, made, key)
+    zones = placement.listed(parsed, SETTINGS.zones)
+    assert zones is not None
+    return wishes.build(SETTINGS, PARTS, OWNER, parsed, zones, made, key)
 
 
 @dataclass

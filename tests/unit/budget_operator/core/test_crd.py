@@ -56,6 +56,16 @@ def test_a_union_is_refused() -> None:
         ({"predictor": {"inline": "x"}, "image": "r/i:1\n"}, "spec.image"),
         ({"predictor": {"inline": "x"}, "machine": {"diskGiB": 1}}, "spec.machine.diskGiB"),
         ({"predictor": {"inline": "x"}, "placement": {"zones": ["mars"]}}, "spec.placement.zones.0"),
+        ({"predictor": {"inline": "x"}, "placement": {}}, "spec.placement: exactly one of"),
+        (
+            {"predictor": {"inline": "x"}, "placement": {"zones": ["us-east1-b"], "regions": ["us-east1"]}},
+            "spec.placement: exactly one of",
+        ),
+        ({"predictor": {"inline": "x"}, "placement": {"regions": ["us-a"]}}, "spec.placement.regions.0"),
+        (
+            {"predictor": {"inline": "x"}, "placement": {"regions": ["us-east1"], "prefer": "Near"}},
+            "spec.placement.prefer",
+        ),
         ({"predictor": {"inline": "x"}, "server": {"maxBodyMiB": 2048}}, "spec.server.maxBodyMiB"),
         ({"predictor": {"inline": "x"}, "server": {"batch": {"maxSize": 0}}}, "spec.server.batch.maxSize"),
         ({"predictor": {"inline": "x"}, "server": {"corsOrigins": ["a.b"]}}, "spec.server.corsOrigins.0"),

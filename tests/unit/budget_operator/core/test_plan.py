@@ -334,6 +334,18 @@ def test_a_stale_address_is_released(scene: Scene) -> None:
     assert step.actions == (actions.ReleaseAddress("us-east1", stale.name),)
 
 
+def test_an_address_where_there_was_no_room_goes_before_there_is_another(scene: Scene) -> None:
+    left = replace(scene.address, region="us-east1")
+    first, second = steps(
+        scene.situation(instance=None, address=None, stale_addresses=(left,)), Room.INSTANCE
+    )
+    assert first.actions == (actions.ReleaseAddress("us-east1", left.name),)
+    assert second.actions == (actions.ReserveAddress("us-central1", OWNER.cloud_name, OWNER.labels),)
+    intent = Intent(name=OWNER.cloud_name, zone=ZONE_A, request_id="id")
+    kept = scene.situation(instance=None, intent=intent, stale_addresses=(left,))
+    assert [type(each) for each in only(kept, Room.INSTANCE).actions] == [actions.InsertInstance]
+
+
 def test_a_second_vm_goes_first(scene: Scene) -> None:
     extra = scene.with_instance(zone=ZONE_B)
     step = only(scene.situation(surplus=(extra,)), Room.INSTANCE)
