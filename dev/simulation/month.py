@@ -87,17 +87,17 @@ def _resources(world: World, names: list[str]) -> Iterator[str]:
 def story(world: World, names: list[str]) -> dict[str, Any]:
     """What the statuses tell, less what differs between two runs of the same history.
 
-    That is random names, and when a VM was seen to be down, if it was: a picture that another deployment's
-    pass took some seconds ago is used as well, if that pass was made, so a loss may be noticed a pass later.
+    That is random names, and when a VM was seen to be down: a picture that another deployment's pass took
+    some seconds ago is used as well, if that pass was made, so a loss may be noticed a pass later.
     """
     told: dict[str, Any] = {}
     for name in names:
         status = dict(world.kube.status(name))
-        recent = (status.get("preemptions") or {}).get("recent", ())
-        status["preemptions"] = [
-            {key: value for key, value in each.items() if key not in ("operation", "downSeconds")}
-            for each in recent
+        status["timeline"] = [
+            {key: each[key] for key in ("at", "zone", "cause", "found")}
+            for each in status.get("timeline", ())
         ]
+        status.pop("availability", None)
         status["conditions"] = [
             {key: value for key, value in each.items() if key != "lastTransitionTime"}
             for each in status.get("conditions", ())

@@ -110,18 +110,17 @@ class World:
 
     def apply(self, name: str, spec: dict[str, Any] | None = None) -> None:
         self.kube.apply(name, spec, NAMESPACE)
-        self._heard(name)
-        self.passes.add((NAMESPACE, name), self.clock.monotonic())
+        self.heard(name)
 
     def delete(self, name: str) -> None:
         self.kube.delete(name, NAMESPACE)
-        self._heard(name)
-        self.passes.add((NAMESPACE, name), self.clock.monotonic())
+        self.heard(name)
 
-    def _heard(self, name: str) -> None:
-        """The watch tells."""
+    def heard(self, name: str) -> None:
+        """The watch tells that somebody has changed it."""
         if self.operator is not None:
             self.operator.wake(NAMESPACE, name)
+        self.passes.add((NAMESPACE, name), self.clock.monotonic())
 
     def preempt(self, name: str) -> None:
         """Raises ApiError where there is no running Spot VM."""

@@ -1,6 +1,7 @@
 """A real API server accepts the CRD and refuses by its rules what cannot work."""
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -158,10 +159,10 @@ def test_a_payload_keeps_what_no_schema_knows(crd: Any) -> None:
 def test_the_columns_of_kubectl_get(crd: Any) -> None:
     crd.kubectl("apply", "-f", "-", input=json.dumps(GOOD))
     try:
-        header = crd.kubectl("get", "bd").stdout.splitlines()[0].split()
-        assert header == ["NAME", "READY", "STATE", "ENDPOINT", "ZONE", "PREEMPTED", "AGE"]
+        header = re.split(" {2,}", crd.kubectl("get", "bd").stdout.splitlines()[0].strip())
+        assert header == ["NAME", "READY", "STATE", "ENDPOINT", "ZONE", "PREEMPTIONS (24H)", "AGE"]
         wide = crd.kubectl("get", "bd", "-o", "wide").stdout.splitlines()[0].split()
-        assert wide[-3:] == ["IP", "REVISION", "MESSAGE"]
+        assert wide[-4:] == ["PREEMPTED", "IP", "REVISION", "MESSAGE"]
     finally:
         crd.kubectl("delete", "bd", "sample")
 

@@ -277,12 +277,12 @@ def test_a_preemption_is_found(
     cloud.control("POST", f"/preempt/{vm}")
 
     def seen() -> Any:
-        return compute.preemptions(datetime.now(UTC) - timedelta(hours=1)).items
+        return compute.power_changes(datetime.now(UTC) - timedelta(hours=1)).items
 
     (preemption,) = wait_until(seen, "the preemption")
     assert (preemption.instance, preemption.zone) == (vm, ZONE)
     assert abs(datetime.now(UTC) - preemption.at) < timedelta(minutes=1)
-    assert compute.preemptions(datetime.now(UTC) + timedelta(hours=1)).items == ()
+    assert compute.power_changes(datetime.now(UTC) + timedelta(hours=1)).items == ()
 
 
 def test_metadata_and_labels_are_merged(compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:

@@ -25,13 +25,15 @@ from budget_operator.core.errors import (
 )
 from budget_operator.core.gateways import InstanceRequest, Scan
 from budget_operator.core.observed import (
+    DOWN,
+    UP,
     Address,
     Firewall,
     GuestReport,
     Instance,
     OperationRef,
     OperationState,
-    Preemption,
+    PowerChange,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MERGE_TRIES = 3
-_PREEMPTED = 'operationType="compute.instances.preempted"'
+_POWER = f'operationType eq "({"|".join((*DOWN, *UP))})"'
 INTERFACE = "nic0"  # Google's name of an instance's first
 _MOST_ACCESS = "At most one access config"  # said of an instance that has one
 _WHOLE_AT_ONCE = 50  # names in one filter: it is part of the URL
@@ -155,12 +157,12 @@ class ComputeGateway:
             "list addresses", "addresses", filter_, listed.ADDRESS, lambda found, _: listed.address(found)
         )
 
-    def preemptions(self, since: datetime) -> Scan[Preemption]:
-        def recent(found: Json, scope: str) -> Preemption | None:
-            item = listed.preemption(found, listed.last(scope))
+    def power_changes(self, since: datetime) -> Scan[PowerChange]:
+        def recent(found: Json, scope: str) -> PowerChange | None:
+            item = listed.power_change(found, listed.last(scope))
             return item if item is not None and item.at >= since else None
 
-        return self._lists.scan("list preemptions", "operations", _PREEMPTED, listed.PREEMPTION, recent)
+        return self._lists.scan("list operations", "operations", _POWER, listed.POWER_CHANGE, recent)
 
     def instance(self, zone: str, name: str) -> Instance | None:
         doing, path = f"get instance {name} in {zone}", f"zones/{zone}/instances/{name}"

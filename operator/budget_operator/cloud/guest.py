@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from budget_operator.core.observed import CertificateReport, GuestReport, Host
 
@@ -27,7 +28,7 @@ _CERTIFICATE = re.compile(
 
 
 def report(attributes: Mapping[str, str]) -> GuestReport:
-    """The report in the keys `state`, `host` and `ca` of the namespace `budgetml`."""
+    """The report in the keys of the namespace `budgetml`: state, host, ca, certificate and notice."""
     state = _document(attributes.get("state", ""))
     failure = _mapping(state.get("failure"))
     phase = _word(state.get("phase"))
@@ -44,18 +45,25 @@ def report(attributes: Mapping[str, str]) -> GuestReport:
         ca_certificate=certificate(attributes.get("ca", "")),
         certificate=_certificate_report(_document(attributes.get("certificate", ""))),
         host=_host(_document(attributes.get("host", ""))),
+        noticed_at=_moment(_document(attributes.get("notice", "")).get("at")),
     )
 
 
 def _certificate_report(told: Mapping[str, object]) -> CertificateReport:
-    retry_at = told.get("retryAt")
-    known = isinstance(retry_at, int) and not isinstance(retry_at, bool) and 0 < retry_at < _LAST_MOMENT
+    retry_at = _moment(told.get("retryAt"))
     return CertificateReport(
         name=_text(told.get("name"), _NAME_LIMIT),
         reason=_word(told.get("reason")),
         message=_text(told.get("message"), _MESSAGE_LIMIT),
-        retry_at=float(retry_at) if known and isinstance(retry_at, int) else None,
+        retry_at=None if retry_at is None else retry_at.timestamp(),
     )
+
+
+def _moment(value: object) -> datetime | None:
+    """Seconds since 1970, if they can be."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LAST_MOMENT:
+        return None
+    return datetime.fromtimestamp(value, UTC)
 
 
 def _host(told: Mapping[str, object]) -> Host:

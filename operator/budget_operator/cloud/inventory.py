@@ -17,7 +17,7 @@ from typing import Any
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Compute, Functions, PubSub, Scan, Scheduler, Storage
 from budget_operator.core.names import LABEL_INSTALLATION, Shared
-from budget_operator.core.observed import Address, Instance, Inventory, Preemption
+from budget_operator.core.observed import Address, Instance, Inventory, PowerChange
 from budget_operator.core.ownership import OWNER_OBJECT
 
 # At rest there are at most 20 calls a minute, whether a list has one page or ten. With one page there is a
@@ -30,7 +30,7 @@ PAGE = 500
 
 _THREADS = ThreadPoolExecutor(8, "picture")
 
-PREEMPTION_WINDOW = timedelta(days=14)  # Google forgets operations after about two weeks
+POWER_WINDOW = timedelta(days=14)  # Google forgets operations after about two weeks
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Inventories:
         return taken
 
     def _look(self, now: datetime) -> Inventory:
-        services, shared, since = self._gateways, self._shared, self._wall() - PREEMPTION_WINDOW
+        services, shared, since = self._gateways, self._shared, self._wall() - POWER_WINDOW
         found: dict[str, Any] = {}
         problems: dict[str, BudgetError] = {}
 
@@ -170,7 +170,7 @@ class Inventories:
             (
                 part("instances", lambda: services.compute.instances(LABEL_INSTALLATION, shared.hash)),
                 part("addresses", lambda: services.compute.addresses(LABEL_INSTALLATION, shared.hash)),
-                part("preemptions", lambda: services.compute.preemptions(since)),
+                part("power", lambda: services.compute.power_changes(since)),
                 part("bucket", services.storage.bucket),
                 part("owner", lambda: services.storage.read(OWNER_OBJECT)),
                 # In this order: a function that was ACTIVE before the topic was looked at listens to it.
@@ -189,14 +189,14 @@ def _picture(now: datetime, found: Mapping[str, Any], problems: dict[str, Budget
             raise problems[word]
     instances: Scan[Instance] = found["instances"]
     addresses: Scan[Address] = found["addresses"]
-    preemptions: Scan[Preemption] = found.get("preemptions", Scan(()))
-    incomplete = {"preemptions"} if preemptions.unknown else set()
+    power: Scan[PowerChange] = found.get("power", Scan(()))
+    incomplete = {"power"} if power.unknown else set()
     words = ("bucket", "owner", "function", "topic", "job", "firewall")
     return Inventory(
         taken_at=now,
         instances=instances.items,
         addresses=addresses.items,
-        preemptions=preemptions.items,
+        power=power.items,
         unknown=instances.unknown | addresses.unknown | incomplete | set(problems),
         problems=problems,
         **{word: found.get(word) for word in words},
@@ -205,7 +205,7 @@ def _picture(now: datetime, found: Mapping[str, Any], problems: dict[str, Budget
 
 def rest_of(picture: Inventory) -> timedelta:
     """For how long a picture does for deployments at rest: as long as it keeps to so many calls a minute."""
-    lists = (picture.instances, picture.addresses, picture.preemptions)
+    lists = (picture.instances, picture.addresses, picture.power)
     pages = [max(1, math.ceil(len(each) / PAGE)) for each in lists]
     paced = (LOOKS + sum(pages)) * REST_PER_CALL
     return paced if max(pages) == 1 else max(paced, REST_OF_MANY)

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from budget_operator.core.observed import Address, Instance, InstanceStatus, Preemption
+from budget_operator.core.observed import PREEMPTED, Address, Instance, InstanceStatus, PowerChange
 
 Json = Mapping[str, Any]
 
 ADDRESS = "name,region,address,status,labels"
-PREEMPTION = "name,targetLink,insertTime,startTime,endTime"
+POWER_CHANGE = "name,operationType,targetLink,insertTime,startTime,endTime,error/errors/code"
 _SMALL = (
     "name,zone,id,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
-    "networkInterfaces/accessConfigs(name,natIP),disks(boot,diskSizeGb,source)"
+    "networkInterfaces/accessConfigs(name,natIP),disks(boot,diskSizeGb,source),"
+    "lastStartTimestamp,lastStopTimestamp"
 )
 #: Without the metadata's values, which are nearly all of an instance: the fingerprint tells whether they are
 #: those that were read before.
@@ -51,6 +52,8 @@ def instance(found: Json) -> Instance:
         disk=last(boot.get("source", "")),
         disk_gib=int(boot.get("diskSizeGb", 0)),
         access_config=access[0].get("name", "") if access else "",
+        started_at=_time(found.get("lastStartTimestamp", "")),
+        stopped_at=_time(found.get("lastStopTimestamp", "")),
     )
 
 
@@ -78,12 +81,19 @@ def address(found: Json) -> Address:
     )
 
 
-def preemption(found: Json, zone: str) -> Preemption | None:
-    """A preemption, or None if the operation has no readable time."""
+def power_change(found: Json, zone: str) -> PowerChange | None:
+    """What changed a VM's power, or None if the operation failed or has no readable time."""
     at = _time(found.get("insertTime") or found.get("startTime") or found.get("endTime") or "")
-    if at is None:
+    if at is None or found.get("error"):
         return None
-    return Preemption(operation=found["name"], instance=last(found.get("targetLink", "")), zone=zone, at=at)
+    return PowerChange(
+        operation=found["name"],
+        instance=last(found.get("targetLink", "")),
+        zone=zone,
+        at=at,
+        kind=found.get("operationType", PREEMPTED),
+        ended=_time(found.get("endTime", "")),
+    )
 
 
 def _time(text: str) -> datetime | None:

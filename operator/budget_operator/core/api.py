@@ -438,12 +438,17 @@ class RevisionStatus(Model):
     active: str | None = None
 
 
-class PreemptionRecord(Model):
-    """One preemption that was seen."""
+class Outage(Model):
+    """One time at which callers got no answer, or are about to get none."""
 
     at: str
     zone: str
-    operation: str
+    cause: Literal[
+        "Preempted", "HostError", "PoweredOff", "Stopped", "Suspended", "NotRunning", "NotAnswering"
+    ]
+    found: Literal["Operation", "Metadata", "Function", "Probe"]
+    operation: str | None = None
+    down_since: str | None = None
     down_seconds: int | None = None
 
 
@@ -451,7 +456,33 @@ class Preemptions(Model):
     """How often Google took the VM away."""
 
     count: int = 0
-    recent: tuple[PreemptionRecord, ...] = ()
+    last_24h: Annotated[int, Field(alias="last24h", description="In the last 24 hours.")] = 0
+
+
+class DownDay(Model):
+    """One day in UTC on which callers were without an answer."""
+
+    date: str
+    seconds: int
+
+
+class Availability(Model):
+    """For how much of the time callers got an answer."""
+
+    since: Annotated[str, Field(description="When it was Ready first; nothing before that counts.")]
+    last_7d: Annotated[
+        float, Field(alias="last7d", description="Percent of the last seven days in UTC, today included.")
+    ]
+    last_30d: Annotated[
+        float, Field(alias="last30d", description="Percent of the last thirty days in UTC, today included.")
+    ]
+    days: Annotated[
+        tuple[DownDay, ...],
+        Field(
+            description="Seconds without an answer, of the last thirty days those that had any.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["date"]},
+        ),
+    ] = ()
 
 
 class Failure(Model):
@@ -503,6 +534,11 @@ class Status(Model):
     boot: Annotated[Mapping[str, float], Field(description="Seconds of each phase of the last boot.")] = {}
     logs: Annotated[str | None, Field(description="The command that shows the server's log.")] = None
     preemptions: Preemptions = Preemptions()
+    timeline: Annotated[
+        tuple[Outage, ...],
+        Field(description="The last outages, preemptions among them; the newest at the end."),
+    ] = ()
+    availability: Availability | None = None
     replacement: Annotated[
         Replacement | None,
         Field(description="The last change of the server's image, and for how long nobody was answered."),

@@ -33,8 +33,9 @@ COLUMNS: tuple[Mapping[str, Any], ...] = (
     {"name": "State", "type": "string", "jsonPath": ".status.state"},
     {"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint"},
     {"name": "Zone", "type": "string", "jsonPath": ".status.zone"},
-    {"name": "Preempted", "type": "integer", "jsonPath": ".status.preemptions.count"},
+    {"name": "Preemptions (24h)", "type": "integer", "jsonPath": ".status.preemptions.last24h"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    {"name": "Preempted", "type": "integer", "jsonPath": ".status.preemptions.count", "priority": 1},
     {"name": "IP", "type": "string", "jsonPath": ".status.ip", "priority": 1},
     {"name": "Revision", "type": "string", "jsonPath": ".status.revision.active", "priority": 1},
     {

@@ -22,7 +22,7 @@ from budget_operator.core.observed import (
     Listed,
     OperationRef,
     OperationState,
-    Preemption,
+    PowerChange,
     Probe,
     Stored,
     Topic,
@@ -85,7 +85,9 @@ class Compute(Protocol):
     def instance(self, zone: str, name: str) -> Instance | None: ...
     def addresses(self, label: str, value: str) -> Scan[Address]: ...
     def address(self, region: str, name: str) -> Address | None: ...
-    def preemptions(self, since: datetime) -> Scan[Preemption]: ...
+    def power_changes(self, since: datetime) -> Scan[PowerChange]:
+        """What has taken VMs of the project down and brought them up; operations that failed did not."""
+
     def zone(self, name: str) -> bool:
         """Whether there is such a zone."""
 

@@ -78,6 +78,7 @@ class Memory:
     boot: str = ""  # which boot of which VM `host` is about
     host: Host | None = None  # what the VM last said about its image
     motion_since: datetime | None = None
+    unserved_at: datetime | None = None  # when a pass saw last that nothing serves
     last_since: datetime | None = None  # deletion found that no other object needs what is shared
     unresolved_since: datetime | None = None  # deletion waits for an insert that was never confirmed
     failures: int = 0  # passes in a row that did not come to their end

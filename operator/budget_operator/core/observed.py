@@ -64,6 +64,8 @@ class Instance:
     disk: str = ""  # name of the boot disk
     disk_gib: int = 0  # its size; 0 = not told
     access_config: str = ""  # name of what gives it its external address
+    started_at: datetime | None = None  # when it came up last, and when it went off last
+    stopped_at: datetime | None = None
 
     @property
     def is_cut_off(self) -> bool:
@@ -106,14 +108,22 @@ class OperationState:
     error_message: str = ""
 
 
+PREEMPTED = "compute.instances.preempted"
+#: Google's types of the operations that take a VM down, and of those that bring it up again.
+DOWN = (PREEMPTED, "compute.instances.hostError", "compute.instances.guestTerminate", "stop", "suspend")
+UP = ("compute.instances.automaticRestart", "start", "resume")
+
+
 @dataclass(frozen=True)
-class Preemption:
-    """One operation of type compute.instances.preempted."""
+class PowerChange:
+    """One operation that took a VM down or brought it up, and did not fail."""
 
     operation: str
     instance: str
     zone: str
-    at: datetime
+    at: datetime  # when it began
+    kind: str = PREEMPTED  # Google's type
+    ended: datetime | None = None  # None: it is under way
 
 
 @dataclass(frozen=True)
@@ -200,14 +210,14 @@ class Inventory:
     Instances and addresses are those with the installation's label; bucket, topic, function, job and firewall
     are looked up by name, whoever they belong to; so is the object that names the installation's owner.
     `unknown` holds the scopes ("zones/Z", "regions/R") and the words ("bucket", "owner", "topic", "function",
-    "job", "firewall", "preemptions") that did not answer: nothing in them is created, released or forgotten.
+    "job", "firewall", "power") that did not answer: nothing in them is created, released or forgotten.
     `problems` has the error of each that gave one. `taken_at` is the steady clock's.
     """
 
     taken_at: datetime
     instances: tuple[Instance, ...] = ()
     addresses: tuple[Address, ...] = ()
-    preemptions: tuple[Preemption, ...] = ()
+    power: tuple[PowerChange, ...] = ()  # what took VMs down and brought them up
     unknown: frozenset[str] = frozenset()
     bucket: Bucket | None = None
     owner: Stored | None = None
@@ -225,9 +235,9 @@ class Inventory:
         """Those with this name, in any region."""
         return self._addresses.get(name, ())
 
-    def ends_of(self, name: str) -> tuple[Preemption, ...]:
-        """Preemptions of instances with this name."""
-        return self._ends.get(name, ())
+    def power_of(self, name: str) -> tuple[PowerChange, ...]:
+        """What took instances with this name down and brought them up."""
+        return self._power.get(name, ())
 
     @cached_property
     def shared(self) -> str:
@@ -243,8 +253,8 @@ class Inventory:
         return _grouped((each.name, each) for each in self.addresses)
 
     @cached_property
-    def _ends(self) -> Mapping[str, tuple[Preemption, ...]]:
-        return _grouped((each.instance, each) for each in self.preemptions)
+    def _power(self) -> Mapping[str, tuple[PowerChange, ...]]:
+        return _grouped((each.instance, each) for each in self.power)
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
@@ -296,6 +306,7 @@ class GuestReport:
     ca_certificate: str = ""
     certificate: CertificateReport = CertificateReport()
     host: Host = Host()
+    noticed_at: datetime | None = None  # when it read that Google would take it away, if it ever did
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def part(inventory: Inventory, owner: Owner) -> Digest | None:
         return None
     name = owner.cloud_name
     instances = [_shown(each) for each in inventory.instances_of(name)]
-    return _digest((instances, inventory.addresses_of(name), inventory.ends_of(name), inventory.shared))
+    return _digest((instances, inventory.addresses_of(name), inventory.power_of(name), inventory.shared))
 
 
 def _shown(instance: Instance) -> tuple[object, ...]:

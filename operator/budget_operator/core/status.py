@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from budget_operator.core import suspension
 from budget_operator.core.actions import Room
 from budget_operator.core.api import (
+    Availability,
     Condition,
+    Outage,
     Preemptions,
     RevisionStatus,
     Status,
@@ -64,6 +66,8 @@ class Facts:
     outcome: Outcome
     serving: Serving
     preemptions: Preemptions
+    timeline: tuple[Outage, ...]
+    availability: Availability | None
     schedule_label: str  # of the VMs that the keep-alive starts
     suspended: bool = False  # as the spec wants it
     hindrance: BudgetError | None = None  # why the target is not known although the spec may work
@@ -121,6 +125,8 @@ def build(before: Status, facts: Facts) -> Status:
             "boot": facts.serving.boot,
             "logs": facts.logs or before.logs,
             "preemptions": facts.preemptions,
+            "timeline": facts.timeline,
+            "availability": facts.availability,
             "replacement": facts.serving.replacement,
             "last_failure": facts.serving.failure,
             "instance": intent,
@@ -297,7 +303,7 @@ def _changing(facts: Facts) -> list[tuple[str, str]]:
 
 def _uncounted(facts: Facts) -> BudgetError | None:
     """Why preemptions are missed; nothing else waits for it."""
-    return facts.seen.inventory.problems.get("preemptions") if facts.seen is not None else None
+    return facts.seen.inventory.problems.get("power") if facts.seen is not None else None
 
 
 def state(before: Status, facts: Facts) -> str:

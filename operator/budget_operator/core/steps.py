@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from budget_operator.core.actions import Action, Room
-from budget_operator.core.api import Intent
+from budget_operator.core.api import Intent, Outage
 from budget_operator.core.desired import Desired
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
@@ -148,6 +148,7 @@ class Passed:
     ok: bool = True  # it came to its end and saw the cloud and what the spec refers to
     state: str = ""  # of the deployment, as its status has it now; empty: as before
     preemptions: int = 0  # that were noticed
+    ended: tuple[Outage, ...] = ()  # that are over
 
 
 @dataclass

@@ -8,17 +8,25 @@ import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from budget_operator.core import (
+    availability,
+    endpoint,
+    placement,
+    plan,
+    preemptions,
+    quiet,
+    serving,
+    suspension,
+    timeline,
+)
 from budget_operator.core import desired as wishes
-from budget_operator.core import endpoint, placement, plan, preemptions, quiet, serving, suspension
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Copy, InsertInstance, Room, Upload
 from budget_operator.core.api import (
     FINALIZER,
     Intent,
-    PreemptionRecord,
-    Preemptions,
     Spec,
     Status,
     parse_spec,
@@ -31,10 +39,11 @@ from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, Shared, region_of
-from budget_operator.core.observed import Instance, InstanceStatus, Inventory
+from budget_operator.core.observed import DOWN, Instance, InstanceStatus, Inventory, PowerChange
 from budget_operator.core.quiet import Rest
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
+from budget_operator.core.timeline import Course, Look
 from budget_operator.reconcile import inputs, observe
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.calm import Calm, References
@@ -46,6 +55,8 @@ from budget_operator.reconcile.sharing import Sharing
 
 IDLE_SECONDS = 30.0
 STALLED_SECONDS = 10.0
+NOTICE_SECONDS = 5.0  # between passes while Google is about to take the VM away
+WATCHING = timedelta(minutes=2)  # for so long after it was seen to be down, its end is seen as well
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,10 @@ class Pass:
         self._before = statuses.read(document)
         self._key = (owner.namespace, owner.name)
         self._references = References(common.kube, common.buckets)
+        self._created = datetime.fromisoformat(document["metadata"]["creationTimestamp"])
         self._rested = 0
+        self._course = Course(self._before.timeline)
+        self._glimpse: serving.Glimpse | None = None
         self._execution = Execution(self._means, memory, self._persist)
 
     def run(self) -> Passed:
@@ -127,14 +141,24 @@ class Pass:
                 making=wanted and not suspended,
                 uploading=wanted,
             )
+        self._course = timeline.noted(self._before, self._power(seen), self._created)
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
-        after = self._tell(seen, wish, outcome, judged)
+        look = self._seen(seen, judged, self._means.wall())
+        known = self._before.availability
+        self._course = timeline.followed(self._course, known.since if known is not None else None, look)
+        after = self._tell(seen, wish, outcome, judged, look)
         again = self._again(outcome, after, stalled=wish.stall is not None)
         ok = view.problem is None and wish.hindrance is None
         if ok and wish.stall is None and view.held:
             self._rest(seen, wish, outcome, after)
-        return Passed(again, ok=ok, state=after.state or "", preemptions=len(self._counted(seen)[1]))
+        return Passed(
+            again,
+            ok=ok,
+            state=after.state or "",
+            preemptions=len(self._course.preempted),
+            ended=tuple(each.outage for each in self._course.ended),
+        )
 
     def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:
         """Let quiet passes follow if there was nothing to do."""
@@ -144,6 +168,10 @@ class Pass:
         at_rest = quiet.is_at_rest(status, self._generation, outcome, memory, target)
         if not at_rest or part is None or memory.door is None or memory.objects is None:
             return
+        wall = self._means.wall()
+        if timeline.is_awaited(status.timeline, wall):
+            return
+        changes = preemptions.until_forgotten(self._power(seen), self._created, wall)
         prefix = objects_prefix(self._owner.cloud_name)  # not what is uploaded for all
         now, passes = self._means.clock(), self._rested + 1
         rest = Rest(
@@ -155,7 +183,7 @@ class Pass:
             door=memory.door,
             revision=status.revision.active,
             passes=passes,
-            until=now + quiet.pause(passes, self._means.jitter()),
+            until=now + min(changes, quiet.pause(passes, self._means.jitter())),
         )
         self._common.calm.rest(self._key, rest)
 
@@ -321,7 +349,7 @@ class Pass:
             and self._before.revision.active == target,
             request_id=str(uuid.uuid4()),
             held=held,
-            rest=preemptions.rest(self._counted(seen)[0], self._before.conditions, self._means.wall()),
+            rest=preemptions.rest(self._course.outages, self._before.conditions, self._means.wall()),
             start_refused=self._start_refused(seen.instance, now),
             barred=barred,
         )
@@ -339,11 +367,9 @@ class Pass:
         asked = (instance.machine_type, instance.provisioning_model)
         return instance.zone in self._means.capacity.sold_out((instance.zone,), *asked, now)
 
-    def _counted(self, seen: Observation | None) -> tuple[Preemptions, tuple[PreemptionRecord, ...]]:
-        """The preemptions with those that are new, and the new ones."""
-        created = datetime.fromisoformat(self._document["metadata"]["creationTimestamp"])
-        news = seen.inventory.preemptions if seen is not None else ()
-        return preemptions.count(self._before.preemptions, news, self._owner.cloud_name, created)
+    def _power(self, seen: Observation | None) -> tuple[PowerChange, ...]:
+        """What took the VM down and brought it up."""
+        return seen.inventory.power_of(self._owner.cloud_name) if seen is not None else ()
 
     def _with_refusal(self, outcome: Outcome, seen: Observation, wish: Wish) -> Outcome:
         """A refused machine type stays in the conditions while the VM runs on with the old one."""
@@ -378,16 +404,17 @@ class Pass:
             spec=wish.spec,
             token=wish.token,
         )
+        self._glimpse = glimpse
         return serving.judge(self._before, glimpse)
 
     def _kept_tls(self) -> Tls:
         return endpoint.kept(self._before.endpoint or "", self._before.ca_certificate or "")
 
     def _boot(self, seen: Observation | None, instance: Instance | None) -> str:
-        """Which boot of which VM is observed, as far as preemptions tell; other ends of a boot are seen."""
+        """Which boot of which VM is observed, as far as operations tell; other ends of a boot are seen."""
         if seen is None or instance is None:
             return ""
-        ends = [end for end in seen.inventory.preemptions if end.instance == instance.name]
+        ends = [change for change in seen.inventory.power_of(instance.name) if change.kind in DOWN]
         last = max(ends, key=lambda end: end.at, default=None)
         return f"{instance.id} {last.operation if last is not None else ''}"
 
@@ -397,10 +424,10 @@ class Pass:
         wish: Wish,
         outcome: Outcome,
         judged: serving.Serving,
+        look: Look,
     ) -> Status:
-        now = self._means.wall()
-        counted, added = self._counted(seen)
-        settings = self._settings
+        now, course, settings = look.now, self._course, self._settings
+        told_of = seen is not None and "power" not in seen.inventory.unknown
         facts = statuses.Facts(
             generation=self._generation,
             now=now,
@@ -419,15 +446,52 @@ class Pass:
             seen=seen,
             outcome=outcome,
             serving=judged,
-            preemptions=preemptions.measured(counted, self._before, judged, now),
+            preemptions=preemptions.counted(
+                self._before.preemptions, course, look.power if told_of else None, self._created, now
+            ),
+            timeline=course.outages,
+            availability=availability.counted(
+                self._before.availability,
+                course.outages,
+                course.ended,
+                now,
+                serving=look.serving is True,
+            ),
         )
         after = statuses.build(self._before, facts)
-        cut = preemptions.cut_short(counted, self._before.conditions)
+        cut = preemptions.cut_short(course.outages, self._before.conditions)
         changes = statuses.events(self._before.conditions, after.conditions)
         replaced = statuses.replacement(self._before, judged)
-        told = (*preemptions.events(added, cut), *statuses.recreation(judged), *replaced, *changes)
+        told = (
+            *preemptions.events(course.preempted, cut),
+            *statuses.recreation(judged),
+            *replaced,
+            *changes,
+        )
         self._write(after, told)
         return after
+
+    def _seen(self, seen: Observation | None, judged: serving.Serving, now: datetime) -> Look:
+        """What this pass tells of the outages. It serves if it was asked just now and answered."""
+        memory, clock, glimpse = self._memory, self._means.clock(), self._glimpse
+        instance = seen.instance if seen is not None else None
+        answered = glimpse is not None and glimpse.due and glimpse.ok and judged.model.status == "True"
+        down = judged.model.status == "False"
+        watched = memory.unserved_at is not None and clock - memory.unserved_at <= WATCHING
+        if down:
+            memory.unserved_at = clock
+        return Look(
+            now=now,
+            serving=True if answered else (False if down else None),
+            zone=(instance.zone if instance is not None else self._before.zone) or "",
+            running=glimpse.running if glimpse is not None else None,
+            instance=instance,
+            power=self._power(seen),
+            silent_seconds=glimpse.failing_seconds if glimpse is not None else 0.0,
+            boot_seconds=sum(seconds for phase, seconds in judged.boot.items() if phase != "certificate"),
+            noticed_at=glimpse.report.noticed_at if glimpse is not None and glimpse.report else None,
+            watched=watched,
+        )
 
     def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:
         patch = statuses.merge_patch(self._document.get("status") or {}, statuses.dump(after))
@@ -444,6 +508,8 @@ class Pass:
         moving = not stalled and (not settled or is_true(after.conditions, Type.RECONCILING))
         pauses = [STALLED_SECONDS if stalled else IDLE_SECONDS]
         pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
+        if timeline.is_awaited(after.timeline, self._means.wall()):
+            pauses.append(NOTICE_SECONDS)
         if outcome.after is not None:
             pauses.append(outcome.after)
         return max(0.0, min(pauses))

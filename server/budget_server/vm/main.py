@@ -40,7 +40,7 @@ def main() -> int:
     Certificates(settings, metadata, reporter, door, intent).start()
     converger = Converger(settings, metadata, reporter, door, intent)
     intent.start()
-    notice.follow(metadata, intent.stopping)
+    notice.follow(metadata, intent.stopping, reporter.notice)
     working = threading.Thread(target=_work, args=(converger, end), name="converge", daemon=True)
     working.start()
     code = wait_for_end()

@@ -1,4 +1,4 @@
-"""Tells the operator what goes on here: guest attributes `budgetml/{state,ca,certificate}`.
+"""Tells the operator what goes on here: guest attributes `budgetml/{state,ca,certificate,notice}`.
 
 Written by a thread of its own, the latest value of each key only, tried until it is taken: telling must never
 hold up serving.
@@ -79,6 +79,10 @@ class Reporter:
 
     def certificate(self, document: str) -> None:
         self._tell("certificate", document)
+
+    def notice(self) -> None:
+        """Google has said that it takes this VM away."""
+        self._tell("notice", json.dumps({"at": int(self._clock())}, separators=(",", ":")))
 
     def _tell(self, key: str, value: str) -> None:
         with self._changed:

@@ -40,7 +40,7 @@ from budget_operator.core.observed import (
     Listed,
     OperationRef,
     OperationState,
-    Preemption,
+    PowerChange,
     Probe,
     Stored,
     Topic,
@@ -106,7 +106,7 @@ class FakeCloud:
     journal: Journal
     vms: dict[tuple[str, str], Instance] = field(default_factory=dict)  # by zone and name
     ips: dict[tuple[str, str], Address] = field(default_factory=dict)  # by region and name
-    preempted: list[Preemption] = field(default_factory=list)
+    power: list[PowerChange] = field(default_factory=list)
     operations: dict[str, FakeOperation] = field(default_factory=dict)
     by_request: dict[str, OperationRef] = field(default_factory=dict)
     the_bucket: Bucket | None = None
@@ -143,6 +143,7 @@ class FakeCloud:
     cached: Inventory | None = None
     lag_seconds: float = 0.0  # how long a new VM is not seen by anybody
     visible_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    happened: datetime = START  # when what is settled just now did
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -162,7 +163,9 @@ class FakeCloud:
         for operation in list(self.operations.values()):
             if not operation.settled and operation.done_at <= self.clock.now:
                 operation.settled = True
+                self.happened = operation.done_at
                 operation.effect()
+        self.happened = self.clock.now
 
     def _begin(
         self,
@@ -239,7 +242,7 @@ class FakeCloud:
             addresses=tuple(
                 ip for ip in self.ips.values() if ip.labels and f"regions/{ip.region}" not in self.unknown
             ),
-            preemptions=tuple(self.preempted),
+            power=tuple(self.power),
             unknown=frozenset(self.unknown | set(self.down)),
             bucket=part("bucket", self.the_bucket),
             owner=part("owner", self.the_owner),
@@ -262,7 +265,7 @@ class FakeCloud:
     def addresses(self, label: str, value: str) -> Scan[Address]:
         raise NotImplementedError
 
-    def preemptions(self, since: datetime) -> Scan[Preemption]:
+    def power_changes(self, since: datetime) -> Scan[PowerChange]:
         raise NotImplementedError
 
     def instance(self, zone: str, name: str) -> Instance | None:
@@ -378,8 +381,8 @@ class FakeCloud:
     def _boot(self, zone: str, name: str) -> None:
         vm = self.vms.get((zone, name))
         if vm is not None and vm.status is InstanceStatus.PROVISIONING:
-            self.vms[zone, name] = replace(vm, status=InstanceStatus.RUNNING)
-            self.booted_at[vm.id] = self.clock.now
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.RUNNING, started_at=self.happened)
+            self.booted_at[vm.id] = self.happened
             self.changed_at.pop(vm.id, None)
 
     def start_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
@@ -393,9 +396,20 @@ class FakeCloud:
             if zone in self.sold_out:
                 return self._begin(scope, request_id, error="ZONE_RESOURCE_POOL_EXHAUSTED")
             self.vms[zone, name] = replace(vm, status=InstanceStatus.PROVISIONING)
-            return self._begin(scope, request_id, lambda: self._boot(zone, name))
+            begun = self.clock.now
+            return self._begin(scope, request_id, lambda: self._started(zone, name, begun))
 
         return self._mutate(f"start_instance {zone} {name}", request_id, effect)
+
+    def _started(self, zone: str, name: str, begun: datetime) -> None:
+        vm = self.vms.get((zone, name))
+        if vm is not None and vm.status is InstanceStatus.PROVISIONING:
+            self._boot(zone, name)
+            self._tell_of("start", zone, name, begun)
+
+    def _tell_of(self, kind: str, zone: str, name: str, begun: datetime) -> None:
+        operation = f"operation-{next(self._numbers)}"
+        self.power.append(PowerChange(operation, name, zone, begun, kind, self.happened))
 
     def resume_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         def effect() -> OperationRef:
@@ -419,6 +433,7 @@ class FakeCloud:
             if vm.status is InstanceStatus.SUSPENDED:
                 raise ResourceNotReady(f"{name} is suspended")
             self.vms[zone, name] = replace(vm, status=InstanceStatus.STOPPING)
+            self._tell_of("stop", zone, name, self.clock.now)
             return self._begin(f"zones/{zone}", request_id, lambda: self._turn_off(zone, name))
 
         return self._mutate(f"stop_instance {zone} {name}", request_id, effect)
@@ -426,7 +441,7 @@ class FakeCloud:
     def _turn_off(self, zone: str, name: str) -> None:
         vm = self.vms.get((zone, name))
         if vm is not None:
-            self.vms[zone, name] = replace(vm, status=InstanceStatus.TERMINATED)
+            self.vms[zone, name] = replace(vm, status=InstanceStatus.TERMINATED, stopped_at=self.happened)
             self.booted_at.pop(vm.id, None)
 
     def delete_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
@@ -803,7 +818,7 @@ class FakeCloud:
                 running.error = "UNSUPPORTED_OPERATION"  # what a boot ends with that was overtaken
         self._turn_off(*key)
         operation = f"systemevent-{next(self._numbers)}"
-        self.preempted.append(Preemption(operation, name, key[0], self.clock.now))
+        self.power.append(PowerChange(operation, name, key[0], self.clock.now))
 
     def suspend(self, name: str) -> None:
         """Somebody else does it."""

@@ -1,5 +1,6 @@
 """Requests of the compute gateway, as they leave the real client."""
 
+import re
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,15 @@ import pytest
 from budget_operator.cloud.compute import ComputeGateway
 from budget_operator.core import errors
 from budget_operator.core.gateways import InstanceRequest
-from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, OperationState
+from budget_operator.core.observed import (
+    DOWN,
+    PREEMPTED,
+    UP,
+    GuestReport,
+    InstanceStatus,
+    OperationRef,
+    OperationState,
+)
 
 P = "/compute/v1/projects/p1"
 VM = f"{P}/zones/z1-a/instances/vm"
@@ -198,22 +207,30 @@ def test_a_list_incomplete_nobody_knows_where_is_no_list(google: Any, compute: C
         compute.addresses("a", "b")
 
 
-def test_preemptions(google: Any, compute: ComputeGateway) -> None:
-    def preempted(name: str, at: str) -> dict[str, Any]:
+def test_what_stopped_vms_and_started_them(google: Any, compute: ComputeGateway) -> None:
+    def change(name: str, at: str, kind: str = PREEMPTED, **more: Any) -> dict[str, Any]:
         link = f"https://www.googleapis.com{P}/zones/z1-a/instances/{name}"
-        return {"name": f"systemevent-{name}", "targetLink": link, "insertTime": at, "status": "DONE"}
+        return {"name": name, "targetLink": link, "insertTime": at, "operationType": kind, **more}
 
+    failed = {"errors": [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED"}]}
     operations = [
-        preempted("new", "2026-11-24T01:00:00.000-08:00"),
-        preempted("old", "2026-11-24T00:59:00.000-08:00"),
-        preempted("odd", "yesterday"),
+        change("new", "2026-11-24T01:00:00.000-08:00"),
+        change("old", "2026-11-24T00:59:00.000-08:00"),
+        change("odd", "yesterday"),
+        change("up", "2026-11-24T09:01:00Z", "start", endTime="2026-11-24T09:02:00Z"),
+        change("failed", "2026-11-24T09:01:00Z", "start", endTime="2026-11-24T09:02:00Z", error=failed),
     ]
     google.answer(
         f"GET {P}/aggregated/operations", (200, {"items": {"zones/z1-a": {"operations": operations}}})
     )
-    scan = compute.preemptions(datetime(2026, 11, 24, 9, tzinfo=UTC))
-    assert [(item.instance, item.zone, item.at.hour) for item in scan.items] == [("new", "z1-a", 9)]
-    assert google.requests[0].query["filter"] == 'operationType="compute.instances.preempted"'
+    scan = compute.power_changes(datetime(2026, 11, 24, 9, tzinfo=UTC))
+    new, up = scan.items
+    assert (new.instance, new.zone, new.at.hour, new.kind, new.ended) == ("new", "z1-a", 9, PREEMPTED, None)
+    assert (up.instance, up.kind, up.ended) == ("up", "start", datetime(2026, 11, 24, 9, 2, tzinfo=UTC))
+    pattern = google.requests[0].query["filter"].removeprefix('operationType eq "').removesuffix('"')
+    for kind in (*DOWN, *UP):
+        assert re.fullmatch(pattern, kind)
+    assert not re.fullmatch(pattern, "setMetadata")
 
 
 @pytest.mark.parametrize("scope", ["zones/z1-a", "regions/r1", "global"])

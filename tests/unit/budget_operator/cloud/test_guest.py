@@ -1,6 +1,7 @@
 """The VM's own words: what is sound is read, everything else is as if it had not been said."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -38,6 +39,13 @@ def test_a_sound_report() -> None:
         ca_certificate=PEM,
         host=Host(),
     )
+
+
+@pytest.mark.parametrize("at", [None, True, "1", -1, 0, 1.5, 2**40])
+def test_when_google_gave_notice(at: object) -> None:
+    assert report({"notice": json.dumps({"at": at})}).noticed_at is None
+    told = report({"notice": json.dumps({"at": 1_796_029_961})}).noticed_at
+    assert told == datetime(2026, 11, 30, 9, 12, 41, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

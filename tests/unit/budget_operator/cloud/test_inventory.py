@@ -9,7 +9,7 @@ import pytest
 
 from budget_operator.cloud.inventory import (
     LOOKS,
-    PREEMPTION_WINDOW,
+    POWER_WINDOW,
     Gateways,
     Inventories,
     at_once,
@@ -44,8 +44,8 @@ class World:
         self.calls.append(("addresses", label, value))
         return Scan((), frozenset({"regions/r"}))
 
-    def preemptions(self, since: datetime) -> Scan[Any]:
-        self.calls.append(("preemptions", since))
+    def power_changes(self, since: datetime) -> Scan[Any]:
+        self.calls.append(("power_changes", since))
         return Scan((), self.silent)
 
     def __getattr__(self, name: str) -> Any:
@@ -83,7 +83,7 @@ def test_a_fixed_number_of_calls(world: World, inventories: Inventories) -> None
     assert world.calls == [
         ("instances", "budgetml-installation", shared.hash),
         ("addresses", "budgetml-installation", shared.hash),
-        ("preemptions", START - PREEMPTION_WINDOW),
+        ("power_changes", START - POWER_WINDOW),
         ("bucket",),
         ("read", "owner"),
         ("function", shared.keep_alive),
@@ -105,13 +105,13 @@ def test_shared_until_it_is_too_old(world: World, inventories: Inventories) -> N
     assert world.lists == 2
 
 
-def test_only_preemptions_depend_on_the_wall_clock(world: World, inventories: Inventories) -> None:
+def test_only_operations_depend_on_the_wall_clock(world: World, inventories: Inventories) -> None:
     first = inventories.snapshot()
     world.off = timedelta(hours=-1)
     assert inventories.snapshot() is first
     world.now += timedelta(seconds=5)
     assert inventories.snapshot() is not first
-    assert ("preemptions", world.now + world.off - PREEMPTION_WINDOW) in world.calls
+    assert ("power_changes", world.now + world.off - POWER_WINDOW) in world.calls
 
 
 def test_newer_than(world: World, inventories: Inventories) -> None:
@@ -168,11 +168,9 @@ def test_a_part_that_cannot_be_seen_is_unknown_not_absent(world: World, inventor
     }
 
 
-def test_a_zone_without_its_operations_makes_preemptions_unknown(
-    world: World, inventories: Inventories
-) -> None:
+def test_a_zone_without_its_operations_makes_them_unknown(world: World, inventories: Inventories) -> None:
     world.silent = frozenset({"zones/b"})
-    assert inventories.snapshot().unknown == {"zones/a", "regions/r", "preemptions"}
+    assert inventories.snapshot().unknown == {"zones/a", "regions/r", "power"}
 
 
 def gather(inventories: Inventories, count: int) -> tuple[list[threading.Thread], list[Any]]:

@@ -18,7 +18,7 @@ from budget_operator.core.observed import (
     InstanceStatus,
     Inventory,
     Job,
-    Preemption,
+    PowerChange,
     Stored,
     Topic,
 )
@@ -40,7 +40,7 @@ VM = Instance(
     disk_gib=20,
 )
 IP = Address(OWNER.cloud_name, "us-central1", "10.0.0.1", "IN_USE", {})
-END = Preemption("op", OWNER.cloud_name, "us-central1-a", NOW)
+END = PowerChange("op", OWNER.cloud_name, "us-central1-a", NOW)
 PICTURE = Inventory(
     taken_at=NOW,
     instances=(VM,),
@@ -73,7 +73,7 @@ PICTURE = Inventory(
         ],
         {"addresses": ()},
         {"addresses": (replace(IP, status="RESERVED"),)},
-        {"preemptions": (END,)},
+        {"power": (END,)},
         {"bucket": None},
         {"bucket": Bucket("b", {"stranger": "1"})},
         {"topic": Topic("t", {}, subscribed=False)},
@@ -92,7 +92,7 @@ def test_whatever_changes_about_it_is_seen(change: dict[str, Any]) -> None:
         {"taken_at": NOW + timedelta(minutes=5)},
         {"owner": Stored(b"two", 2)},
         {"instances": (VM, replace(VM, name="another"))},
-        {"preemptions": (replace(END, instance="another"),)},
+        {"power": (replace(END, instance="another"),)},
     ],
 )
 def test_what_is_no_business_of_its_is_not(change: dict[str, Any]) -> None:

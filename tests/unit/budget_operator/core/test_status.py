@@ -53,6 +53,8 @@ def facts(scene: Scene, **changes: Any) -> Facts:
         "outcome": Outcome({}),
         "serving": SERVES,
         "preemptions": Preemptions(),
+        "timeline": (),
+        "availability": None,
         "schedule_label": scene.desired.labels[LABEL_SCHEDULE],
     }
     return Facts(**{**usual, **changes})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from budget_operator.core.gateways import Door
-from budget_operator.core.observed import InstanceStatus, Preemption, Probe, Stored
+from budget_operator.core.observed import InstanceStatus, PowerChange, Probe, Stored
 from dev.simulation.apiserver import CODE
 from tests.unit.budget_operator.fakes import World
 
@@ -128,7 +128,7 @@ def stop(world: World) -> None:
 def preempt(world: World) -> None:
     stop(world)
     vm = next(iter(world.cloud.vms.values()))
-    world.cloud.preempted.append(Preemption("p1", vm.name, vm.zone, world.clock.now))
+    world.cloud.power.append(PowerChange("p1", vm.name, vm.zone, world.clock.now))
 
 
 def rewrite_metadata(world: World) -> None:

@@ -18,7 +18,7 @@ from budget_operator.core.names import LABEL_DISK, LABEL_SCHEDULE, LABEL_WANTED,
 from budget_operator.core.observed import Bucket, CertificateReport, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from dev.simulation.apiserver import CODE, Crash
-from tests.unit.budget_operator.fakes import SETTINGS, World
+from tests.unit.budget_operator.fakes import OPERATION_SECONDS, SETTINGS, World
 
 CONDITIONS = (
     "Ready",
@@ -388,10 +388,14 @@ def test_a_preempted_vm_is_started_and_counted_once(world: World) -> None:
     world.drive(lambda: world.kube.status("iris")["state"] == "Restarting", "iris", seconds=60)
     assert world.kube.condition("iris", "Ready")[0] == "False"
     world.drive(lambda: world.is_ready("iris"), "iris")
-    preemptions = world.kube.status("iris")["preemptions"]
-    assert preemptions["count"] == 1
-    assert preemptions["recent"][0]["zone"] == "us-central1-a"
-    assert preemptions["recent"][0]["downSeconds"] > 0
+    status = world.kube.status("iris")
+    assert status["preemptions"] == {"count": 1, "last24h": 1}
+    (outage,) = status["timeline"]
+    assert (outage["cause"], outage["found"], outage["zone"]) == ("Preempted", "Operation", "us-central1-a")
+    down = outage["downSeconds"]
+    assert 0 < down < 60
+    assert status["availability"]["days"] == [{"date": outage["at"][:10], "seconds": down}]
+    assert status["availability"]["last7d"] == status["availability"]["last30d"] < 100
     assert [reason for _, reason, _ in world.kube.events].count("Preempted") == 1
     assert world.journal.count("insert_instance") == 1
 
@@ -407,10 +411,13 @@ def test_preemptions_while_the_operator_was_off_are_counted_once_each(world: Wor
         world.start_operator()
         world.drive(lambda: world.is_ready("iris"), "iris")
         world.pass_("iris")
-    preemptions = world.kube.status("iris")["preemptions"]
-    assert preemptions["count"] == 7
-    assert len(preemptions["recent"]) == 5
-    assert "downSeconds" not in preemptions["recent"][-1], "nobody measured it"
+    status = world.kube.status("iris")
+    assert status["preemptions"] == {"count": 7, "last24h": 7}
+    downs = [each["downSeconds"] for each in status["timeline"]]
+    assert len(downs) == 7
+    # Google's start of the VM, which the fake function asks for at once, and the boot as the VM told it.
+    assert all(abs(down - OPERATION_SECONDS - 3) <= 1 for down in downs)
+    assert [day["seconds"] for day in status["availability"]["days"]] == [sum(downs)]
     assert world.journal.count("insert_instance") == 1
 
 

@@ -158,6 +158,8 @@ def test_it_serves_on_through_the_notice_and_says_so(
     assert notice.GIVEN not in vm.output.read_text()
     world.preempt()
     until(lambda: notice.GIVEN in vm.output.read_text())
+    until(lambda: "notice" in world.guest)
+    assert abs(json.loads(world.guest["notice"])["at"] - time.time()) < 600
     assert client.get("/healthz/ready").status_code == 200
     assert ask(client, str(marks), 1, 0).json() == "done"
     assert world.state["phase"] == "serving"
