@@ -34,6 +34,24 @@ PREEMPTIONS = Counter("budget_operator_preemptions", "Preemptions of VMs that we
 """Of all deployments; each has its own in its status."""
 
 
+_DOWN = (5, 15, 30, 60, 90, 120, 180, 300, 600, 1800, 3600, 21_600, 86_400)
+
+DOWN_SECONDS = Histogram(
+    "budget_operator_down_seconds",
+    "Seconds that callers got no answer, of outages that are over.",
+    ["found"],
+    buckets=_DOWN,
+)
+"""`found`: how the outage was noticed, as in `status.timeline`."""
+
+PREEMPTION_SECONDS = Histogram(
+    "budget_operator_preemption_down_seconds",
+    "Seconds that callers got no answer because of a preemption, once it is over.",
+    buckets=_DOWN,
+)
+"""These are among the others as well."""
+
+
 class Deployments(Collector):
     """How many deployments are in each state, as their last passes have left them."""
 

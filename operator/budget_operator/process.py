@@ -234,6 +234,10 @@ class Operator:
 def _count(key: Key, passed: Passed) -> None:
     metrics.PASSES.labels("ok" if passed.ok else "error").inc()
     metrics.PREEMPTIONS.inc(passed.preemptions)
+    for outage in passed.ended:
+        metrics.DOWN_SECONDS.labels(outage.found).observe(outage.down_seconds or 0)
+        if outage.cause == "Preempted":
+            metrics.PREEMPTION_SECONDS.observe(outage.down_seconds or 0)
     if passed.after is None:
         metrics.DEPLOYMENTS.forget(key)
     elif passed.state:

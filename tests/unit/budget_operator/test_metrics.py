@@ -27,6 +27,7 @@ def families() -> Iterator[Metric]:
     """All that /metrics gives, with one sample at least of each."""
     metrics.PASSES.labels("ok")
     metrics.CLOUD_CALLS.labels("compute", "instances.get", "200")
+    metrics.DOWN_SECONDS.labels("Probe")
     metrics.DEPLOYMENTS.tell("somebody", "Serving")
     snapshot = health.Snapshot(active=True, lease=Reading(1.0), list=Reading(1.0))
     registry = CollectorRegistry()
