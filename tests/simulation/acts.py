@@ -6,6 +6,7 @@ from typing import Any
 
 import requests
 
+from budget_operator.core.api import DRILL
 from dev.simulation.apiserver import CODE
 from dev.simulation.world import PROJECT, ZONES, World, vm
 from localcloud.faults import parse
@@ -64,6 +65,12 @@ def _lose_in(*full: str) -> Callable[[World], None]:
     return happen
 
 
+def drill(made: World) -> None:
+    """Its owner wants to see how it comes back."""
+    made.kube.annotate(NAME, DRILL, "1")
+    made.heard(NAME)
+
+
 def stop(made: World) -> None:
     _on_vm(made, "stop")
     look_again(made)
@@ -75,6 +82,7 @@ EVENTS: dict[str, Callable[[World], None]] = {
     "anywhere": lambda made: made.apply(NAME, {**SPEC, "placement": {"regions": ["us-central1"]}}),
     "ready": look_again,
     "lose": lambda made: made.preempt(NAME),
+    "drill": drill,
     "change": lambda made: made.apply(NAME, CHANGED),
     "upgrade": _upgrade,
     "pause": _pause,

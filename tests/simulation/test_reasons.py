@@ -155,6 +155,15 @@ def abandoned() -> set[str]:
         return seen
 
 
+def drilled_too_early() -> set[str]:
+    with world() as made:
+        seen = watched(made)
+        made.apply(NAME, SPEC)
+        EVENTS["drill"](made)
+        made.run(60)
+        return seen
+
+
 def elsewhere() -> set[str]:
     """Another cluster with the same installation."""
     with world() as made:
@@ -206,6 +215,7 @@ LIFE = (
     *(Reason.UP_TO_DATE, Reason.UPLOADING, Reason.ARMING, Reason.PROVISIONING, Reason.STARTING),
     *(Reason.RESUMING, Reason.CHANGING_MACHINE_TYPE, Reason.INSTANCE_NOT_RUNNING, Reason.DELETING),
     *(Reason.PREEMPTED, Reason.UNKNOWN, Reason.INVALID_SPEC),
+    *(Reason.DRILL_STARTED, Reason.DRILL_RECOVERED),
 )
 SCENES: dict[Reason, Callable[[], set[str]]] = {
     **dict.fromkeys(LIFE, life),
@@ -216,6 +226,7 @@ SCENES: dict[Reason, Callable[[], set[str]]] = {
     Reason.REFERENCE_MISSING: wished(predictor={"configMap": {"name": "none"}}),
     Reason.NAME_CONFLICT: strange_bucket,
     Reason.INTERNAL_ERROR: bug,
+    Reason.DRILL_REFUSED: drilled_too_early,
     Reason.RETAINED: retained,
     Reason.ABANDONED: abandoned,
     Reason.OWNED_ELSEWHERE: elsewhere,

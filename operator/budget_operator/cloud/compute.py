@@ -269,6 +269,10 @@ class ComputeGateway:
     def stop_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         return self._on_instance("stop", self._instances.stop_unary, zone, name, request_id)
 
+    def simulate_maintenance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        call = self._instances.simulate_maintenance_event_unary
+        return self._on_instance("preempt", call, zone, name, request_id)
+
     def delete_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         return self._on_instance("delete", self._instances.delete_unary, zone, name, request_id)
 

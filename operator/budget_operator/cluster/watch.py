@@ -66,7 +66,7 @@ def changed(known: tuple[Any, ...] | None, body: Document) -> tuple[tuple[Any, .
         metadata.get("generation"),
         metadata.get("deletionTimestamp"),
         tuple(metadata.get("finalizers", ())),
-        (metadata.get("annotations") or {}).get(api.ABANDON),
+        *((metadata.get("annotations") or {}).get(key) for key in (api.ABANDON, api.DRILL)),
     )
     return current, current != known
 

@@ -22,6 +22,8 @@ PLURAL = "budgetdeployments"
 FINALIZER = f"{GROUP}/cleanup"
 #: Holds the uid of an object that is being deleted: its parts in the cloud are given up.
 ABANDON = f"{GROUP}/abandon"
+#: Asks for a preemption; each new value once.
+DRILL = f"{GROUP}/drill"
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -485,6 +487,30 @@ class Availability(Model):
     ] = ()
 
 
+class DrillSteps(Model):
+    """Seconds from the request to each step of the way down and up again."""
+
+    notice: int | None = None
+    stopped: int | None = None
+    started: int | None = None
+    running: int | None = None
+    serving: int | None = None
+
+
+class Drill(Model):
+    """The last preemption that the annotation asked for."""
+
+    value: str
+    at: str
+    state: Literal["Requested", "Running", "Recovered", "Refused"]
+    message: str | None = None
+    steps: DrillSteps | None = None
+    down_seconds: int | None = None
+    zone: str | None = None
+    request_id: str | None = None
+    operation: str | None = None
+
+
 class Failure(Model):
     """The last failure of the model's code, its requirements or the cloud."""
 
@@ -539,6 +565,7 @@ class Status(Model):
         Field(description="The last outages, preemptions among them; the newest at the end."),
     ] = ()
     availability: Availability | None = None
+    drill: Drill | None = None
     replacement: Annotated[
         Replacement | None,
         Field(description="The last change of the server's image, and for how long nobody was answered."),

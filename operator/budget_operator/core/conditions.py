@@ -85,6 +85,9 @@ class Reason(StrEnum):
     PREEMPTED = "Preempted"  # an Event: Google took the VM away
     IMAGE_REPLACED = "ImageReplaced"  # an Event: another image of the server runs
     RECREATED_FOR_MEMORY = "RecreatedForMemory"  # an Event: memory does not hold two models
+    DRILL_STARTED = "DrillStarted"  # an Event: Google is asked to preempt the VM
+    DRILL_RECOVERED = "DrillRecovered"  # an Event: it serves again, after so many seconds
+    DRILL_REFUSED = "DrillRefused"  # an Event: nothing was preempted, and why
     RETAINED = "Retained"  # an Event: the object goes, everything in the cloud stays and works on
     ABANDONED = "Abandoned"  # an Event: the object goes, and nobody looked at what is left in the cloud
     UNKNOWN = "Unknown"  # not looked at yet

@@ -16,6 +16,7 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import (
     Availability,
     Condition,
+    Drill,
     Outage,
     Preemptions,
     RevisionStatus,
@@ -68,6 +69,7 @@ class Facts:
     preemptions: Preemptions
     timeline: tuple[Outage, ...]
     availability: Availability | None
+    drill: Drill | None
     schedule_label: str  # of the VMs that the keep-alive starts
     suspended: bool = False  # as the spec wants it
     hindrance: BudgetError | None = None  # why the target is not known although the spec may work
@@ -127,6 +129,7 @@ def build(before: Status, facts: Facts) -> Status:
             "preemptions": facts.preemptions,
             "timeline": facts.timeline,
             "availability": facts.availability,
+            "drill": facts.drill,
             "replacement": facts.serving.replacement,
             "last_failure": facts.serving.failure,
             "instance": intent,

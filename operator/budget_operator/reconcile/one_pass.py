@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from budget_operator.core import (
     availability,
+    drill,
     endpoint,
     placement,
     plan,
@@ -26,6 +27,7 @@ from budget_operator.core import status as statuses
 from budget_operator.core.actions import Copy, InsertInstance, Room, Upload
 from budget_operator.core.api import (
     FINALIZER,
+    Drill,
     Intent,
     Spec,
     Status,
@@ -47,6 +49,7 @@ from budget_operator.core.timeline import Course, Look
 from budget_operator.reconcile import inputs, observe
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.calm import Calm, References
+from budget_operator.reconcile.drilling import Drilling
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.offers import Offers
 from budget_operator.reconcile.ownership import Ownership
@@ -147,7 +150,9 @@ class Pass:
         look = self._seen(seen, judged, self._means.wall())
         known = self._before.availability
         self._course = timeline.followed(self._course, known.since if known is not None else None, look)
-        after = self._tell(seen, wish, outcome, judged, look)
+        target = wish.desired.artifact.revision if wish.desired is not None else None
+        drilled = self._drill(seen, outcome, view, busy=judged.in_motion(target))
+        after = self._tell(seen, wish, outcome, judged, look, drilled)
         again = self._again(outcome, after, stalled=wish.stall is not None)
         ok = view.problem is None and wish.hindrance is None
         if ok and wish.stall is None and view.held:
@@ -169,7 +174,7 @@ class Pass:
         if not at_rest or part is None or memory.door is None or memory.objects is None:
             return
         wall = self._means.wall()
-        if timeline.is_awaited(status.timeline, wall):
+        if timeline.is_awaited(status.timeline, wall) or drill.is_under_way(status.drill):
             return
         changes = preemptions.until_forgotten(self._power(seen), self._created, wall)
         prefix = objects_prefix(self._owner.cloud_name)  # not what is uploaded for all
@@ -418,6 +423,27 @@ class Pass:
         last = max(ends, key=lambda end: end.at, default=None)
         return f"{instance.id} {last.operation if last is not None else ''}"
 
+    def _drill(self, seen: Observation | None, outcome: Outcome, view: View, *, busy: bool) -> Drill | None:
+        """The preemption that the owner asks for: begun, or followed on its way."""
+        before = self._before.drill
+        if seen is None or view.problem is not None or not view.held:
+            return before
+        drilling = Drilling(self._means, self._memory, self._persist_drill)
+        if before is not None and drill.is_under_way(before):
+            return drilling.follow(before, seen.instance, self._power(seen), self._course.outages)
+        value = drill.asked(self._document["metadata"].get("annotations") or {}, before)
+        if value is None:
+            return before
+        busy = busy or bool(outcome.acted or outcome.open or outcome.problems or outcome.intent)
+        changed = self._generation != self._before.observed_generation
+        return drilling.begin(value, self._before, seen.instance, busy=busy or changed)
+
+    def _persist_drill(self, begun: Drill) -> None:
+        """Before the call is made; a stale document ends the pass."""
+        wanted = {"drill": begun.model_dump(by_alias=True, exclude_none=True)}
+        held = {"drill": (self._document.get("status") or {}).get("drill")}
+        self._document = self._kube.patch_status(self._document, statuses.merge_patch(held, wanted))
+
     def _tell(
         self,
         seen: Observation | None,
@@ -425,6 +451,7 @@ class Pass:
         outcome: Outcome,
         judged: serving.Serving,
         look: Look,
+        drilled: Drill | None,
     ) -> Status:
         now, course, settings = look.now, self._course, self._settings
         told_of = seen is not None and "power" not in seen.inventory.unknown
@@ -457,12 +484,14 @@ class Pass:
                 now,
                 serving=look.serving is True,
             ),
+            drill=drilled,
         )
         after = statuses.build(self._before, facts)
         cut = preemptions.cut_short(course.outages, self._before.conditions)
         changes = statuses.events(self._before.conditions, after.conditions)
         replaced = statuses.replacement(self._before, judged)
         told = (
+            *drill.events(self._before.drill, drilled),
             *preemptions.events(course.preempted, cut),
             *statuses.recreation(judged),
             *replaced,
@@ -508,7 +537,7 @@ class Pass:
         moving = not stalled and (not settled or is_true(after.conditions, Type.RECONCILING))
         pauses = [STALLED_SECONDS if stalled else IDLE_SECONDS]
         pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
-        if timeline.is_awaited(after.timeline, self._means.wall()):
+        if timeline.is_awaited(after.timeline, self._means.wall()) or drill.is_under_way(after.drill):
             pauses.append(NOTICE_SECONDS)
         if outcome.after is not None:
             pauses.append(outcome.after)

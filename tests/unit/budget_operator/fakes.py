@@ -444,6 +444,13 @@ class FakeCloud:
             self.vms[zone, name] = replace(vm, status=InstanceStatus.TERMINATED, stopped_at=self.happened)
             self.booted_at.pop(vm.id, None)
 
+    def simulate_maintenance(self, zone: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            self.preempt(name)
+            return self._begin(f"zones/{zone}", request_id)
+
+        return self._mutate(f"simulate_maintenance {zone} {name}", request_id, effect)
+
     def delete_instance(self, zone: str, name: str, request_id: str) -> OperationRef:
         def effect() -> OperationRef:
             vm = self._vm(zone, name)

@@ -117,6 +117,9 @@ def test_every_reason_is_explained() -> None:
         Reason.PREEMPTED,
         Reason.RECREATED_FOR_MEMORY,
         Reason.IMAGE_REPLACED,
+        Reason.DRILL_STARTED,
+        Reason.DRILL_RECOVERED,
+        Reason.DRILL_REFUSED,
         Reason.RETAINED,
         Reason.ABANDONED,
     }

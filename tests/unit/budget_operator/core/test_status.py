@@ -55,6 +55,7 @@ def facts(scene: Scene, **changes: Any) -> Facts:
         "preemptions": Preemptions(),
         "timeline": (),
         "availability": None,
+        "drill": None,
         "schedule_label": scene.desired.labels[LABEL_SCHEDULE],
     }
     return Facts(**{**usual, **changes})
