@@ -446,9 +446,16 @@ class Outage(Model):
     at: str
     zone: str
     cause: Literal[
-        "Preempted", "HostError", "PoweredOff", "Stopped", "Suspended", "NotRunning", "NotAnswering"
+        "Preempted",
+        "HostError",
+        "PoweredOff",
+        "Stopped",
+        "Suspended",
+        "NotRunning",
+        "NotAnswering",
+        "Paused",
     ]
-    found: Literal["Operation", "Metadata", "Function", "Probe"]
+    found: Literal["Operation", "Metadata", "Function", "Probe", "Spec"]
     operation: str | None = None
     down_since: str | None = None
     down_seconds: int | None = None
@@ -466,6 +473,9 @@ class DownDay(Model):
 
     date: str
     seconds: int
+    paused: Annotated[int | None, Field(description="Seconds of spec.suspend, which count neither way.")] = (
+        None
+    )
 
 
 class Availability(Model):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from budget_operator.core.api import Availability, DownDay, Outage
 from budget_operator.core.conditions import timestamp
-from budget_operator.core.timeline import Ended, moment
+from budget_operator.core.timeline import PAUSED, Ended, moment
 
 DAY = timedelta(days=1)
 WEEK_DAYS, MONTH_DAYS = 7, 30
@@ -30,19 +30,25 @@ def counted(
     if before is None and not serving:
         return None
     since = before.since if before is not None else timestamp(now)
-    down = {day.date: day.seconds for day in before.days} if before is not None else {}
+    days = {day.date: day for day in before.days} if before is not None else {}
     for each in ended:
         for date, seconds in _by_day(max(each.since, moment(since)), each.until):
-            down[date] = down.get(date, 0) + seconds
+            days[date] = _added(days.get(date, DownDay(date=date, seconds=0)), each.outage, seconds)
     until = _as_of(moment(since), outages, now)
     oldest = _first(until, MONTH_DAYS).date().isoformat()
-    days = tuple(DownDay(date=date, seconds=down[date]) for date in sorted(down) if date >= oldest)
+    kept = tuple(days[date] for date in sorted(days) if date >= oldest)
     return Availability(
         since=since,
-        last_7d=_percent(moment(since), days, outages, until, WEEK_DAYS),
-        last_30d=_percent(moment(since), days, outages, until, MONTH_DAYS),
-        days=days,
+        last_7d=_percent(moment(since), kept, outages, until, WEEK_DAYS),
+        last_30d=_percent(moment(since), kept, outages, until, MONTH_DAYS),
+        days=kept,
     )
+
+
+def _added(day: DownDay, outage: Outage, seconds: int) -> DownDay:
+    if outage.cause == PAUSED:
+        return day.model_copy(update={"paused": (day.paused or 0) + seconds})
+    return day.model_copy(update={"seconds": day.seconds + seconds})
 
 
 def _by_day(since: datetime, until: datetime) -> Iterator[tuple[str, int]]:
@@ -74,13 +80,16 @@ def _percent(
     """Rounded down: 100 means that not one second is missing."""
     begin = max(since, _first(until, count))
     total = (until - begin).total_seconds()
-    if total <= 0:
-        return 100.0
     first = _first(until, count).date().isoformat()
-    down = float(sum(day.seconds for day in days if day.date >= first))
+    within = [day for day in days if day.date >= first]
+    down = float(sum(day.seconds for day in within))
+    total -= sum(day.paused or 0 for day in within)
     for each in outages:
         if each.down_since is not None and each.down_seconds is None:
-            down += max(0.0, (until - max(begin, moment(each.down_since))).total_seconds())
+            seconds = max(0.0, (until - max(begin, moment(each.down_since))).total_seconds())
+            total, down = (total - seconds, down) if each.cause == PAUSED else (total, down + seconds)
+    if total <= 0:
+        return 100.0
     return math.floor(max(0.0, 1 - down / total) * 100_000) / 1000
 
 

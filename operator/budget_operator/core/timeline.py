@@ -18,7 +18,10 @@ KEPT = 20  # of all outages
 PREEMPTIONS_KEPT = 5  # at least, however many others there were since
 _NEVER = "9999-12-31T23:59:59Z"
 NOTICE = timedelta(minutes=3)  # within which a preemption, with the notice before it, has ended a VM
-Cause = Literal["Preempted", "HostError", "PoweredOff", "Stopped", "Suspended", "NotRunning", "NotAnswering"]
+Cause = Literal[
+    "Preempted", "HostError", "PoweredOff", "Stopped", "Suspended", "NotRunning", "NotAnswering", "Paused"
+]
+PAUSED: Cause = "Paused"  # by spec.suspend: no outage to be counted, but a time without answers
 CAUSES: Mapping[str, Cause] = {
     PREEMPTED: "Preempted",
     "compute.instances.hostError": "HostError",
@@ -42,6 +45,7 @@ class Look:
     boot_seconds: float = 0.0  # that the last boot took until the model was served
     noticed_at: datetime | None = None  # when the VM read that Google would take it away
     watched: bool = False  # the same process saw that it was down, a moment ago
+    paused: bool = False  # as the spec wants it
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ def noted(before: Status, power: Iterable[PowerChange], created: datetime) -> Co
     for change in sorted(power, key=lambda each: (each.at, each.operation)):
         if change.kind not in DOWN or change.operation in known or change.at < created:
             continue
+        if change.kind != PREEMPTED and _is_paused(outages):
+            continue
         told = Outage(
             at=timestamp(change.at),
             zone=change.zone,
@@ -89,6 +95,11 @@ def noted(before: Status, power: Iterable[PowerChange], created: datetime) -> Co
         preempted += [told] if change.kind == PREEMPTED else []
     ordered = sorted(outages, key=lambda each: (each.at, each.operation or ""))
     return Course(tuple(ordered), tuple(preempted))
+
+
+def _is_paused(outages: Sequence[Outage]) -> bool:
+    last = outages[-1] if outages else None
+    return last is not None and last.cause == PAUSED and last.down_seconds is None
 
 
 def _counted_until(before: Status) -> str:
@@ -125,11 +136,15 @@ def _kept(outages: Sequence[Outage]) -> tuple[Outage, ...]:
 
 def followed(course: Course, since: str | None, look: Look) -> Course:
     """With what the endpoint tells: which outages begin and end. `since`: when it was Ready first."""
-    if since is None or look.serving is None:
+    if since is None or (look.serving is None and not look.paused):
         return replace(course, outages=_kept(course.outages))
     earlier = tuple(each for each in course.outages if each.at < since)
     later = course.outages[len(earlier) :]
-    later = _unseen(later, look, moment(since)) if look.serving else _begun(later, look, moment(since))
+    if look.paused:
+        look = replace(look, serving=False)  # whoever still answers will not for long
+        later = _paused(later, look)
+    else:
+        later = _unseen(later, look, moment(since)) if look.serving else _begun(later, look, moment(since))
     if look.noticed_at is not None:
         later = tuple(_as_the_vm_tells(each, look.noticed_at) for each in later)
     outages: list[Outage] = []
@@ -174,6 +189,14 @@ def _begun(outages: tuple[Outage, ...], look: Look, since: datetime) -> tuple[Ou
     at = timestamp(_went_down(look, since if last is None else _end(last)))
     cause: Cause = "NotRunning" if look.running is False else "NotAnswering"
     return (*outages, Outage(at=at, zone=look.zone, cause=cause, found="Probe", down_since=at))
+
+
+def _paused(outages: tuple[Outage, ...], look: Look) -> tuple[Outage, ...]:
+    """Its owner wants nobody to be answered, from now on and until it serves again."""
+    if _is_paused(outages):
+        return outages
+    at = timestamp(look.now)
+    return (*outages, Outage(at=at, zone=look.zone, cause=PAUSED, found="Spec", down_since=at))
 
 
 def _went_down(look: Look, earliest: datetime) -> datetime:

@@ -7,7 +7,7 @@ not be made are in `calm`, those over a deployment that is to go in `deletion`.
 import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from budget_operator.core import (
@@ -147,7 +147,10 @@ class Pass:
         self._course = timeline.noted(self._before, self._power(seen), self._created)
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
-        look = self._seen(seen, judged, self._means.wall())
+        look = replace(
+            self._seen(seen, judged, self._means.wall()),
+            paused=wish.desired is not None and wish.desired.suspended,
+        )
         known = self._before.availability
         self._course = timeline.followed(self._course, known.since if known is not None else None, look)
         target = wish.desired.artifact.revision if wish.desired is not None else None
@@ -162,7 +165,7 @@ class Pass:
             ok=ok,
             state=after.state or "",
             preemptions=len(self._course.preempted),
-            ended=tuple(each.outage for each in self._course.ended),
+            ended=tuple(each.outage for each in self._course.ended if each.outage.cause != timeline.PAUSED),
         )
 
     def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:

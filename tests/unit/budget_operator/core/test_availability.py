@@ -127,3 +127,20 @@ def test_they_are_what_a_watcher_would_say(gaps: list[tuple[int, int]], rest: in
         )
         assert figure == pytest.approx(100 * (1 - lost / total) if total else 100.0, abs=0.002)
     assert len(after.days) <= 30
+
+
+def test_the_time_of_a_suspended_one_counts_neither_way() -> None:
+    paused = outage(HOUR, 2 * HOUR).model_copy(update={"cause": "Paused", "found": "Spec"})
+    found = counted(first(), (paused,), (over(paused),), at(3 * HOUR), serving=True)
+    assert told(found) == (100.0, 100.0)
+    assert found is not None
+    assert [(day.seconds, day.paused) for day in found.days] == [(0, 2 * HOUR)]
+    gone = outage(3 * HOUR, HOUR)
+    found = counted(found, (paused, gone), (over(gone),), at(4 * HOUR), serving=True)
+    assert told(found) == (50.0, 50.0), "of four hours two were paused, and one was down"
+
+
+def test_while_it_is_suspended_the_figures_stay() -> None:
+    paused = outage(HOUR, None).model_copy(update={"cause": "Paused", "found": "Spec"})
+    for hours in (1, 5, 100):
+        assert told(counted(first(), (paused,), (), at(hours * HOUR), serving=False)) == (100.0, 100.0)

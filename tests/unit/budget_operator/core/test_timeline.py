@@ -199,3 +199,36 @@ def test_clocks_that_differ_make_no_time_negative() -> None:
     )
     course = followed(Course((outage,)), timestamp(SINCE), Look(at(40), True, "z", watched=True))
     assert course.outages[0].down_seconds == 0
+
+
+def test_what_its_owner_suspends_is_no_outage_of_the_vm() -> None:
+    story = Story()
+    story.look(100, True, paused=True)
+    assert story.told == [("Paused", "Spec", 100, None)], "from when it was wanted, whoever still answers"
+    story.power = [change("stop", 102)]
+    story.look(240, False, OFF, paused=True)
+    story.look(250, None, OFF, paused=True)
+    assert story.told == [("Paused", "Spec", 100, None)]
+    story.power.append(change("start", 255, 260))
+    story.look(265, False, BACK)
+    story.look(285, True, BACK, watched=True)
+    assert story.told == [("Paused", "Spec", 100, 185)]
+    assert [each.outage.cause for each in story.course.ended] == ["Paused"]
+    assert story.look(400, True, BACK).told == [("Paused", "Spec", 100, 185)]
+
+
+def test_an_outage_ends_where_its_owner_suspends_the_deployment() -> None:
+    story = Story()
+    story.power = [preempted(100)]
+    story.look(110, False, replace(OFF, stopped_at=at(100)))
+    story.look(160, False, replace(OFF, stopped_at=at(100)), paused=True)
+    assert story.told == [("Preempted", "Operation", 100, 60), ("Paused", "Spec", 160, None)]
+
+
+def test_a_preemption_of_what_is_being_suspended_is_counted() -> None:
+    story = Story()
+    story.look(100, True, paused=True)
+    story.power = [preempted(101)]
+    story.look(120, False, OFF, paused=True)
+    assert [cause for cause, *_ in story.told] == ["Preempted", "Paused"]
+    assert [each.operation for each in story.course.preempted] == [f"{PREEMPTED}-101"]
