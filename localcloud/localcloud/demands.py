@@ -89,9 +89,10 @@ def _of_new_instance(resource: str, sent: Sent, _: Store) -> Demands:
     instance = f"{resource}/instances/{body.get('name', '')}"
     for disk in body.get("disks", ()):
         created = disk.get("initializeParams", {})
-        yield Demand(
-            "compute.disks.create", f"{resource}/disks/{created.get('diskName') or body.get('name')}"
-        )
+        new = f"{resource}/disks/{created.get('diskName') or body.get('name')}"
+        yield Demand("compute.disks.create", new)
+        if created.get("labels"):
+            yield Demand("compute.disks.setLabels", new)
         image = paths.key_of(created.get("sourceImage", ""))
         if image.startswith("projects/") and not paths.project_of(image).endswith("-cloud"):  # public ones do
             yield Demand("compute.images.useReadOnly", image)

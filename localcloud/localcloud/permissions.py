@@ -146,7 +146,7 @@ _MORE = """
 artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.get
 artifactregistry.repositories.uploadArtifacts artifactregistry.tags.create artifactregistry.tags.get
 artifactregistry.tags.update artifactregistry.versions.get compute.addresses.setLabels compute.addresses.use
-compute.addresses.useInternal compute.disks.create compute.images.useReadOnly
+compute.addresses.useInternal compute.disks.create compute.disks.setLabels compute.images.useReadOnly
 compute.instances.setServiceAccount compute.networks.updatePolicy compute.subnetworks.use
 compute.subnetworks.useExternalIp eventarc.events.receiveEvent iam.serviceAccounts.actAs
 logging.logEntries.create pubsub.topics.attachSubscription run.routes.invoke

@@ -110,6 +110,34 @@ def plan(
         raise typer.Exit(1) from error
 
 
+@app.command()
+def orphans(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove them; each is looked at again right before.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="for people, or for programs")
+    ] = Output.TEXT,
+    prices_file: Annotated[
+        Path | None, typer.Option("--prices", help="Of `prices refresh`; else the shipped table.")
+    ] = None,
+) -> None:
+    """List what bears the installation's mark and no BudgetDeployment owns, with its price a month.
+
+    Exit code 0: there is nothing (any more); 1: there is; 2: it cannot be told, or not of everything.
+    """
+    from budget_operator import orphans_command, prices_command
+
+    try:
+        settings, known = Settings.from_environment(os.environ), prices_command.read(prices_file)
+        command = orphans_command.Command(settings, known, typer.echo, as_json=output is Output.JSON)
+        code = command.run(delete=delete)
+    except (SettingsError, BudgetError) as error:
+        typer.echo(f"nothing is called an orphan: {error}", err=True)
+        raise typer.Exit(2) from error
+    raise typer.Exit(code)
+
+
 @prices.command()
 def refresh(
     file: Annotated[Path, typer.Option("--output", "-o", help="Where to write them.")] = Path("prices.json"),

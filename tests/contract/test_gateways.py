@@ -191,6 +191,17 @@ def test_stop_start_and_a_change_of_type(
     assert (found.status, found.machine_type) == (InstanceStatus.RUNNING, "e2-small")
 
 
+def test_a_disk_bears_the_mark_of_its_vm(compute: ComputeGateway, vm: str, done: Callable[..., Any]) -> None:
+    (disk,) = compute.disks(LABEL_INSTALLATION, SHARED.hash).items
+    assert (disk.name, disk.zone, disk.gib, disk.kind, disk.users) == (vm, ZONE, 20, "pd-balanced", (vm,))
+    assert disk.labels == OWNER.labels
+    assert compute.disk(ZONE, vm) == disk
+    with pytest.raises(errors.ResourceNotReady):
+        compute.delete_disk(ZONE, vm, request_id())
+    assert done(compute.delete_instance(ZONE, vm, request_id())) is None
+    assert compute.disk(ZONE, vm) is None
+
+
 def test_a_disk_grows_under_its_running_vm(
     compute: ComputeGateway, vm: str, done: Callable[..., Any]
 ) -> None:
@@ -352,10 +363,11 @@ def test_a_machine_type_that_is_none(compute: ComputeGateway, done: Callable[...
 def test_bucket(gateways: Gateways) -> None:
     storage = gateways.storage
     assert storage.bucket() is None
+    assert storage.contents("") == ()
     storage.create_bucket(REGION, SHARED.labels)
     found = storage.bucket()
     assert found is not None
-    assert found.labels == SHARED.labels
+    assert (found.labels, found.region) == (SHARED.labels, REGION)
     with pytest.raises(errors.AlreadyExists):
         storage.create_bucket(REGION, SHARED.labels)
     storage.upload("code/a/bundle.zip", b"\x00" * 1000, "application/zip")
@@ -365,6 +377,12 @@ def test_bucket(gateways: Gateways) -> None:
     storage.delete_object("function/1.zip")
     storage.delete_object("function/1.zip")
     assert storage.objects("") == ("code/a/bundle.zip",)
+    (one,) = storage.contents("code/")
+    assert (one.name, one.size) == ("code/a/bundle.zip", 1)
+    assert abs(datetime.now(UTC) - one.created) < timedelta(minutes=1)
+    storage.upload("code/a/bundle.zip", b"\x01", "application/zip")
+    assert storage.contents("")[0].generation > one.generation
+    assert storage.contents("none/") == ()
     storage.delete_bucket()
     assert storage.bucket() is None
 

@@ -8,11 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import requests
 
 from budget_operator.core.errors import PermissionDenied
+from budget_operator.core.names import Owner
+from budget_operator.core.orphans.model import End
+from budget_operator.core.orphans.verdicts import GRACE
+from budget_operator.core.prices.table import shipped
+from budget_operator.reconcile.clearing import Clearing
+from budget_operator.reconcile.orphans import Survey
+from dev.conformance import bodies
 from dev.simulation.apiserver import CODE
 from dev.simulation.month import problems
-from dev.simulation.world import NAMESPACE, World, world
+from dev.simulation.sessions import calling_as
+from dev.simulation.world import NAMESPACE, OPERATOR, PROJECT, ZONES, World, world
 from localcloud.iam import Binding
 from tests.simulation import buckets
 from tests.simulation.acts import EVENTS, NAME, SPEC
@@ -75,6 +84,26 @@ def be_away(made: World) -> None:
         assert problems(made, [NAME]) == []
 
 
+def outlive(made: World) -> None:
+    """Somebody keeps a disk, and its object goes: `budget-operator orphans --delete` finds and deletes it."""
+    kept = bodies.spot_instance("kept") | {"labels": {}}
+    owner = Owner(made.settings.installation, NAMESPACE, "gone")
+    kept["disks"][0]["autoDelete"] = False
+    kept["disks"][0]["initializeParams"] |= {"labels": dict(owner.labels), "diskName": owner.cloud_name}
+    place = f"{made.settings.api_endpoint}/compute/v1/projects/{PROJECT}/zones/{ZONES[0]}/instances"
+    requests.post(place, json=kept, timeout=10).raise_for_status()
+    made.run(WHILE)
+    requests.delete(f"{place}/kept", timeout=10).raise_for_status()
+    made.run(2 * GRACE.total_seconds())
+    assert made.operator is not None
+    means = made.operator.common.means
+    survey = Survey(made.settings, made.kube, means, shipped())
+    with calling_as(OPERATOR):
+        (found,) = Clearing(survey, means, survey.whole(), made.run).run()
+        survey.at_rest()
+    assert (found.end, found.found.resource.name) == (End.DELETED, owner.cloud_name)
+
+
 def come_back(made: World) -> None:
     """A restored cluster adopts what is there, and in the end removes it."""
     old = made.kube
@@ -104,6 +133,7 @@ def test_the_roles_are_exactly_what_is_used() -> None:
         be_alone(made)
         be_away(made)
         update_all(made)
+        outlive(made)
         come_back(made)
         refused = [each for each in made.cloud.context.journal.entries(limit=1_000_000) if each.status == 403]
         assert refused == []

@@ -184,6 +184,7 @@ PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was b
     **dict.fromkeys(
         (
             "compute.disks.create",
+            "compute.disks.setLabels",
             "compute.subnetworks.use",
             "compute.subnetworks.useExternalIp",
             "compute.addresses.use",
@@ -232,11 +233,15 @@ PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was b
 }
 # What is there tells as well how these operations ended. The VM's report is missed only where it explains. A
 # drill that is refused is no condition's business; that it says why is in test_drill.
+# Disks without a VM concern no deployment: the log tells, and the command that lists and deletes them.
 NOT_MISSED = {
     "compute.instances.simulateMaintenanceEvent",
     "compute.globalOperations.get",
     "compute.regionOperations.get",
     "compute.instances.getGuestAttributes",
+    "compute.disks.delete",
+    "compute.disks.get",
+    "compute.disks.list",
 }
 
 

@@ -28,6 +28,7 @@ from budget_operator.core.observed import (
     DOWN,
     UP,
     Address,
+    Disk,
     Firewall,
     GuestReport,
     Instance,
@@ -157,6 +158,12 @@ class ComputeGateway:
             "list addresses", "addresses", filter_, listed.ADDRESS, lambda found, _: listed.address(found)
         )
 
+    def disks(self, label: str, value: str) -> Scan[Disk]:
+        filter_ = _labelled(label, value)
+        return self._lists.scan(
+            "list disks", "disks", filter_, listed.DISK, lambda found, _: listed.disk(found)
+        )
+
     def power_changes(self, since: datetime) -> Scan[PowerChange]:
         def recent(found: Json, scope: str) -> PowerChange | None:
             item = listed.power_change(found, listed.last(scope))
@@ -173,6 +180,10 @@ class ComputeGateway:
         doing, path = f"get address {name} in {region}", f"regions/{region}/addresses/{name}"
         found = self._lists.look(doing, path, listed.ADDRESS)
         return None if found is None else listed.address(found)
+
+    def disk(self, zone: str, name: str) -> Disk | None:
+        found = self._lists.look(f"get disk {name} in {zone}", f"zones/{zone}/disks/{name}", listed.DISK)
+        return None if found is None else listed.disk(found)
 
     def firewall(self, name: str) -> Firewall | None:
         from budget_operator.cloud import words
@@ -286,6 +297,11 @@ class ComputeGateway:
         body = {"zone": zone, "disk": name, "disks_resize_request_resource": {"size_gb": gib}}
         doing = f"resize disk {name} in {zone} to {gib} GiB"
         return self._change(doing, f"zones/{zone}", self._disks.resize_unary, body, request_id)
+
+    def delete_disk(self, zone: str, name: str, request_id: str) -> OperationRef:
+        body = {"zone": zone, "disk": name}
+        doing = f"delete disk {name} in {zone}"
+        return self._change(doing, f"zones/{zone}", self._disks.delete_unary, body, request_id)
 
     def set_metadata(self, zone: str, name: str, changes: Mapping[str, str], request_id: str) -> OperationRef:
         def attempt(current: Instance, attempt_id: str) -> OperationRef:

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from budget_operator.core.observed import PREEMPTED, Address, Instance, InstanceStatus, PowerChange
+from budget_operator.core.observed import PREEMPTED, Address, Disk, Instance, InstanceStatus, PowerChange
 
 Json = Mapping[str, Any]
 
-ADDRESS = "name,region,address,status,labels"
+ADDRESS = "name,region,id,address,status,labels,creationTimestamp"
+DISK = "name,zone,id,type,sizeGb,labels,users,creationTimestamp,lastDetachTimestamp"
 POWER_CHANGE = "name,operationType,targetLink,insertTime,startTime,endTime,error/errors/code"
 _SMALL = (
-    "name,zone,id,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
+    "name,zone,id,creationTimestamp,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
     "networkInterfaces/accessConfigs(name,natIP),disks(boot,diskSizeGb,source),"
     "lastStartTimestamp,lastStopTimestamp"
 )
@@ -54,6 +55,7 @@ def instance(found: Json) -> Instance:
         access_config=access[0].get("name", "") if access else "",
         started_at=_time(found.get("lastStartTimestamp", "")),
         stopped_at=_time(found.get("lastStopTimestamp", "")),
+        created=_time(found.get("creationTimestamp", "")),
     )
 
 
@@ -78,6 +80,23 @@ def address(found: Json) -> Address:
         address=found.get("address", ""),
         status=found.get("status", ""),
         labels=shared(found.get("labels", {})),
+        id=str(found.get("id", "")),
+        created=_time(found.get("creationTimestamp", "")),
+    )
+
+
+def disk(found: Json) -> Disk:
+    """A zonal disk."""
+    return Disk(
+        name=found["name"],
+        zone=last(found.get("zone", "")),
+        id=str(found.get("id", "")),
+        kind=last(found.get("type", "")),
+        gib=int(found.get("sizeGb", 0)),
+        labels=shared(found.get("labels", {})),
+        users=tuple(last(user) for user in found.get("users", ())),
+        created=_time(found.get("creationTimestamp", "")),
+        detached=_time(found.get("lastDetachTimestamp", "")),
     )
 
 

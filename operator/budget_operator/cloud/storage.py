@@ -13,7 +13,7 @@ from google.cloud.storage import Client
 from budget_operator.cloud.connection import CONNECT_SECONDS, READ_SECONDS, Connection
 from budget_operator.cloud.failures import translated
 from budget_operator.core.errors import NotFound
-from budget_operator.core.observed import Bucket, Listed, Stored
+from budget_operator.core.observed import Bucket, Listed, Object, Stored
 
 # This client speaks `requests` itself and takes its pair of timeouts directly.
 _CALL: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
@@ -37,7 +37,7 @@ class StorageGateway:
     def bucket(self) -> Bucket | None:
         with translated(f"get bucket {self._name}"):
             found = self._client.lookup_bucket(self._name, **_CALL)
-        return None if found is None else Bucket(name=found.name, labels=dict(found.labels))
+        return None if found is None else _bucket(found)
 
     def create_bucket(self, region: str, labels: Mapping[str, str]) -> None:
         made = self._client.bucket(self._name)
@@ -62,6 +62,14 @@ class StorageGateway:
     def objects(self, prefix: str) -> tuple[str, ...]:
         with translated(f"list objects {prefix}* in bucket {self._name}"):
             return tuple(blob.name for blob in self._client.list_blobs(self._name, prefix=prefix, **_CALL))
+
+    def contents(self, prefix: str) -> tuple[Object, ...]:
+        try:
+            with translated(f"list objects {prefix}* in bucket {self._name}"):
+                found = self._client.list_blobs(self._name, prefix=prefix, **_CALL)
+                return tuple(_object(blob) for blob in found)
+        except NotFound:
+            return ()
 
     def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
         with translated(f"{field}: list gs://{bucket}/{prefix}"):
@@ -107,6 +115,14 @@ class StorageGateway:
                 self._client.bucket(self._name).delete_blob(name, generation=generation, **_CALL)
         except NotFound:
             return
+
+
+def _bucket(found: Any) -> Bucket:
+    return Bucket(found.name, dict(found.labels), (found.location or "").lower())
+
+
+def _object(blob: Any) -> Object:
+    return Object(blob.name, int(blob.size), int(blob.generation), blob.time_created)
 
 
 def _listed(blob: Any) -> Listed:

@@ -6,6 +6,7 @@ is used: the client takes a second to import.
 
 from budget_operator.cloud.compute_client import types as v1
 from budget_operator.core.gateways import HTTPS_PORTS, InstanceRequest
+from budget_operator.core.names import LABEL_DEPLOYMENT, LABEL_INSTALLATION
 from budget_operator.core.observed import (
     Firewall,
     OperationRef,
@@ -75,6 +76,12 @@ def _boot_disk(request: InstanceRequest) -> v1.AttachedDisk:
             source_image=request.source_image,
             disk_size_gb=request.disk_gib,
             disk_type=f"zones/{request.zone}/diskTypes/pd-balanced",
+            # Whoever keeps the disk and not the VM still finds whose it was.
+            labels={
+                key: value
+                for key, value in request.labels.items()
+                if key in (LABEL_INSTALLATION, LABEL_DEPLOYMENT)
+            },
         ),
     )
 

@@ -339,6 +339,16 @@ class ResizeDisk(InstanceAction):
 
 
 @dataclass(frozen=True)
+class DeleteDisk(InstanceAction):
+    """One that is attached to no instance."""
+
+    resource = "disk"
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.delete_disk(self.zone, self.name, request_id)
+
+
+@dataclass(frozen=True)
 class SetMetadata(InstanceAction):
     changes: Mapping[str, str] = field(repr=False)
 

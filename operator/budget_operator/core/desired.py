@@ -14,12 +14,15 @@ from budget_operator.core.artifact import Artifact, Blob, encoded_key, function_
 from budget_operator.core.endpoint import Tls, tls_of
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import (
+    DELETE,
+    LABEL_DELETION,
     LABEL_DISK,
     LABEL_SCHEDULE,
     LABEL_WANTED,
     METADATA_CONFIG,
     METADATA_KEY,
     METADATA_OWNER,
+    RETAIN,
     Owner,
     Shared,
     region_of,
@@ -167,6 +170,7 @@ def build(
             LABEL_WANTED: WANTED_STOPPED if spec.suspend else WANTED_RUNNING,
             LABEL_SCHEDULE: armed.schedule_label,
             LABEL_DISK: str(spec.machine.disk_gib),
+            LABEL_DELETION: RETAIN if spec.deletion_policy == "Retain" else DELETE,
         },
         metadata={
             "startup-script": parts.startup_script,

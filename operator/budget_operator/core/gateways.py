@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 from budget_operator.core.observed import (
     Address,
     Bucket,
+    Disk,
     Firewall,
     Function,
     GuestReport,
@@ -20,6 +21,7 @@ from budget_operator.core.observed import (
     Inventory,
     Job,
     Listed,
+    Object,
     OperationRef,
     OperationState,
     PowerChange,
@@ -85,6 +87,8 @@ class Compute(Protocol):
     def instance(self, zone: str, name: str) -> Instance | None: ...
     def addresses(self, label: str, value: str) -> Scan[Address]: ...
     def address(self, region: str, name: str) -> Address | None: ...
+    def disks(self, label: str, value: str) -> Scan[Disk]: ...
+    def disk(self, zone: str, name: str) -> Disk | None: ...
     def power_changes(self, since: datetime) -> Scan[PowerChange]:
         """What has taken VMs of the project down and brought them up; operations that failed did not."""
 
@@ -111,6 +115,7 @@ class Compute(Protocol):
     def resize_disk(self, zone: str, name: str, gib: int, request_id: str) -> OperationRef:
         """Larger only, whether the VM runs or not; its file system grows at the next boot."""
 
+    def delete_disk(self, zone: str, name: str, request_id: str) -> OperationRef: ...
     def set_metadata(
         self, zone: str, name: str, changes: Mapping[str, str], request_id: str
     ) -> OperationRef: ...
@@ -148,6 +153,9 @@ class Storage(Protocol):
     def create_bucket(self, region: str, labels: Mapping[str, str]) -> None: ...
     def delete_bucket(self) -> None: ...
     def objects(self, prefix: str) -> tuple[str, ...]: ...
+    def contents(self, prefix: str) -> tuple[Object, ...]:
+        """The objects with their sizes; none where there is no bucket."""
+
     def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
         """The first objects of any bucket whose names begin with this; `field` of a spec names them.
 

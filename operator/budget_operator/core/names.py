@@ -17,11 +17,17 @@ LABEL_DEPLOYMENT = "budgetml-deployment"
 LABEL_WANTED = "budgetml-wanted"
 LABEL_SCHEDULE = "budgetml-schedule"
 LABEL_MOVE = "budget-move"  # on a VM that is off: the zone that it moves to; nobody starts it meanwhile
+LABEL_DELETION = "budgetml-deletion"  # whether what the object leaves behind is left on purpose
 LABEL_DISK = "budgetml-disk"  # GiB of the boot disk at the VM's last boot, when its file system grew to it
+
+RETAIN, DELETE = "retain", "delete"  # what LABEL_DELETION says
 
 METADATA_OWNER = "budget-owner"
 METADATA_CONFIG = "budget-config"
 METADATA_KEY = "budget-key"
+
+KEY_LENGTH = 10  # of the hash that a deployment's names end with; its label begins with it
+_NAME = re.compile(rf"budget-.*-([0-9a-f]{{{KEY_LENGTH}}})")
 
 
 def digest(*parts: str, length: int = 12) -> str:
@@ -42,7 +48,12 @@ class Owner:
     def cloud_name(self) -> str:
         """Name of the deployment's instance and address: `budget-<shortened name>-<hash of the triple>`."""
         short = re.sub(r"[^a-z0-9-]+", "-", self.name.lower())[:44].strip("-")
-        return f"budget-{short}-{digest(self.installation, self.namespace, self.name, length=10)}"
+        return f"budget-{short}-{self.key}"
+
+    @cached_property
+    def key(self) -> str:
+        """What all names and labels of the deployment have in common."""
+        return digest(self.installation, self.namespace, self.name, length=KEY_LENGTH)
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
@@ -108,6 +119,17 @@ class Shared:
     def schedule_label(self, schedule: str, time_zone: str) -> str:
         """Label value by which the function finds the instances of one schedule."""
         return digest(self.installation, schedule, time_zone)
+
+
+def key_of(labels: Mapping[str, str]) -> str:
+    """The key of the deployment that the labels name; empty if they name none."""
+    return labels.get(LABEL_DEPLOYMENT, "")[:KEY_LENGTH]
+
+
+def key_in(name: str) -> str:
+    """The key in a deployment's cloud name; empty if it is none that we give."""
+    found = _NAME.fullmatch(name)
+    return found[1] if found else ""
 
 
 def region_of(zone: str) -> str:

@@ -66,6 +66,7 @@ class Instance:
     access_config: str = ""  # name of what gives it its external address
     started_at: datetime | None = None  # when it came up last, and when it went off last
     stopped_at: datetime | None = None
+    created: datetime | None = None
 
     @property
     def is_cut_off(self) -> bool:
@@ -87,6 +88,23 @@ class Address:
     address: str
     status: str  # RESERVING, RESERVED or IN_USE
     labels: Mapping[str, str]
+    id: str = ""
+    created: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One zonal disk. `detached`: when it was last taken from a VM."""
+
+    name: str
+    zone: str
+    id: str
+    kind: str  # pd-balanced, …
+    gib: int
+    labels: Mapping[str, str]
+    users: tuple[str, ...]  # names of the VMs that it is attached to
+    created: datetime | None = None
+    detached: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,17 @@ class Bucket:
 
     name: str
     labels: Mapping[str, str]
+    region: str = ""  # or a multi-region
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object of the installation's bucket, without its content."""
+
+    name: str
+    size: int
+    generation: int
+    created: datetime
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,7 @@ def _cost(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
         yield _row(part, _dollars(getattr(told.running, part)))
     yield _row("together", _dollars(told.running.total) + _beside(preview.spec, told))
     yield _row("VM off", _dollars(told.stopped) + "   disk and reserved address go on")
-    yield f"List prices of {prices.as_of:%Y-%m-%d}, from {prices.source}; traffic is not included."
-    if prices.is_old(today):
-        yield "WARNING: they are older than 60 days, and Spot prices change about every month."
+    yield from prices.note(today)
     yield ""
     yield from _elsewhere(preview.spec, told)
 

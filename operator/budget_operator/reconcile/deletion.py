@@ -5,22 +5,23 @@ only while that is found out and acted on nobody else may come to the same concl
 """
 
 import logging
+import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
-from budget_operator.core import removal
+from budget_operator.core import actions, removal
 from budget_operator.core import status as statuses
 from budget_operator.core.actions import Room
 from budget_operator.core.api import FINALIZER, Intent
 from budget_operator.core.artifact import own_prefixes
 from budget_operator.core.conditions import Reason
-from budget_operator.core.errors import BudgetError, NotFound
+from budget_operator.core.errors import BudgetError, NotFound, Unavailable
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
-from budget_operator.core.names import Owner, Shared
+from budget_operator.core.names import LABEL_DELETION, RETAIN, Owner, Shared
 from budget_operator.core.observed import Instance, Inventory, OperationRef
 from budget_operator.core.parting import Parting, ignored, parting
 from budget_operator.core.settings import Settings
@@ -105,12 +106,35 @@ class Deletion:
         return planned
 
     def _part(self, document: Document, apart: Parting) -> Passed:
-        """Let the object go without a call to the cloud. The key stays: it is of use with the VM alone."""
-        log.warning("%s: %s", apart.reason, apart.message)
+        """Let the object go. The key stays: it is of use with the VM alone.
+
+        What is given up goes without a call to the cloud, and nothing else waits for an answer of it either.
+        """
+        message = apart.message
+        if apart.reason is Reason.RETAINED:
+            try:
+                self._mark_as_retained()
+            except BudgetError as error:
+                message += f"; `budget-operator orphans` may not know that it was retained: {error.message}"
+        log.warning("%s: %s", apart.reason, message)
         kind: Literal["Normal", "Warning"] = "Warning" if apart.reason is Reason.ABANDONED else "Normal"
-        self._kube.event(document, kind, apart.reason, apart.message)
+        self._kube.event(document, kind, apart.reason, message)
         self._kube.remove_finalizer(document)
         return Passed(None)
+
+    def _mark_as_retained(self) -> None:
+        """The VM says so already, unless the field was set only a moment ago."""
+        inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
+        mine = observe.own_instances(inventory, self._owner, ())
+        silent = sorted(scope for scope in inventory.unknown if scope.startswith("zones/"))
+        if not mine and silent:
+            raise Unavailable(f"{silent[0]} does not answer")
+        for vm in mine:
+            if vm.labels.get(LABEL_DELETION) != RETAIN:
+                self._ownership.hold(inventory)
+                self._means.fence()
+                mark = actions.SetLabels(vm.zone, vm.name, {LABEL_DELETION: RETAIN})
+                mark.perform(self._means.cloud, str(uuid.uuid4()))
 
     def _is_last(self) -> bool:
         return not any(self._needs_shared(other) for other in self._kube.all_deployments())

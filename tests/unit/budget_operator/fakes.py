@@ -29,6 +29,7 @@ from budget_operator.core.observed import (
     Address,
     Bucket,
     CertificateReport,
+    Disk,
     Firewall,
     Function,
     GuestReport,
@@ -38,6 +39,7 @@ from budget_operator.core.observed import (
     Inventory,
     Job,
     Listed,
+    Object,
     OperationRef,
     OperationState,
     PowerChange,
@@ -107,6 +109,7 @@ class FakeCloud:
     vms: dict[tuple[str, str], Instance] = field(default_factory=dict)  # by zone and name
     ips: dict[tuple[str, str], Address] = field(default_factory=dict)  # by region and name
     power: list[PowerChange] = field(default_factory=list)
+    disks_left: dict[tuple[str, str], Disk] = field(default_factory=dict)  # those that have outlived a VM
     operations: dict[str, FakeOperation] = field(default_factory=dict)
     by_request: dict[str, OperationRef] = field(default_factory=dict)
     the_bucket: Bucket | None = None
@@ -264,6 +267,24 @@ class FakeCloud:
 
     def addresses(self, label: str, value: str) -> Scan[Address]:
         raise NotImplementedError
+
+    def disks(self, label: str, value: str) -> Scan[Disk]:
+        if "disks" in self.down:
+            raise self.down["disks"]
+        return Scan(tuple(each for each in self.disks_left.values() if each.labels.get(label) == value))
+
+    def disk(self, zone: str, name: str) -> Disk | None:
+        self.settle()
+        return self.disks_left.get((zone, name))
+
+    def delete_disk(self, zone: str, name: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            return self._begin(f"zones/{zone}", request_id, lambda: self._disk_gone(zone, name))
+
+        return self._mutate(f"delete_disk {zone} {name}", request_id, effect)
+
+    def _disk_gone(self, zone: str, name: str) -> None:
+        self.disks_left.pop((zone, name), None)
 
     def power_changes(self, since: datetime) -> Scan[PowerChange]:
         raise NotImplementedError
@@ -613,6 +634,12 @@ class FakeCloud:
         owner = () if self.the_owner is None else (OWNER_OBJECT,)
         return tuple(name for name in (*self.blobs, *owner) if name.startswith(prefix))
 
+    def contents(self, prefix: str) -> tuple[Object, ...]:
+        if "contents" in self.down:
+            raise self.down["contents"]
+        names = () if self.the_bucket is None else self.objects(prefix)
+        return tuple(Object(name, len(self.blobs.get(name, b"")), 1, START) for name in names)
+
     def read(self, name: str) -> Stored | None:
         if name == OWNER_OBJECT:
             return self.the_owner
@@ -708,6 +735,7 @@ class FakeCloud:
         self._call("delete_job", lambda: setattr(self, "the_job", None))
 
     def function(self, name: str) -> Function | None:
+        self.settle()
         return self.the_function
 
     def create_function(self, request: FunctionRequest) -> None:

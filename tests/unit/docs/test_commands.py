@@ -21,6 +21,7 @@ RUN_BY = {
     "docs/gcp.md": "contract/test_gcp.py what gcloud does, kind/test_with_helm.py all else",
     "docs/kind.md": "kind/test_page.py",
     "docs/local-cloud.md": "contract/test_local_cloud_page.py",
+    "docs/orphans.md": "contract/test_orphans.py",
     "docs/serving.md": "test_a_predictor_is_checked_as_shown",
     "docs/troubleshooting.md": "cluster/test_troubleshooting.py",
     "operator/deploy/iam/README.md": "contract/test_gcp.py",

@@ -3,7 +3,7 @@
 Discounts for sustained or committed use, taxes and negotiated prices are not in it, and neither is traffic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -42,11 +42,14 @@ class AddressPrice:
 
 @dataclass(frozen=True)
 class RegionPrices:
-    """Of one region; the disk is balanced persistent disk, in dollars a GiB and month."""
+    """Of one region; the disk is balanced persistent disk, it and what lies in a bucket (Standard storage) in
+    dollars a GiB and month.
+    """
 
     machines: Mapping[str, MachinePrice]
     disk: float | None
     address: AddressPrice
+    storage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,12 @@ class PriceList:
         if machine is None or address is None or unused is None or disk is None:
             return None
         return Rates(machine, disk * disk_gib / HOURS_A_MONTH, address, unused)
+
+    def note(self, today: date) -> Iterator[str]:
+        """What has to be said with every sum of them."""
+        yield f"List prices of {self.as_of:%Y-%m-%d}, from {self.source}; traffic is not included."
+        if self.is_old(today):
+            yield "WARNING: they are older than 60 days, and Spot prices change about every month."
 
     def is_old(self, today: date) -> bool:
         """Whether Spot prices may well have changed since."""

@@ -15,6 +15,7 @@ from importlib import resources
 from budget_operator.core.prices.model import AddressPrice, MachinePrice, PriceList, RegionPrices, Source
 
 DISK, IN_USE, UNUSED = ("disk", "pd-balanced"), ("ip", "external-in-use"), ("ip", "static-unused")
+STORAGE = ("bucket", "standard")
 
 
 @dataclass(frozen=True)
@@ -52,4 +53,4 @@ def _region(rows: Mapping[tuple[str, str], Row]) -> RegionPrices:
     on_demand = {key: row.on_demand for key, row in rows.items()}
     spot = {key: row.spot for key, row in rows.items()}
     address = AddressPrice(on_demand.get(IN_USE), spot.get(IN_USE), on_demand.get(UNUSED))
-    return RegionPrices(machines, on_demand.get(DISK), address)
+    return RegionPrices(machines, on_demand.get(DISK), address, on_demand.get(STORAGE))

@@ -465,3 +465,44 @@ def test_threads_may_share_the_gateway(google: Any, compute: ComputeGateway) -> 
         thread.join()
     assert len(found) == 8
     assert all(found)
+
+
+def test_disks_with_what_tells_whether_they_are_used(google: Any, compute: ComputeGateway) -> None:
+    disk = {
+        "name": "vm-disk",
+        "id": "7",
+        "zone": f"https://www.googleapis.com{P}/zones/z1-a",
+        "type": f"https://www.googleapis.com{P}/zones/z1-a/diskTypes/pd-balanced",
+        "sizeGb": "20",
+        "labels": {"a": "1"},
+        "creationTimestamp": "2026-11-01T00:00:00.000-07:00",
+    }
+    gone = disk | {"name": "left", "lastDetachTimestamp": "2026-11-02T00:00:00Z"}
+    used = disk | {"users": [f"https://www.googleapis.com{VM}"]}
+    google.answer(f"GET {P}/aggregated/disks", (200, {"items": {"zones/z1-a": {"disks": [used, gone]}}}))
+    google.answer(f"GET {P}/zones/z1-a/disks/vm-disk", (200, used))
+    google.answer(f"DELETE {P}/zones/z1-a/disks/left", OPERATION)
+    first, second = compute.disks("budgetml-installation", "h1").items
+    assert (first.name, first.zone, first.id, first.kind, first.gib) == (
+        "vm-disk",
+        "z1-a",
+        "7",
+        "pd-balanced",
+        20,
+    )
+    assert (first.users, first.detached, dict(first.labels)) == (("vm",), None, {"a": "1"})
+    assert first.created == datetime(2026, 11, 1, 7, tzinfo=UTC)
+    assert (second.users, second.detached) == ((), datetime(2026, 11, 2, tzinfo=UTC))
+    assert google.requests[0].query["filter"] == "labels.budgetml-installation=h1"
+    assert compute.disk("z1-a", "vm-disk") == first
+    assert compute.disk("z1-a", "none") is None
+    assert compute.delete_disk("z1-a", "left", ID).scope == "zones/z1-a"
+    assert google.requests[-1].query["requestId"] == ID
+
+
+def test_a_disk_says_whose_it_is_without_its_vm(google: Any, compute: ComputeGateway) -> None:
+    google.answer(f"POST {P}/zones/z1-a/instances", OPERATION)
+    ours = {"budgetml-installation": "h1", "budgetml-deployment": "h2"}
+    compute.insert_instance(request(labels={**ours, "budgetml-wanted": "running"}), ID)
+    (disk,) = google.requests[0].body["disks"]
+    assert disk["initializeParams"]["labels"] == ours
