@@ -22,9 +22,11 @@ from budget_operator.cluster.kube import Kube, KubeLease, access, connect
 from budget_operator.cluster.lease import Lease
 from budget_operator.core import crd as crd_document
 from budget_operator.core.errors import BudgetError, InvalidSpec
+from budget_operator.core.prices import table
 from budget_operator.core.settings import Credentials, Settings, SettingsError
 from budget_operator.process import USUAL, WORKERS, Operator, Pace, identity, lose_lease
 from budget_operator.reconcile import Means, Reconciler
+from budget_operator.reconcile.orphans import Survey
 
 log = logging.getLogger("budget_operator")
 
@@ -46,8 +48,10 @@ def build(settings: Settings, pace: Pace) -> Operator:
     api_client = connect(pool_size=WORKERS + 4)
     kube = Kube(api_client)
     lease = Lease(KubeLease(api_client, settings.system_namespace), identity(), lose_lease, pace.lease)
-    reconciler = Reconciler(settings, kube, Means(gateways(settings), fence=lease.check_deadline))
-    return Operator(kube, lease, access, reconciler, pace)
+    means = Means(gateways(settings), fence=lease.check_deadline)
+    reconciler = Reconciler(settings, kube, means)
+    survey = Survey(settings, kube, means, table.shipped())
+    return Operator(kube, lease, access, reconciler, pace, survey.at_rest)
 
 
 def operate(pace: Pace = USUAL) -> NoReturn:

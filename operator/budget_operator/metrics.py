@@ -5,11 +5,13 @@ All labels have few values: none holds the name of a deployment or of anything i
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from budget_operator.core.orphans.told import Tally as Orphaned
 
 PASSES = Counter("budget_operator_passes", "Passes over deployments.", ["result"])
 """`result`: ok, or error where the pass could not see the cloud or what the spec refers to."""
@@ -83,3 +85,32 @@ DEPLOYMENTS = Deployments()
 """`state` as in `kubectl get bd`."""
 
 REGISTRY.register(DEPLOYMENTS)
+
+
+class Orphans(Collector):
+    """What nobody owns, as the last look has found it; nothing while that has failed."""
+
+    def __init__(self) -> None:
+        self._tallies: Mapping[str, Orphaned] = {}
+
+    def tell(self, tallies: Mapping[str, Orphaned]) -> None:
+        self._tallies = tallies
+
+    def collect(self) -> Iterator[Metric]:
+        tallies = sorted(self._tallies.items())
+        families = {
+            "": ("Resources with the installation's mark that no deployment owns.", "count"),
+            "_monthly_dollars": ("What those cost a month whose price is known.", "dollars"),
+            "_unpriced": ("Those whose price is not known.", "unpriced"),
+        }
+        for name, (documentation, value) in families.items():
+            family = GaugeMetricFamily(f"budget_operator_orphans{name}", documentation, labels=["kind"])
+            for kind, tally in tallies:
+                family.add_metric([kind], getattr(tally, value))
+            yield family
+
+
+ORPHANS = Orphans()
+"""`kind` as in `budget-operator orphans`, without what lies in the bucket."""
+
+REGISTRY.register(ORPHANS)

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from budget_operator import metrics
 from budget_operator.cluster.access import Access
@@ -25,6 +26,8 @@ from budget_operator.cluster.watch import STREAM_SECONDS, Watch
 from budget_operator.core import trail
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Document
+from budget_operator.core.orphans.model import Report
+from budget_operator.core.orphans.told import tallies
 from budget_operator.core.steps import Passed
 from budget_operator.health import Snapshot, alive
 from budget_operator.reconcile import Reconciler
@@ -52,6 +55,8 @@ class Pace:
     unexpected: float = 60.0  # until a pass that failed unexpectedly is tried again
     drain: float = 25.0  # that passes under way get at the end
     grace: float = 15.0  # a failure that is over by then is no news
+    first_orphans: float = 60.0  # until what nobody owns is counted for the first time
+    orphans: float = 600.0  # and from then on
     lease: Timing = field(default_factory=Timing)
 
 
@@ -78,11 +83,13 @@ class Operator:
         access: Callable[[], Access],
         reconciler: Reconciler,
         pace: Pace = USUAL,
+        orphans: Callable[[], Report] | None = None,
     ) -> None:
         self.kube = kube
         self.lease = lease
         self.reconciler = reconciler
         self.pace = pace
+        self.orphans = orphans
         self.queue: WorkQueue[Key] = WorkQueue()
         self.stopping = threading.Event()
         self.exit_code = 0
@@ -155,6 +162,8 @@ class Operator:
         for number in range(WORKERS):
             self._start(f"worker-{number}", self._worker)
         self._start("resync", self._supervise)
+        if self.orphans is not None:
+            self._start("orphans", partial(self._count_orphans, self.orphans), daemon=True)
         self.stopping.wait()
         self.queue.close()
         if not self.queue.drained(self.pace.drain):
@@ -185,6 +194,20 @@ class Operator:
                 whole_at = now + self.pace.retry
             self._judge()
             self.stopping.wait(self.pace.look)
+
+    def _count_orphans(self, look: Callable[[], Report]) -> None:
+        """A look that fails leaves nothing to count: no number rather than a wrong one."""
+        pause = self.pace.first_orphans
+        while not self.stopping.wait(pause):
+            pause = self.pace.orphans
+            try:
+                metrics.ORPHANS.tell(tallies(look()))
+            except BudgetError as error:
+                log.warning("orphans cannot be told: %s", error.message)
+                metrics.ORPHANS.tell({})
+            except Exception:
+                log.exception("the look for orphans failed unexpectedly")
+                metrics.ORPHANS.tell({})
 
     def _compare(self, found: Document) -> None:
         """With what is known to be at rest: only what differs is looked at."""

@@ -35,7 +35,17 @@ def test_each_alert_fires_when_it_should(program: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [" > 0.5", " > 30\n", " > 300", "> 3 *", '"401|403"', "5..|none", "Failed|Stalled"]
+    "before",
+    [
+        " > 0.5",
+        " > 30\n",
+        " > 300",
+        "> 3 *",
+        '"401|403"',
+        "5..|none",
+        "Failed|Stalled",
+        "budget_operator_orphans",
+    ],
 )
 def test_a_rule_that_never_fires_is_noticed(program: str, tmp_path: Path, before: str) -> None:
     for file in MONITORING.glob("*.yaml"):

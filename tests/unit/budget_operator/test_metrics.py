@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from budget_operator import health, metrics
 from budget_operator.cluster.contact import Reading
+from budget_operator.core.orphans.told import Tally
 from dev.paths import ROOT
 
 MONITORING = ROOT / "operator" / "deploy" / "monitoring"
@@ -29,11 +30,13 @@ def families() -> Iterator[Metric]:
     metrics.CLOUD_CALLS.labels("compute", "instances.get", "200")
     metrics.DOWN_SECONDS.labels("Probe")
     metrics.DEPLOYMENTS.tell("somebody", "Serving")
+    metrics.ORPHANS.tell({"instance": Tally(1, 2.0)})
     snapshot = health.Snapshot(active=True, lease=Reading(1.0), list=Reading(1.0))
     registry = CollectorRegistry()
     registry.register(health._Gauges(lambda: snapshot))
     yield from (each for source in (REGISTRY, registry) for each in source.collect())
     metrics.DEPLOYMENTS.forget("somebody")
+    metrics.ORPHANS.tell({})
 
 
 def exposed() -> dict[str, set[str]]:
@@ -92,3 +95,27 @@ def test_deployments_are_counted_by_state_and_forgotten() -> None:
     counted.forget(("a", "b"))
     counted.forget(("a", "unknown"))
     assert states() == {"Serving": 1}
+
+
+def test_orphans_are_counted_by_kind_and_not_at_all_where_they_cannot_be_told() -> None:
+    counted = metrics.Orphans()
+
+    def samples() -> dict[tuple[str, str], float]:
+        return {
+            (sample.name.removeprefix(OURS), sample.labels["kind"]): sample.value
+            for family in counted.collect()
+            for sample in family.samples
+        }
+
+    assert samples() == {}
+    counted.tell({"disk": Tally(2, 4.0, 1), "job": Tally()})
+    assert samples() == {
+        ("orphans", "disk"): 2,
+        ("orphans", "job"): 0,
+        ("orphans_monthly_dollars", "disk"): 4.0,
+        ("orphans_monthly_dollars", "job"): 0,
+        ("orphans_unpriced", "disk"): 1,
+        ("orphans_unpriced", "job"): 0,
+    }
+    counted.tell({})
+    assert samples() == {}

@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from budget_operator import metrics
 from budget_operator.cluster.contact import Contact
 from budget_operator.core import trail
+from budget_operator.core.clocks import wall_clock
 from budget_operator.core.errors import Unavailable
 from budget_operator.core.gateways import Document
+from budget_operator.core.names import Shared
+from budget_operator.core.observed import Inventory, Topic
+from budget_operator.core.orphans.model import Report, Seen
+from budget_operator.core.orphans.verdicts import report
+from budget_operator.core.prices.table import shipped
 from budget_operator.core.steps import Passed
 from budget_operator.process import Operator, Pace
 from dev.progress import until
@@ -198,3 +205,31 @@ def test_what_is_logged_in_a_pass_says_which_one_it_is() -> None:
     assert second is not None
     assert (first.namespace, first.name, first.id != second.id) == ("default", "iris", True)
     assert trail.current() is None
+
+
+def one_orphan() -> Report:
+    shared, now = Shared("default"), wall_clock()
+    picture = Inventory(now, topic=Topic(shared.keep_alive, shared.labels))
+    return report(Seen(picture, frozenset()), shared, shipped(), now)
+
+
+def test_orphans_are_counted_again_and_again_and_a_look_that_fails_leaves_no_number() -> None:
+    ends: list[Report | Exception] = [one_orphan(), Unavailable("503"), one_orphan(), RuntimeError("a bug")]
+    seen: list[float | None] = []
+
+    def look() -> Report:
+        seen.append(REGISTRY.get_sample_value("budget_operator_orphans", {"kind": "topic"}))
+        if len(seen) > len(ends):
+            operator.stopping.set()
+            return one_orphan()
+        end = ends[len(seen) - 1]
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    nothing: Any = None
+    operator = Operator(nothing, nothing, nothing, nothing, Pace(first_orphans=0.0, orphans=0.0), look)
+    operator._count_orphans(look)
+    assert seen == [None, 1, None, 1, None], "as each look began"
+    assert (sample("orphans", kind="topic"), sample("orphans", kind="instance")) == (1, 0)
+    metrics.ORPHANS.tell({})
