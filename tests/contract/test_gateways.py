@@ -24,7 +24,7 @@ from budget_operator.core import errors
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
-from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, Stored
+from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, PowerKind, Stored
 from budget_operator.core.operations import operation_error
 from localcloud.services.storage.blobs import crc32c, md5
 
@@ -96,6 +96,28 @@ def request(address: str = "", **changes: Any) -> InstanceRequest:
 def vm(compute: ComputeGateway, done: Callable[..., Any]) -> str:
     assert done(compute.insert_instance(request(), request_id())) is None
     return NAME
+
+
+def test_a_vm_tells_when_it_ran_and_its_operations_tell_the_rest(
+    compute: ComputeGateway, done: Callable[..., Any], vm: str
+) -> None:
+    found = compute.instance(ZONE, vm)
+    assert found is not None
+    assert found.created is not None and found.started_at is not None
+    assert found.created <= found.started_at
+    assert found.stopped_at is None
+    assert done(compute.stop_instance(ZONE, vm, request_id())) is None
+    off = compute.instance(ZONE, vm)
+    assert off is not None
+    assert off.stopped_at is not None and off.stopped_at >= found.started_at
+    assert done(compute.start_instance(ZONE, vm, request_id())) is None
+    assert done(compute.set_labels(ZONE, vm, {"a": "b"}, request_id())) is None
+    assert done(compute.delete_instance(ZONE, vm, request_id())) is None
+    told = compute.power_events(found.id)
+    kinds = [each.kind for each in sorted(told.items, key=lambda each: each.at)]
+    assert kinds == [PowerKind.ON, PowerKind.OFF, PowerKind.ON, PowerKind.GONE]
+    assert told.unknown == frozenset()
+    assert compute.power_events("1").items == ()
 
 
 def test_an_instance_on_its_static_address(compute: ComputeGateway, done: Callable[..., Any]) -> None:

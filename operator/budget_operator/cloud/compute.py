@@ -35,6 +35,7 @@ from budget_operator.core.observed import (
     OperationRef,
     OperationState,
     PowerChange,
+    PowerEvent,
 )
 
 if TYPE_CHECKING:
@@ -170,6 +171,16 @@ class ComputeGateway:
             return item if item is not None and item.at >= since else None
 
         return self._lists.scan("list operations", "operations", _POWER, listed.POWER_CHANGE, recent)
+
+    def power_events(self, instance_id: str) -> Scan[PowerEvent]:
+        """One list over all zones, of what was done to this VM."""
+        return self._lists.scan(
+            f"list the operations of VM {instance_id}",
+            "operations",
+            f"targetId={instance_id}",
+            listed.POWER_EVENT,
+            lambda found, _: listed.power_event(found),
+        )
 
     def instance(self, zone: str, name: str) -> Instance | None:
         doing, path = f"get instance {name} in {zone}", f"zones/{zone}/instances/{name}"

@@ -10,13 +10,23 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from budget_operator.core.observed import PREEMPTED, Address, Disk, Instance, InstanceStatus, PowerChange
+from budget_operator.core.observed import (
+    PREEMPTED,
+    Address,
+    Disk,
+    Instance,
+    InstanceStatus,
+    PowerChange,
+    PowerEvent,
+    PowerKind,
+)
 
 Json = Mapping[str, Any]
 
 ADDRESS = "name,region,id,address,status,labels,creationTimestamp"
 DISK = "name,zone,id,type,sizeGb,labels,users,creationTimestamp,lastDetachTimestamp"
 POWER_CHANGE = "name,operationType,targetLink,insertTime,startTime,endTime,error/errors/code"
+POWER_EVENT = "operationType,status,insertTime,endTime,error/errors/code"
 _SMALL = (
     "name,zone,id,creationTimestamp,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
     "networkInterfaces/accessConfigs(name,natIP),disks(boot,diskSizeGb,source),"
@@ -113,6 +123,29 @@ def power_change(found: Json, zone: str) -> PowerChange | None:
         kind=found.get("operationType", PREEMPTED),
         ended=_time(found.get("endTime", "")),
     )
+
+
+_POWER = {
+    "insert": PowerKind.ON,
+    "start": PowerKind.ON,
+    "resume": PowerKind.ON,
+    "compute.instances.automaticRestart": PowerKind.ON,
+    "stop": PowerKind.OFF,
+    "suspend": PowerKind.OFF,
+    "compute.instances.preempted": PowerKind.TAKEN,
+    "compute.instances.guestTerminate": PowerKind.OFF,
+    "compute.instances.hostError": PowerKind.OFF,
+    "delete": PowerKind.GONE,
+}
+
+
+def power_event(found: Json) -> PowerEvent | None:
+    """What an operation that has ended did to a VM's power; None where it did nothing to it."""
+    kind = _POWER.get(found.get("operationType", ""))
+    at = _time(found.get("endTime") or found.get("insertTime") or "")
+    if kind is None or at is None or found.get("status") != "DONE" or found.get("error", {}).get("errors"):
+        return None
+    return PowerEvent(at, kind)
 
 
 def _time(text: str) -> datetime | None:

@@ -30,6 +30,7 @@ REVISION_LENGTH = 12
 CODE_PREFIX = "code/"
 FILES = "files/"  # below a deployment's own: what revisions share
 STATE_PREFIX = "state/"  # what a VM writes: the end of its log
+LEDGER_PREFIX = "ledger/"  # what a deployment has cost, by month
 FUNCTION_PREFIX = "function/"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -129,7 +130,7 @@ def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: byt
 
 def own_prefixes(cloud_name: str) -> tuple[str, ...]:
     """Where all objects of a deployment lie, also those that its VM wrote."""
-    return objects_prefix(cloud_name), f"{STATE_PREFIX}{cloud_name}/"
+    return objects_prefix(cloud_name), f"{STATE_PREFIX}{cloud_name}/", f"{LEDGER_PREFIX}{cloud_name}/"
 
 
 def objects_prefix(cloud_name: str) -> str:

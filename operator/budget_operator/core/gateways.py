@@ -25,6 +25,7 @@ from budget_operator.core.observed import (
     OperationRef,
     OperationState,
     PowerChange,
+    PowerEvent,
     Probe,
     Stored,
     Topic,
@@ -91,6 +92,9 @@ class Compute(Protocol):
     def disk(self, zone: str, name: str) -> Disk | None: ...
     def power_changes(self, since: datetime) -> Scan[PowerChange]:
         """What has taken VMs of the project down and brought them up; operations that failed did not."""
+
+    def power_events(self, instance_id: str) -> Scan[PowerEvent]:
+        """Of one VM, that may be gone: as many as Google still knows, about two weeks of them."""
 
     def zone(self, name: str) -> bool:
         """Whether there is such a zone."""

@@ -44,6 +44,9 @@ GOING_DOWN = frozenset(
     }
 )
 COMING_UP = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.STAGING, InstanceStatus.PENDING})
+#: In none of these is the machine charged for; its disk is.
+UNCHARGED = OFF | COMING_UP | {InstanceStatus.SUSPENDED}
+PROVISIONING = {"SPOT": "Spot", "STANDARD": "Standard"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class Instance:
     def destination(self) -> str:
         """The zone that it is being moved to; empty if it stays."""
         return self.labels.get(LABEL_MOVE, "")
+
+    @property
+    def provisioning(self) -> str | None:
+        """In the words of a spec; None for what it does not know."""
+        return PROVISIONING.get(self.provisioning_model)
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,23 @@ class PowerChange:
     at: datetime  # when it began
     kind: str = PREEMPTED  # Google's type
     ended: datetime | None = None  # None: it is under way
+
+
+class PowerKind(StrEnum):
+    """What an operation did to a VM's power."""
+
+    ON = "on"
+    OFF = "off"
+    TAKEN = "taken"  # Google told that it takes it away, some time before it was off
+    GONE = "gone"  # with its disk
+
+
+@dataclass(frozen=True)
+class PowerEvent:
+    """One operation on a VM, whoever asked for it."""
+
+    at: datetime
+    kind: PowerKind
 
 
 @dataclass(frozen=True)

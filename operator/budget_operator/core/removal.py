@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
-from budget_operator.core.artifact import CODE_PREFIX, FUNCTION_PREFIX, STATE_PREFIX, own_prefixes
+from budget_operator.core.artifact import (
+    CODE_PREFIX,
+    FUNCTION_PREFIX,
+    LEDGER_PREFIX,
+    STATE_PREFIX,
+    own_prefixes,
+)
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
@@ -17,7 +23,7 @@ from budget_operator.core.observed import Address, Instance, Inventory
 from budget_operator.core.ownership import OWNER_OBJECT
 from budget_operator.core.steps import CHANGE, OBJECTS_AT_ONCE, OPERATION, SOON, Plan, Step, Unseen, look
 
-OUR_PREFIXES = (CODE_PREFIX, FUNCTION_PREFIX, STATE_PREFIX)
+OUR_PREFIXES = (CODE_PREFIX, FUNCTION_PREFIX, STATE_PREFIX, LEDGER_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ from budget_operator.core.observed import (
     OperationRef,
     OperationState,
     PowerChange,
+    PowerEvent,
+    PowerKind,
     Probe,
     Stored,
     Topic,
@@ -114,6 +116,8 @@ class FakeCloud:
     by_request: dict[str, OperationRef] = field(default_factory=dict)
     the_bucket: Bucket | None = None
     blobs: dict[str, bytes] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    """Of those that are written over."""
     sources: dict[str, list[Listed]] = field(default_factory=dict)
     """What lies in buckets of users."""
     looks: int = 0
@@ -140,6 +144,8 @@ class FakeCloud:
     silent: bool = False  # requests to endpoints fail
     booted_at: dict[str, datetime] = field(default_factory=dict)  # by instance id
     changed_at: dict[str, datetime] = field(default_factory=dict)
+    powered: dict[str, list[PowerEvent]] = field(default_factory=dict)  # by instance id
+    histories_read: int = 0
     reports_read: int = 0
     requests: int = 0
     snapshots_taken: int = 0
@@ -394,6 +400,7 @@ class FakeCloud:
                 disk=request.name,
                 disk_gib=request.disk_gib,
                 access_config="External NAT",
+                created=self.clock.now,
             )
             return self._begin(scope, request_id, lambda: self._boot(*key))
 
@@ -402,6 +409,7 @@ class FakeCloud:
     def _boot(self, zone: str, name: str) -> None:
         vm = self.vms.get((zone, name))
         if vm is not None and vm.status is InstanceStatus.PROVISIONING:
+            self._power(vm, PowerKind.ON)
             self.vms[zone, name] = replace(vm, status=InstanceStatus.RUNNING, started_at=self.happened)
             self.booted_at[vm.id] = self.happened
             self.changed_at.pop(vm.id, None)
@@ -462,6 +470,7 @@ class FakeCloud:
     def _turn_off(self, zone: str, name: str) -> None:
         vm = self.vms.get((zone, name))
         if vm is not None:
+            self._power(vm, PowerKind.OFF)
             self.vms[zone, name] = replace(vm, status=InstanceStatus.TERMINATED, stopped_at=self.happened)
             self.booted_at.pop(vm.id, None)
 
@@ -481,7 +490,16 @@ class FakeCloud:
         return self._mutate(f"delete_instance {zone} {name}", request_id, effect)
 
     def _gone(self, zone: str, name: str) -> None:
-        self.vms.pop((zone, name), None)
+        vm = self.vms.pop((zone, name), None)
+        if vm is not None:
+            self._power(vm, PowerKind.GONE)
+
+    def _power(self, vm: Instance, kind: PowerKind) -> None:
+        self.powered.setdefault(vm.id, []).append(PowerEvent(self.clock.now, kind))
+
+    def power_events(self, instance_id: str) -> Scan[PowerEvent]:
+        self.histories_read += 1
+        return Scan(tuple(self.powered.get(instance_id, ())))
 
     def resize_disk(self, zone: str, name: str, gib: int, request_id: str) -> OperationRef:
         def effect() -> OperationRef:
@@ -564,7 +582,8 @@ class FakeCloud:
             if (region, name) in self.ips:
                 raise AlreadyExists(name)
             number = next(self._numbers)
-            self.ips[region, name] = Address(name, region, f"10.0.0.{number}", "RESERVED", dict(labels))
+            ip, made = f"10.0.0.{number}", self.clock.now
+            self.ips[region, name] = Address(name, region, ip, "RESERVED", dict(labels), made)
             return self._begin(f"regions/{region}", request_id)
 
         return self._mutate(f"reserve_address {region}", request_id, effect)
@@ -643,9 +662,13 @@ class FakeCloud:
     def read(self, name: str) -> Stored | None:
         if name == OWNER_OBJECT:
             return self.the_owner
-        return Stored(self.blobs[name], 1) if name in self.blobs else None
+        return Stored(self.blobs[name], self.generations.get(name, 1)) if name in self.blobs else None
 
     def write(self, name: str, data: bytes, content_type: str, generation: int) -> int:
+        if name != OWNER_OBJECT:
+            self._call(f"write {name}", lambda: self._put(name, data, generation))
+            return self.generations[name]
+
         def effect() -> None:
             if (0 if self.the_owner is None else self.the_owner.generation) != generation:
                 raise PreconditionFailed(name)
@@ -657,6 +680,11 @@ class FakeCloud:
             self._call(f"write {name}", effect)
         assert self.the_owner is not None
         return self.the_owner.generation
+
+    def _put(self, name: str, data: bytes, generation: int) -> None:
+        if (self.generations.get(name, 1) if name in self.blobs else 0) != generation:
+            raise PreconditionFailed(name)
+        self.blobs[name], self.generations[name] = data, next(self._numbers)
 
     def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
         self.looks += 1

@@ -18,6 +18,7 @@ from budget_operator.core.observed import (
     InstanceStatus,
     OperationRef,
     OperationState,
+    PowerKind,
 )
 
 P = "/compute/v1/projects/p1"
@@ -78,6 +79,47 @@ def test_instance(google: Any, compute: ComputeGateway) -> None:
     assert (found.disk, found.disk_gib) == ("vm-disk", 20)
     assert (found.access_config, found.is_cut_off, found.destination) == ("NAT", False, "")
     assert (dict(found.metadata), found.metadata_fingerprint) == ({"k": "v"}, "bWV0YQ==")
+
+
+def test_an_instance_tells_its_times(google: Any, compute: ComputeGateway) -> None:
+    times = {
+        "creationTimestamp": "2026-11-24T04:00:00.000-08:00",
+        "lastStartTimestamp": "2026-11-24T12:00:10.500Z",
+        "lastStopTimestamp": "nonsense",
+    }
+    google.answer(f"GET {VM}", (200, instance(**times)))
+    found = compute.instance("z1-a", "vm")
+    assert found is not None
+    assert found.created == datetime(2026, 11, 24, 12, tzinfo=UTC)
+    assert found.started_at == datetime(2026, 11, 24, 12, 0, 10, 500_000, tzinfo=UTC)
+    assert found.stopped_at is None
+
+
+def test_operations_tell_when_a_vm_went_on_and_off(google: Any, compute: ComputeGateway) -> None:
+    def operation(kind: str, minute: int, **more: Any) -> dict[str, Any]:
+        end = f"2026-11-24T12:{minute:02}:00Z"
+        return {"operationType": kind, "status": "DONE", "endTime": end, **more}
+
+    failed = {"errors": [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED"}]}
+    found = [
+        operation("insert", 1),
+        operation("setLabels", 2),
+        operation("compute.instances.preempted", 3),
+        operation("start", 4, error=failed),
+        operation("start", 5),
+        operation("stop", 6, status="RUNNING"),
+        operation("delete", 7),
+        {"operationType": "stop", "status": "DONE"},
+    ]
+    google.answer(f"GET {P}/aggregated/operations", (200, {"items": {"zones/z1-a": {"operations": found}}}))
+    told = compute.power_events("42")
+    assert [(each.at.minute, each.kind) for each in told.items] == [
+        (1, PowerKind.ON),
+        (3, PowerKind.TAKEN),
+        (5, PowerKind.ON),
+        (7, PowerKind.GONE),
+    ]
+    assert google.requests[-1].query["filter"] == "targetId=42"
 
 
 def test_a_state_we_do_not_know_is_one_nobody_acts_on(google: Any, compute: ComputeGateway) -> None:
