@@ -102,6 +102,8 @@ def story(world: World, names: list[str]) -> dict[str, Any]:
             {key: value for key, value in each.items() if key != "lastTransitionTime"}
             for each in status.get("conditions", ())
         ]
+        # It may be when the operator started a VM that it had seen to be down a pass later.
+        status["cost"] = {key: value for key, value in status.get("cost", {}).items() if key != "asOf"}
         for random_each_time in ("instance", "revision", "login", "fingerprints"):
             status.pop(random_each_time, None)
         told[f"{NAMESPACE}/{name}"] = status

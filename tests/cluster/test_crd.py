@@ -160,7 +160,7 @@ def test_the_columns_of_kubectl_get(crd: Any) -> None:
     crd.kubectl("apply", "-f", "-", input=json.dumps(GOOD))
     try:
         header = re.split(" {2,}", crd.kubectl("get", "bd").stdout.splitlines()[0].strip())
-        assert header == ["NAME", "READY", "STATE", "ENDPOINT", "ZONE", "PREEMPTIONS (24H)", "AGE"]
+        assert header == ["NAME", "READY", "STATE", "ENDPOINT", "ZONE", "$/MONTH", "PREEMPTIONS (24H)", "AGE"]
         wide = crd.kubectl("get", "bd", "-o", "wide").stdout.splitlines()[0].split()
         assert wide[-4:] == ["PREEMPTED", "IP", "REVISION", "MESSAGE"]
     finally:

@@ -536,6 +536,36 @@ class Replacement(Model):
     down_seconds: float
 
 
+class CostParts(Model):
+    """Dollars of each part of a deployment."""
+
+    machine: float
+    disk: float
+    address: float
+
+
+class Cost(Model):
+    """What the deployment costs in US dollars, at list prices."""
+
+    forecast: Annotated[
+        float | None, Field(description="A month of 730 hours in which the VM runs all the time.")
+    ] = None
+    parts: Annotated[CostParts | None, Field(description="What the forecast is made of.")] = None
+    saved_versus_on_demand: Annotated[
+        float | None, Field(description="How much more that month would cost on a Standard VM.")
+    ] = None
+    hourly: Annotated[float | None, Field(description="An hour at present: what is there, as it is.")] = None
+    month_to_date: Annotated[
+        float | None, Field(description="What was there in this month, in UTC, until asOf; as it really was.")
+    ] = None
+    as_of: Annotated[str | None, Field(description="The last change, or midnight if that was later.")] = None
+    prices_as_of: Annotated[str | None, Field(description="The day of the list of prices.")] = None
+    not_included: Annotated[str | None, Field(description="What is paid for besides.")] = None
+    note: Annotated[
+        str | None, Field(description="Why there are no figures, or why they may not be right.")
+    ] = None
+
+
 class Intent(Model):
     """What was decided before an instance is created: written to status before the call."""
 
@@ -580,6 +610,7 @@ class Status(Model):
         Replacement | None,
         Field(description="The last change of the server's image, and for how long nobody was answered."),
     ] = None
+    cost: Cost | None = None
     last_failure: Failure | None = None
     instance: Intent | None = None
 

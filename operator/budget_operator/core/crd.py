@@ -33,6 +33,7 @@ COLUMNS: tuple[Mapping[str, Any], ...] = (
     {"name": "State", "type": "string", "jsonPath": ".status.state"},
     {"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint"},
     {"name": "Zone", "type": "string", "jsonPath": ".status.zone"},
+    {"name": "$/Month", "type": "number", "jsonPath": ".status.cost.forecast"},
     {"name": "Preemptions (24h)", "type": "integer", "jsonPath": ".status.preemptions.last24h"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {"name": "Preempted", "type": "integer", "jsonPath": ".status.preemptions.count", "priority": 1},

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from budget_operator.core.actions import Action, Room
+from budget_operator.core.cost.ledger import Account
 from budget_operator.core.errors import (
     BudgetError,
     CapacityExhausted,
@@ -81,6 +82,9 @@ class Memory:
     unserved_at: datetime | None = None  # when a pass saw last that nothing serves
     last_since: datetime | None = None  # deletion found that no other object needs what is shared
     unresolved_since: datetime | None = None  # deletion waits for an insert that was never confirmed
+    account: Account | None = None  # its ledger, once that was read
+    unmetered: bool = False  # the ledger does not hold all of it yet
+    ledger_trouble: str = ""  # why, as the log has it
     failures: int = 0  # passes in a row that did not come to their end
 
     def new_generation(self, generation: int) -> None:

@@ -90,5 +90,5 @@ def is_at_rest(after: Status, generation: int, outcome: Outcome, memory: Memory,
 
 
 def _is_calm(memory: Memory) -> bool:
-    moving = memory.operations or memory.troubles or memory.refused or memory.motion_since
+    moving = memory.operations or memory.troubles or memory.refused or memory.motion_since or memory.unmetered
     return not moving and memory.probe_ok and memory.failing_since is None and memory.objects is not None

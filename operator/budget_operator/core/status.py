@@ -16,6 +16,7 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import (
     Availability,
     Condition,
+    Cost,
     Drill,
     Outage,
     Preemptions,
@@ -49,7 +50,6 @@ from budget_operator.core.steps import Observation, Outcome
 SERVED = frozenset({"Serving", "Updating", "Restarting"})
 WAITS_FOR_CHANGE = "waits for a change; Stalled tells which"
 SILENCE = Unavailable("the project could not be looked at")
-PROVISIONING = {"SPOT": "Spot", "STANDARD": "Standard"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Facts:
     drill: Drill | None
     schedule_label: str  # of the VMs that the keep-alive starts
     suspended: bool = False  # as the spec wants it
+    cost: Cost | None = None  # None: nothing new is known of it
     hindrance: BudgetError | None = None  # why the target is not known although the spec may work
 
 
@@ -111,7 +112,7 @@ def build(before: Status, facts: Facts) -> Status:
     intent = facts.outcome.intent
     zone = instance.zone if instance is not None else (intent.zone if intent else None)
     unseen = facts.seen is None or (instance is None and Room.INSTANCE in facts.outcome.unseen)
-    model = PROVISIONING.get(instance.provisioning_model) if instance is not None else None
+    model = instance.provisioning if instance is not None else None
     return before.model_copy(
         update={
             "state": state(before, facts),
@@ -131,6 +132,7 @@ def build(before: Status, facts: Facts) -> Status:
             "availability": facts.availability,
             "drill": facts.drill,
             "replacement": facts.serving.replacement,
+            "cost": facts.cost or before.cost,
             "last_failure": facts.serving.failure,
             "instance": intent,
         }

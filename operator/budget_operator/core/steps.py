@@ -9,6 +9,7 @@ from datetime import datetime
 
 from budget_operator.core.actions import Action, Room
 from budget_operator.core.api import Intent, Outage
+from budget_operator.core.cost.told import Figures
 from budget_operator.core.desired import Desired
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
@@ -38,6 +39,16 @@ class Observation:
     intent: Intent | None = None  # an insert that was decided and whose end is not known
     insert: OperationState | None = None  # that insert's operation, where it could be polled
     problems: Mapping[Room, BudgetError] = field(default_factory=dict)  # looks that failed
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All of ours."""
+        return (*((self.instance,) if self.instance is not None else ()), *self.surplus)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All of ours."""
+        return (*((self.address,) if self.address is not None else ()), *self.stale_addresses)
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,7 @@ class Passed:
     state: str = ""  # of the deployment, as its status has it now; empty: as before
     preemptions: int = 0  # that were noticed
     ended: tuple[Outage, ...] = ()  # that are over
+    figures: Figures | None = None  # of what it costs; None: as before
 
 
 @dataclass

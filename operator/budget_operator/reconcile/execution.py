@@ -28,6 +28,8 @@ from budget_operator.core.gateways import Cloud
 from budget_operator.core.memory import Memory, Started, pause_after
 from budget_operator.core.observed import OperationState
 from budget_operator.core.operations import operation_error
+from budget_operator.core.prices import table
+from budget_operator.core.prices.model import PriceList
 from budget_operator.core.steps import OPERATION, SOON, Outcome, Plan, Step
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Means:
     jitter: Callable[[], float] = random.random  # between 0 and 1
     fence: Callable[[], None] = lambda: None  # does not return to a process that may not act any more
     capacity: Capacity = field(default_factory=Capacity)
+    prices: Callable[[], PriceList] = table.shipped
 
 
 class Execution:

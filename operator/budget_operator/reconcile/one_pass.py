@@ -27,6 +27,7 @@ from budget_operator.core import status as statuses
 from budget_operator.core.actions import Copy, InsertInstance, Room, Upload
 from budget_operator.core.api import (
     FINALIZER,
+    Cost,
     Drill,
     Intent,
     Spec,
@@ -49,6 +50,7 @@ from budget_operator.core.timeline import Course, Look
 from budget_operator.reconcile import inputs, observe
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.calm import Calm, References
+from budget_operator.reconcile.costing import Costing
 from budget_operator.reconcile.drilling import Drilling
 from budget_operator.reconcile.execution import Execution, Means
 from budget_operator.reconcile.offers import Offers
@@ -116,6 +118,8 @@ class Pass:
         self._rested = 0
         self._course = Course(self._before.timeline)
         self._glimpse: serving.Glimpse | None = None
+        self._held = False  # the installation is, as this pass has seen
+        self._costing = Costing(self._means, owner, memory, self._before.cost)
         self._execution = Execution(self._means, memory, self._persist)
 
     def run(self) -> Passed:
@@ -130,6 +134,7 @@ class Pass:
         if view.problem is None and FINALIZER not in self._document["metadata"].get("finalizers", ()):
             self._document = self._kube.add_finalizer(self._document)
         wish = self._wish(view.inventory if view.problem is None else None)
+        self._held = view.held
         zones = self._zones(wish)
         seen = None
         if view.inventory is not None:
@@ -166,6 +171,7 @@ class Pass:
             state=after.state or "",
             preemptions=len(self._course.preempted),
             ended=tuple(each.outage for each in self._course.ended if each.outage.cause != timeline.PAUSED),
+            figures=self._costing.figures(after.cost),
         )
 
     def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:
@@ -197,7 +203,7 @@ class Pass:
 
     def _stand_back(self, error: OwnedElsewhere) -> Passed:
         """Another cluster has the installation: only the status tells so. What was known may change there."""
-        self._memory.objects = None
+        self._memory.objects = self._memory.account = None
         after = statuses.elsewhere(self._before, self._generation, error, self._means.wall())
         self._write(after, statuses.events(self._before.conditions, after.conditions))
         return Passed(IDLE_SECONDS, ok=False, state=after.state or "")
@@ -488,19 +494,20 @@ class Pass:
                 serving=look.serving is True,
             ),
             drill=drilled,
+            cost=self._cost(seen, wish, outcome, now),
         )
         after = statuses.build(self._before, facts)
         cut = preemptions.cut_short(course.outages, self._before.conditions)
         changes = statuses.events(self._before.conditions, after.conditions)
         replaced = statuses.replacement(self._before, judged)
-        told = (
+        news = (
             *drill.events(self._before.drill, drilled),
             *preemptions.events(course.preempted, cut),
             *statuses.recreation(judged),
             *replaced,
             *changes,
         )
-        self._write(after, told)
+        self._write(after, news)
         return after
 
     def _seen(self, seen: Observation | None, judged: serving.Serving, now: datetime) -> Look:
@@ -525,12 +532,28 @@ class Pass:
             watched=watched,
         )
 
-    def _write(self, after: Status, told: tuple[statuses.Event, ...]) -> None:
+    def _cost(self, seen: Observation | None, wish: Wish, outcome: Outcome, now: datetime) -> Cost | None:
+        if seen is None:
+            return None
+        moving = outcome.acted or outcome.open or self._memory.operations
+        place = self._place(seen, wish)
+        return self._costing.cost(seen, wish.spec, place, now, settled=not moving, held=self._held)
+
+    def _place(self, seen: Observation, wish: Wish) -> str | None:
+        """The zone whose prices count; None: it is not chosen yet."""
+        if seen.instance is not None:
+            return seen.instance.zone
+        zones = wish.desired.zones if wish.desired is not None else None
+        if zones is None and wish.spec is not None:
+            zones = placement.listed(wish.spec, self._settings.zones)
+        return zones[0] if zones else None
+
+    def _write(self, after: Status, news: tuple[statuses.Event, ...]) -> None:
         patch = statuses.merge_patch(self._document.get("status") or {}, statuses.dump(after))
         if not patch:
             return
         self._document = self._kube.patch_status(self._document, patch)
-        for event in told:
+        for event in news:
             self._kube.event(self._document, event.kind, event.reason, event.message)
 
     def _again(self, outcome: Outcome, after: Status, *, stalled: bool) -> float:
