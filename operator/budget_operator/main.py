@@ -24,6 +24,7 @@ from budget_operator.core import crd as crd_document
 from budget_operator.core.errors import BudgetError, InvalidSpec
 from budget_operator.core.prices import table
 from budget_operator.core.settings import Credentials, Settings, SettingsError
+from budget_operator.price_file import PriceFile
 from budget_operator.process import USUAL, WORKERS, Operator, Pace, identity, lose_lease
 from budget_operator.reconcile import Means, Reconciler
 from budget_operator.reconcile.orphans import Survey
@@ -48,9 +49,10 @@ def build(settings: Settings, pace: Pace) -> Operator:
     api_client = connect(pool_size=WORKERS + 4)
     kube = Kube(api_client)
     lease = Lease(KubeLease(api_client, settings.system_namespace), identity(), lose_lease, pace.lease)
-    means = Means(gateways(settings), fence=lease.check_deadline)
+    prices = table.shipped if settings.prices is None else PriceFile(settings.prices).current
+    means = Means(gateways(settings), fence=lease.check_deadline, prices=prices)
     reconciler = Reconciler(settings, kube, means)
-    survey = Survey(settings, kube, means, table.shipped())
+    survey = Survey(settings, kube, means, prices)
     return Operator(kube, lease, access, reconciler, pace, survey.at_rest)
 
 

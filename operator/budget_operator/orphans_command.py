@@ -23,7 +23,7 @@ class Command:
         self, settings: Settings, prices: PriceList, say: Callable[[str], None], *, as_json: bool
     ) -> None:
         self._means = Means(gateways(settings))
-        self._survey = Survey(settings, Kube(connect(pool_size=1)), self._means, prices)
+        self._survey = Survey(settings, Kube(connect(pool_size=1)), self._means, lambda: prices)
         self._prices = prices
         self._say = say
         self._as_json = as_json

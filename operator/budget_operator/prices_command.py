@@ -35,5 +35,7 @@ def read(file: Path | None) -> PriceList:
         return table.shipped()
     try:
         return stored.from_json(file.read_text(encoding="utf-8"))
+    except InvalidSpec as error:
+        raise InvalidSpec(f"--prices: {error.message}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(f"--prices: {file} cannot be read: {error}") from error

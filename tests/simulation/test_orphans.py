@@ -17,7 +17,7 @@ LONG = 2 * GRACE.total_seconds()
 
 def survey(made: World) -> Survey:
     assert made.operator is not None
-    return Survey(made.settings, made.kube, made.operator.common.means, shipped())
+    return Survey(made.settings, made.kube, made.operator.common.means, shipped)
 
 
 def clear(made: World, report: Report) -> list[Outcome]:

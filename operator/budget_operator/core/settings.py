@@ -72,6 +72,7 @@ class Settings:
     system_namespace: str = "budgetml-system"
     health_port: int = 8080
     logs_command: str = GCLOUD_LOGS
+    prices: Path | None = None  # None: the table that is shipped
 
     @property
     def region(self) -> str:
@@ -117,6 +118,7 @@ class Settings:
             system_namespace=read.get("POD_NAMESPACE", "budgetml-system", _text),
             health_port=read.get("BUDGET_HEALTH_PORT", "8080", _port),
             logs_command=read.get("BUDGET_LOGS_COMMAND", GCLOUD_LOGS, _template),
+            prices=read.get("BUDGET_PRICES", "", _file),
         )
         if read.problems:
             raise SettingsError(*read.problems)
@@ -221,6 +223,12 @@ def _directory(value: str) -> Path:
     if not (path / "main.py").is_file():
         raise ValueError(f"{value} is not a directory with a main.py")
     return path
+
+
+def _file(value: str) -> Path | None:
+    if value and not Path(value).is_file():
+        raise ValueError(f"{value} is not a file")
+    return Path(value) if value else None
 
 
 def _flag(value: str) -> bool:

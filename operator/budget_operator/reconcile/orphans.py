@@ -29,7 +29,7 @@ LOOKED_AT = {"topic", "function", "job", "firewall"}  # parts of a picture that 
 class Survey:
     """Of one installation."""
 
-    def __init__(self, settings: Settings, kube: Kubernetes, means: Means, prices: PriceList) -> None:
+    def __init__(self, settings: Settings, kube: Kubernetes, means: Means, prices: Callable[[], PriceList]) -> None:
         self.settings = settings
         self.kube = kube
         self.shared = Shared(settings.installation)
@@ -71,7 +71,7 @@ class Survey:
         if whole and inventory.bucket is not None and self.shared.owns(inventory.bucket.labels):
             objects = _part("objects", unseen, lambda: self._means.cloud.storage.contents(""), None)
         seen = Seen(inventory, before | self.owners(), disks.items, objects, since, unseen)
-        return report(seen, self.shared, self._prices, self._means.wall())
+        return report(seen, self.shared, self._prices(), self._means.wall())
 
     def _disks(self) -> Scan[Disk]:
         return self._means.cloud.compute.disks(LABEL_INSTALLATION, self.shared.hash)

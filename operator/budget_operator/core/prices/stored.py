@@ -1,4 +1,4 @@
-"""Prices in a file, as `budget-operator prices refresh` writes them and `plan --prices` reads them."""
+"""Prices in a file: `budget-operator prices refresh` writes it, `plan --prices` and the operator read it."""
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,5 +24,5 @@ def from_json(text: str) -> PriceList:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidSpec(
-            f"--prices: this is no list of prices ({first['msg']}); make one: budget-operator prices refresh"
+            f"this is no list of prices ({first['msg']}); make one: budget-operator prices refresh"
         ) from error

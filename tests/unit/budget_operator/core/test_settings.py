@@ -29,6 +29,7 @@ def test_defaults(good: dict[str, str]) -> None:
     assert (settings.api_endpoint, settings.credentials) == ("", "adc")
     assert (settings.schedule, settings.time_zone) == ("* * * * *", "Etc/UTC")
     assert (settings.system_namespace, settings.health_port) == ("budgetml-system", 8080)
+    assert settings.prices is None
     assert settings.logs_command.format(name="n", project="p", zone="z").startswith("gcloud logging read")
 
 
@@ -44,6 +45,7 @@ def test_everything_can_be_set(good: dict[str, str]) -> None:
             "BUDGET_SCHEDULER_LOCATION": "europe-west1",
             "BUDGET_LOGS_COMMAND": "logs {name}",
             "BUDGET_TAKEOVER": "true",
+            "BUDGET_PRICES": f"{good['BUDGET_FUNCTION_SOURCE']}/main.py",
             "POD_NAMESPACE": "ops",
         }
     )
@@ -53,6 +55,7 @@ def test_everything_can_be_set(good: dict[str, str]) -> None:
     assert (settings.health_port, settings.system_namespace) == (9000, "ops")
     assert settings.logs_command == "logs {name}"
     assert settings.takeover
+    assert settings.prices is not None
     assert (settings.scheduler_location, settings.region) == ("europe-west1", "us-central1")
 
 
@@ -80,6 +83,7 @@ def test_every_missing_variable_is_named() -> None:
         ("BUDGET_TAKEOVER", "yes"),
         ("BUDGET_HEALTH_PORT", "0"),
         ("BUDGET_HEALTH_PORT", "http"),
+        ("BUDGET_PRICES", "/nowhere"),
         ("BUDGET_LOGS_COMMAND", "logs {vm}"),
         ("BUDGET_LOGS_COMMAND", "logs {name"),
     ],

@@ -55,7 +55,7 @@ class Left:
 
     def survey(self, **settings: Any) -> Survey:
         changed = replace(self.world.settings, **settings)
-        return Survey(changed, self.world.kube, self.means(), shipped())
+        return Survey(changed, self.world.kube, self.means(), shipped)
 
     def means(self) -> Means:
         def fence() -> None:
@@ -198,7 +198,7 @@ def test_without_the_bucket_nobody_can_tell_whose_it_is(left: Left, bucket: Buck
 def test_an_installation_of_which_there_is_nothing_needs_no_bucket() -> None:
     world = World()
     means = Means(world.cloud.gateways, world.clock, world.clock.wall)
-    report = Survey(world.settings, world.kube, means, shipped()).whole()
+    report = Survey(world.settings, world.kube, means, shipped).whole()
     assert (report.found, told.exit_code(report)) == ((), told.ALL_WELL)
 
 
