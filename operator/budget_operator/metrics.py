@@ -5,12 +5,15 @@ All labels have few values: none holds the name of a deployment or of anything i
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from datetime import UTC, datetime, time
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from budget_operator.core.clocks import wall_clock
+from budget_operator.core.cost.told import Figures
 from budget_operator.core.orphans.told import Tally as Orphaned
 
 PASSES = Counter("budget_operator_passes", "Passes over deployments.", ["result"])
@@ -84,7 +87,59 @@ class Deployments(Collector):
 DEPLOYMENTS = Deployments()
 """`state` as in `kubectl get bd`."""
 
+
+class Costs(Collector):
+    """What all deployments cost together: at the moment of the scrape, from what passes have metered."""
+
+    def __init__(self, clock: Callable[[], datetime] = wall_clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._figures: dict[Hashable, Figures] = {}
+
+    def tell(self, key: Hashable, figures: Figures) -> None:
+        with self._lock:
+            self._figures[key] = figures
+
+    def forget(self, key: Hashable) -> None:
+        """The object is gone, or was not there."""
+        with self._lock:
+            self._figures.pop(key, None)
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            told = list(self._figures.values())
+        now = self._clock()
+        spent = [each.month_to_date(now) for each in told]
+        unknown = [
+            each for each, sum_ in zip(told, spent, strict=True) if sum_ is None or each.hourly is None
+        ]
+        yield _dollars("month_to_date", "Dollars since the month began, in UTC.", spent)
+        yield _dollars("hourly", "Dollars an hour at present.", [each.hourly for each in told])
+        yield _dollars("forecast", "Dollars of a month in which all run.", [each.forecast for each in told])
+        yield GaugeMetricFamily(
+            "budget_cost_unpriced_deployments",
+            "Deployments that the sums leave out, because a price of theirs is not known.",
+            value=len(unknown),
+        )
+        if told:
+            day = datetime.combine(min(each.prices_as_of for each in told), time(), UTC)
+            yield GaugeMetricFamily(
+                "budget_cost_prices_timestamp_seconds",
+                "The day of the list of prices.",
+                value=day.timestamp(),
+            )
+
+
+def _dollars(name: str, help_: str, amounts: list[float | None]) -> Metric:
+    known = [each for each in amounts if each is not None]
+    return GaugeMetricFamily(f"budget_cost_{name}_dollars", help_, value=sum(known))
+
+
+COSTS = Costs()
+"""Without the deployments whose prices are not known, and without what the prices leave out."""
+
 REGISTRY.register(DEPLOYMENTS)
+REGISTRY.register(COSTS)
 
 
 class Orphans(Collector):

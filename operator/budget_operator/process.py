@@ -263,5 +263,8 @@ def _count(key: Key, passed: Passed) -> None:
             metrics.PREEMPTION_SECONDS.observe(outage.down_seconds or 0)
     if passed.after is None:
         metrics.DEPLOYMENTS.forget(key)
+        metrics.COSTS.forget(key)
     elif passed.state:
         metrics.DEPLOYMENTS.tell(key, passed.state)
+    if passed.figures is not None:
+        metrics.COSTS.tell(key, passed.figures)

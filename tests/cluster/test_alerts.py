@@ -45,6 +45,7 @@ def test_each_alert_fires_when_it_should(program: str) -> None:
         "5..|none",
         "Failed|Stalled",
         "budget_operator_orphans",
+        " > 60 *",
     ],
 )
 def test_a_rule_that_never_fires_is_noticed(program: str, tmp_path: Path, before: str) -> None:

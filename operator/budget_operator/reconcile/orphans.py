@@ -29,7 +29,9 @@ LOOKED_AT = {"topic", "function", "job", "firewall"}  # parts of a picture that 
 class Survey:
     """Of one installation."""
 
-    def __init__(self, settings: Settings, kube: Kubernetes, means: Means, prices: Callable[[], PriceList]) -> None:
+    def __init__(
+        self, settings: Settings, kube: Kubernetes, means: Means, prices: Callable[[], PriceList]
+    ) -> None:
         self.settings = settings
         self.kube = kube
         self.shared = Shared(settings.installation)
