@@ -70,6 +70,7 @@ tell() {
 
 mkdir -p "$run"
 touch "$run/stopping"
+[[ ! -e $run/power-noted ]] || date +%s >/var/lib/budgetml/alive # for startup.sh at the next boot
 for loop in keep follow; do
   [[ ! -s $run/$loop.pid ]] || kill -- "-$(<"$run/$loop.pid")" 2>/dev/null
 done

@@ -11,7 +11,8 @@
 #
 # They meet in files below /run/budgetml: `image` is to run, `running` is the one that the container was made of,
 # `failure` tells why the wanted one is not here, and `replaced` how long nobody was answered while one container took
-# the place of another (`measuring` is there until that is known). $HOME/last-image outlives boots.
+# the place of another (`measuring` is there until that is known). $HOME/last-image outlives boots, and so do $HOME/power,
+# which tells when this machine was on, and $HOME/alive, until when it was: once a minute, and at the soft-off.
 set -u
 export LC_ALL=C HOME=/var/lib/budgetml
 
@@ -19,6 +20,7 @@ readonly run=/run/budgetml
 readonly metadata=http://169.254.169.254/computeMetadata/v1/instance
 readonly longest_pause=60
 readonly settled_after=300
+readonly power_lines=2000
 
 log() { echo "budgetml-host: $*"; }
 now_us() { echo "${EPOCHREALTIME/./}"; }
@@ -275,6 +277,7 @@ take_config() { # whether the image in $run/config runs; where not, what can be 
 follow() { # the metadata server answers when the value changes, or after a minute; earlier while there is work left
   local pause=1 etag=0 patience=60 last_etag
   until [[ -e $run/stopping ]]; do
+    put_file "$HOME/alive" "$(date +%s)"
     if ! get_metadata $((patience + 15)) \
       "attributes/budget-config?wait_for_change=true&timeout_sec=$patience&last_etag=$etag" \
       -D "$run/headers" >"$run/config"; then
@@ -302,6 +305,33 @@ end_loops() { # of an earlier run of this script since the machine booted
   done
 }
 
+field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$run/config"; }
+
+upload() { # the file $1 as the object $2 below the deployment's state/; no list of processes shows the token
+  local base token name
+  base=$(field apiEndpoint)
+  name=state%2F$(field deployment)%2F$2
+  token=$(get_metadata 10 service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p')
+  curl -fsS -m 30 -o /dev/null -X POST -H @<(printf 'Authorization: Bearer %s\n' "$token") \
+    -H 'Content-Type: text/plain; charset=utf-8' --data-binary "@$1" \
+    "${base:-https://storage.googleapis.com}/upload/storage/v1/b/$(field bucket)/o?uploadType=media&name=$name"
+}
+
+note_power() { # once for each boot, before anything says again that this machine is alive
+  local id last
+  [[ ! -e $run/power-noted ]] || return 0
+  id=$(get_metadata 10 id) || return 0
+  last=$(content "$HOME/alive")
+  [[ -z $last ]] || echo "$id off $last" >>"$HOME/power"
+  echo "$id on $(date +%s)" >>"$HOME/power"
+  put_file "$HOME/power" "$(tail -n $power_lines "$HOME/power")"
+  touch "$run/power-noted"
+}
+
+save_power() { # for whoever meters what this machine cost, after Google has forgotten
+  upload "$HOME/power" power || log "cannot save when this machine was on"
+}
+
 leave_loop() { # in a session of its own, on the serial console: the machine waits for this script, not for the loop
   setsid bash "$run/startup.sh" "$1" </dev/null >>/dev/console 2>&1 &
   echo $! >"$run/$1.pid"
@@ -322,9 +352,11 @@ boot() {
   BUDGET_BOOT_PULL=$(seconds_since "$started")
   export BUDGET_BOOT_ENGINE BUDGET_BOOT_PULL
   put_file "$run/image" "$image"
+  note_power
   leave_loop keep
   leave_loop follow
   log "engine $BUDGET_BOOT_ENGINE s, pull $BUDGET_BOOT_PULL s"
+  save_power
 }
 
 # Sourced by tests, which call the functions above one by one.

@@ -8,7 +8,7 @@ deployment has come to rest otherwise than it was, and in a new month: a deploym
 import logging
 from datetime import datetime
 
-from budget_operator.core.cost import ledger, meter
+from budget_operator.core.cost import ledger, marks, meter
 from budget_operator.core.cost.ledger import Account, Month, Stored
 from budget_operator.core.cost.meter import Sight
 from budget_operator.core.cost.stretches import Book, joined
@@ -83,15 +83,18 @@ class Metering:
         sight = Sight(now, seen.instances, seen.addresses, whole=not silent)
         horizon = account.horizon.begin
         unclear = meter.unclear(account.book, sight, horizon)
-        events = {each: self._events(each) for each in unclear}
+        events = {each: self._events(each, since, now) for each, since in unclear.items()}
         book = meter.metered(account.book, sight.telling(events), self._means.prices(), horizon)
         return account.knowing(book)
 
-    def _events(self, instance_id: str) -> tuple[PowerEvent, ...]:
+    def _events(self, instance_id: str, since: datetime, now: datetime) -> tuple[PowerEvent, ...]:
         found = self._means.cloud.compute.power_events(instance_id)
         if found.unknown:
             raise Unavailable(f"{min(found.unknown)} does not tell what happened to its VMs")
-        return found.items
+        noted = None
+        if now - since > marks.REMEMBERED:
+            noted = self._means.cloud.storage.read(marks.object_name(self._name))
+        return found.items if noted is None else marks.older(marks.read(noted.data, instance_id), found.items)
 
     def _stored(self, account: Account, month: Month, *, settled: bool) -> tuple[Account, bool]:
         """With what had to be written, and whether something still has to be."""

@@ -455,3 +455,50 @@ def test_follow_waits_for_the_change_after_the_one_it_saw(machine: Machine) -> N
 def test_follow_tries_ever_more_slowly_until_the_configuration_changes(machine: Machine) -> None:
     asked = follow(machine, "a a a a b b", failing="1 2 3 4 5")
     assert [question.partition("&")[0] for question in asked] == ["60", "1", "2", "4", "8", "1"]
+
+
+POWER = """
+get_metadata() { echo 42; }
+date() { echo "$now"; }
+upload() { echo "upload ${1##*/} $2" >>"$run/calls"; }
+"""
+
+
+def test_when_the_machine_was_on_outlives_boots(machine: Machine) -> None:
+    machine.bash(f"{POWER} now=100; note_power; note_power; save_power")
+    assert (machine.disk / "power").read_text() == "42 on 100\n", "once for each boot"
+    (machine.disk / "alive").write_text("160\n")
+    (machine.run / "power-noted").unlink()
+    machine.bash(f"{POWER} now=900; note_power; save_power")
+    assert (machine.disk / "power").read_text() == "42 on 100\n42 off 160\n42 on 900\n"
+    assert machine.calls == ["upload power power"] * 2
+
+
+def test_of_very_many_boots_the_last_are_kept(machine: Machine) -> None:
+    (machine.disk / "power").write_text("".join(f"42 on {number}\n" for number in range(3000)))
+    machine.bash(f"{POWER} now=9999; note_power")
+    lines = (machine.disk / "power").read_text().splitlines()
+    assert (len(lines), lines[-1]) == (2000, "42 on 9999")
+
+
+def test_a_machine_that_cannot_tell_who_it_is_notes_nothing(machine: Machine) -> None:
+    machine.bash("get_metadata() { return 22; }; note_power")
+    assert not (machine.disk / "power").exists()
+    assert not (machine.run / "power-noted").exists()
+
+
+def test_a_boot_is_not_held_up_by_a_bucket_that_refuses(machine: Machine) -> None:
+    told = machine.bash(f"{POWER} upload() {{ return 22; }}; now=1; note_power; save_power")
+    assert told == "budgetml-host: cannot save when this machine was on"
+
+
+def test_a_file_goes_below_the_state_of_its_deployment(machine: Machine) -> None:
+    (machine.run / "config").write_text('{"deployment":"d-1","bucket":"b","apiEndpoint":"http://x:1"}')
+    token = 'get_metadata() { echo \'{"access_token":"secret","expires_in":9}\'; }'
+    machine.bash(
+        f'{token}; curl() {{ echo "$*" >>"$run/calls"; cat "${{9#@}}" >"$run/header"; }}; upload a power'
+    )
+    (call,) = machine.calls
+    assert call.endswith(" http://x:1/upload/storage/v1/b/b/o?uploadType=media&name=state%2Fd-1%2Fpower")
+    assert "secret" not in call
+    assert (machine.run / "header").read_text() == "Authorization: Bearer secret\n"

@@ -120,7 +120,7 @@ class Machine:
     def soft_off(self) -> str:
         text = SCRIPT.read_text().replace("/run/budgetml", str(self.run))
         text = text.replace("http://169.254.169.254", f"http://127.0.0.1:{self.google.port}")
-        text = text.replace("patience=5", "patience=1")
+        text = text.replace("patience=5", "patience=1").replace("/var/lib/budgetml", str(self.folder))
         environment = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "no_proxy": "*"}
         done = subprocess.run(
             ["bash", "-c", text], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -218,3 +218,12 @@ def test_a_machine_that_never_ran_a_container_saves_nothing(machine: Machine, go
     machine.soft_off()
     assert google.saved() == []
     assert google.published()
+
+
+def test_the_time_is_noted_for_the_next_boot(machine: Machine) -> None:
+    machine.soft_off()
+    assert not (machine.folder / "alive").exists(), "nobody noted that it was on"
+    (machine.run / "power-noted").touch()
+    before = int(time.time())
+    machine.soft_off()
+    assert before <= int((machine.folder / "alive").read_text()) <= time.time()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from budget_operator.core import errors
-from budget_operator.core.cost import ledger
+from budget_operator.core.cost import ledger, marks
 from budget_operator.core.gateways import Scan
 from budget_operator.core.observed import PowerEvent
 from budget_operator.core.prices import table
@@ -144,6 +144,31 @@ def test_what_happened_while_the_operator_was_off_is_metered(world: World) -> No
     assert rates is not None
     assert cost(world)["asOf"].startswith("2026-11-25T03:01:")
     assert cost(world)["monthToDate"] == pytest.approx(12 * rates.running + 3 * rates.stopped, abs=0.011)
+
+
+def test_what_google_has_forgotten_was_noted_by_the_vm(world: World) -> None:
+    world.kube.apply("iris", SPEC)
+    world.clock.advance(8 * 24 * 3600)  # into the next month, which is longer than Google remembers
+    world.drive(lambda: world.is_ready("iris"), "iris")
+    [vm] = world.cloud.vms.values()
+    came, lines = world.clock.now, []
+    for round_ in range(2):
+        away(world, 100)
+        world.cloud.preempt(vm.name)
+        lines += [f"{vm.id} on {int(came.timestamp()) + round_ * 200 * 3600}"]
+        lines += [f"{vm.id} off {int(world.clock.now.timestamp())}"]
+        world.clock.advance(100 * 3600)
+        world.cloud.tick()
+    away(world, 24)
+    world.cloud.blobs[marks.object_name(vm.name)] = "\n".join(lines).encode()
+    known = world.cloud.powered[vm.id]
+    world.cloud.powered[vm.id] = [each for each in known if each.at > came + timedelta(hours=350)]
+    again(world)
+    assert [(f"{float(until) - float(since):.0f}", on) for since, until, on in machine(world, "2026-12")] == [
+        ("100", False),
+        ("100", False),
+        ("24", True),
+    ]
 
 
 def test_a_restored_backup_without_status_knows_what_was_spent(world: World) -> None:
