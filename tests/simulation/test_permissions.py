@@ -97,7 +97,7 @@ def outlive(made: World) -> None:
     made.run(2 * GRACE.total_seconds())
     assert made.operator is not None
     means = made.operator.common.means
-    survey = Survey(made.settings, made.kube, means, shipped())
+    survey = Survey(made.settings, made.kube, means, shipped)
     with calling_as(OPERATOR):
         (found,) = Clearing(survey, means, survey.whole(), made.run).run()
         survey.at_rest()

@@ -583,7 +583,7 @@ class FakeCloud:
                 raise AlreadyExists(name)
             number = next(self._numbers)
             ip, made = f"10.0.0.{number}", self.clock.now
-            self.ips[region, name] = Address(name, region, ip, "RESERVED", dict(labels), made)
+            self.ips[region, name] = Address(name, region, ip, "RESERVED", dict(labels), created=made)
             return self._begin(f"regions/{region}", request_id)
 
         return self._mutate(f"reserve_address {region}", request_id, effect)

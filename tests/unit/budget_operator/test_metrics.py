@@ -108,7 +108,7 @@ def test_orphans_are_counted_by_kind_and_not_at_all_where_they_cannot_be_told() 
 
     def samples() -> dict[tuple[str, str], float]:
         return {
-            (sample.name.removeprefix(OURS), sample.labels["kind"]): sample.value
+            (sample.name.removeprefix(OURS[0]), sample.labels["kind"]): sample.value
             for family in counted.collect()
             for sample in family.samples
         }

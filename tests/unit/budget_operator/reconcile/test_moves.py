@@ -98,7 +98,10 @@ def test_a_second_zone_that_is_sold_out_is_passed_over(world: World) -> None:
 def test_where_no_zone_has_room_it_stays_and_gets_its_address_back(world: World) -> None:
     up(world)
     calls = lose(world, A, B, C)
-    full = lambda: world.kube.condition("iris", "InstanceRunning")[1] == "CapacityExhausted"  # noqa: E731
+
+    def full() -> bool:
+        return world.kube.condition("iris", "InstanceRunning")[1] == "CapacityExhausted"
+
     reaches(
         world, lambda: full() and world.journal.count("insert_instance") == 3 and not old(world).is_cut_off
     )

@@ -47,7 +47,7 @@ def vm(status: InstanceStatus = RUNNING, start: float | None = 0.0, stop: float 
     )
 
 
-ADDRESS = Address("budget-iris-1", "us-central1", "10.0.0.1", "IN_USE", {}, START)
+ADDRESS = Address("budget-iris-1", "us-central1", "10.0.0.1", "IN_USE", {}, created=START)
 
 
 def look(
