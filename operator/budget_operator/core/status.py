@@ -41,7 +41,7 @@ from budget_operator.core.conditions import (
     ready,
 )
 from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, WANTED_STOPPED
-from budget_operator.core.errors import BudgetError, Disposition, Unavailable
+from budget_operator.core.errors import BudgetError, CapacityExhausted, Disposition, Unavailable
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import Instance, InstanceStatus
 from budget_operator.core.serving import Serving, sentence
@@ -181,7 +181,7 @@ def _artifact(before: Status, facts: Facts) -> Verdict:
 
 
 def _keep_alive(before: Status, facts: Facts) -> Verdict:
-    skipped = _skipped(facts)
+    skipped = _skipped(before, facts)
     if skipped is not None:
         return skipped
     problem = facts.outcome.problems.get(Room.KEEP_ALIVE)
@@ -199,12 +199,17 @@ def _keep_alive(before: Status, facts: Facts) -> Verdict:
     return Verdict("True", Reason.ARMED, "a stopped VM is started without the operator")
 
 
-def _skipped(facts: Facts) -> Verdict | None:
-    """The keep-alive goes by the VM's own labels: with other ones it would leave the VM alone."""
+def _skipped(before: Status, facts: Facts) -> Verdict | None:
+    """The keep-alive goes by the VM's own labels: with other ones it would leave the VM alone.
+
+    So it does for some seconds with one that moves. While no zone has room, and it is tried again and again,
+    that is no news.
+    """
     instance = facts.seen.instance if facts.seen is not None else None
     if instance is None:
         return None
-    if instance.destination:
+    again = isinstance(facts.outcome.problems.get(Room.INSTANCE), CapacityExhausted)
+    if instance.destination and not (again and is_true(before.conditions, Type.KEEP_ALIVE_ARMED)):
         message = f"the keep-alive would not start {instance.name}, which moves to {instance.destination}"
         return Verdict("False", Reason.MOVING, message)
     wanted, schedule = instance.labels.get(LABEL_WANTED), instance.labels.get(LABEL_SCHEDULE)

@@ -100,7 +100,7 @@ def test_where_no_zone_has_room_it_stays_and_gets_its_address_back(world: World)
     calls = lose(world, A, B, C)
 
     def full() -> bool:
-        return world.kube.condition("iris", "InstanceRunning")[1] == "CapacityExhausted"
+        return bool(world.kube.condition("iris", "InstanceRunning")[1] == "CapacityExhausted")
 
     reaches(
         world, lambda: full() and world.journal.count("insert_instance") == 3 and not old(world).is_cut_off
