@@ -52,9 +52,14 @@ def unclear(book: Book, sight: Sight, horizon: datetime) -> dict[str, datetime]:
     found: dict[str, datetime] = {}
     for vm in sight.instances:
         known, last = _last_known(book, vm.id, vm.created, horizon), vm.started_at
-        if last is None or (known.run is not None and known.run.began == last):
+        if last is None:
             continue
-        if last - known.at > SURE and not _knows(book, vm.id, last):
+        if known.run is not None and known.run.began == last:
+            # A start that failed may have moved it: then it is later than when the VM was off.
+            last = _end(vm, last, sight.now, ())
+        elif _knows(book, vm.id, last):
+            continue
+        if last is not None and last - known.at > SURE:
             found[vm.id] = known.at
     if sight.whole:
         there = {vm.id for vm in sight.instances}
@@ -109,13 +114,20 @@ def _runs(page: "_Page", vm: Instance, sight: Sight) -> Iterator[Run]:
     known = _last_known(page.book(), vm.id, vm.created, page.horizon)
     if (known.run is None or known.run.began != began) and not _knows(page.book(), vm.id, began):
         yield from _between(known, sight.events.get(vm.id, ()), began, vm.stopped_at)
-    yield Run(began, _end(vm, began, sight.now))
+    yield Run(began, _end(vm, began, sight.now, sight.events.get(vm.id, ())))
 
 
-def _end(vm: Instance, began: datetime, now: datetime) -> datetime | None:
-    if vm.stopped_at is not None and vm.stopped_at >= began:
-        return vm.stopped_at
-    return now if vm.status in UNCHARGED else None
+def _end(vm: Instance, began: datetime, now: datetime, events: Iterable[PowerEvent]) -> datetime | None:
+    """Of the last run: the earliest that is known, since none of them is earlier than it was."""
+    stopped = vm.stopped_at is not None and vm.stopped_at >= began
+    if not stopped and vm.status not in UNCHARGED:
+        return None
+    told = [_off(each) for each in events if each.kind is not PowerKind.ON and each.at > began]
+    return min([*told, vm.stopped_at if stopped and vm.stopped_at is not None else now])
+
+
+def _off(event: PowerEvent) -> datetime:
+    return event.at + (NOTICE if event.kind is PowerKind.TAKEN else timedelta(0))
 
 
 @dataclass(frozen=True)
@@ -146,7 +158,7 @@ def _between(
     if going is not None:
         runs.append(Run(going, until))
     if runs and last_stop is not None and runs[-1].began < last_stop <= until:
-        runs[-1] = Run(runs[-1].began, last_stop)
+        runs[-1] = Run(runs[-1].began, min(last_stop, runs[-1].ended or last_stop))
     return runs
 
 
@@ -160,7 +172,7 @@ def _replayed(known: _Known, events: Iterable[PowerEvent]) -> tuple[list[Run], d
                 runs[-1:] = [Run(each.began, min(each.ended or event.at, event.at)) for each in runs[-1:]]
                 going = event.at
         elif going is not None and event.at > going:
-            end = event.at + (NOTICE if event.kind is PowerKind.TAKEN else timedelta(0))
+            end = _off(event)
             # It may have been seen running after that was told.
             runs.append(Run(going, max(end, known.at) if going == _began(known) else end))
             going = None

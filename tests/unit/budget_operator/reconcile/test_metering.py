@@ -123,7 +123,7 @@ def test_a_preemption_is_two_writes(world: World) -> None:
     rest(world, 1)
     assert [on for _, _, on in machine(world)] == [False, True]
     assert writes(world) == 3
-    assert world.cloud.histories_read == 0, "it was seen"
+    assert world.cloud.histories_read <= 1, "while it was at rest nobody looked for up to an hour"
 
 
 def test_what_happened_while_the_operator_was_off_is_metered(world: World) -> None:

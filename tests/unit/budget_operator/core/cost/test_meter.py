@@ -101,6 +101,16 @@ def test_the_end_is_when_it_was_off_and_not_when_that_was_seen() -> None:
     assert runs(look(book, 20, vm(RUNNING, 18, 5))) == [(0, 5, False), (18, 20, True)]
 
 
+def test_a_start_that_failed_does_not_make_the_run_longer() -> None:
+    """It is told as if the VM had been stopped again."""
+    book, off = look((), 2, vm()), vm(OFF, 0, 9)
+    assert list(unclear(book, Sight(at(10), (off,)), START)) == ["1"]
+    told = events(on=(0,), off=(3,))
+    assert runs(look(book, 10, off, events=told)) == [(0, 3, False)]
+    again = vm(RUNNING, 10, 9)
+    assert runs(look(book, 11, again, events=events(on=(0, 10), off=(3,)))) == [(0, 3, False), (10, 11, True)]
+
+
 def test_without_the_time_of_its_end_it_ran_until_it_was_seen_off() -> None:
     book = look((), 2, vm())
     assert runs(look(book, 3, vm(OFF, 0, None))) == [(0, 3, False)]
@@ -121,7 +131,7 @@ def events(**hours: tuple[float, ...]) -> dict[str, tuple[PowerEvent, ...]]:
 def test_what_happened_while_nobody_looked_is_in_the_operations() -> None:
     book, now = look((), 2, vm()), vm(RUNNING, 40, 35)
     assert list(unclear(book, Sight(at(50), (now,)), START)) == ["1"]
-    told = events(on=(0, 10, 20, 40), off=(5, 12, 34.99))
+    told = events(on=(0, 10, 20, 40), off=(5, 12, 35.5))
     book = look(book, 50, now, events=told)
     assert runs(book) == [(0, 5, False), (10, 12, False), (20, 35, False), (40, 50, True)]
     assert unclear(book, Sight(at(51), (now,)), START) == {}, "once is enough"
