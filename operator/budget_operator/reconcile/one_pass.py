@@ -7,7 +7,7 @@ not be made are in `calm`, those over a deployment that is to go in `deletion`.
 import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from budget_operator.core import (
@@ -30,64 +30,34 @@ from budget_operator.core.api import (
     Cost,
     Drill,
     Intent,
-    Spec,
     Status,
-    parse_spec,
 )
-from budget_operator.core.artifact import Login, build, objects_prefix
+from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.conditions import Type, is_true
-from budget_operator.core.desired import Desired, Parts
+from budget_operator.core.desired import Desired
 from budget_operator.core.endpoint import Tls
-from budget_operator.core.errors import BudgetError, InvalidSpec, OwnedElsewhere, Unavailable
-from budget_operator.core.gateways import Document, Kubernetes
+from budget_operator.core.errors import BudgetError, OwnedElsewhere
+from budget_operator.core.gateways import Document
 from budget_operator.core.memory import Memory
-from budget_operator.core.names import Owner, Shared, region_of
+from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import DOWN, Instance, InstanceStatus, Inventory, PowerChange
 from budget_operator.core.quiet import Rest
-from budget_operator.core.settings import Settings
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
 from budget_operator.core.timeline import Course, Look
 from budget_operator.reconcile import inputs, observe
-from budget_operator.reconcile.buckets import Buckets
-from budget_operator.reconcile.calm import Calm, References
+from budget_operator.reconcile.calm import References
+from budget_operator.reconcile.common import Common
 from budget_operator.reconcile.costing import Costing
 from budget_operator.reconcile.drilling import Drilling
-from budget_operator.reconcile.execution import Execution, Means
-from budget_operator.reconcile.offers import Offers
-from budget_operator.reconcile.ownership import Ownership
+from budget_operator.reconcile.execution import Execution
 from budget_operator.reconcile.probing import Probing, motion_pause
 from budget_operator.reconcile.sharing import Sharing
+from budget_operator.reconcile.wishing import Wish, Wishing
 
 IDLE_SECONDS = 30.0
 STALLED_SECONDS = 10.0
 NOTICE_SECONDS = 5.0  # between passes while Google is about to take the VM away
 WATCHING = timedelta(minutes=2)  # for so long after it was seen to be down, its end is seen as well
-
-
-@dataclass(frozen=True)
-class Common:
-    """What the passes of one process share, besides the gateways."""
-
-    settings: Settings
-    kube: Kubernetes
-    means: Means
-    parts: Parts
-    offers: Offers
-    ownership: Ownership
-    buckets: Buckets
-    calm: Calm
-    sharing: Sharing
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the spec asks for, as far as it can work."""
-
-    spec: Spec | None = None
-    desired: Desired | None = None
-    token: str = field(default="", repr=False)
-    stall: BudgetError | None = None
-    hindrance: BudgetError | None = None  # nothing is wrong with the spec, but something could not be seen
 
 
 @dataclass(frozen=True)
@@ -133,7 +103,8 @@ class Pass:
             return self._stand_back(error)
         if view.problem is None and FINALIZER not in self._document["metadata"].get("finalizers", ()):
             self._document = self._kube.add_finalizer(self._document)
-        wish = self._wish(view.inventory if view.problem is None else None)
+        wishing = Wishing(self._common, self._document, self._owner, self._before, self._references)
+        wish = wishing.read(view.inventory if view.problem is None else None)
         self._held = view.held
         zones = self._zones(wish)
         seen = None
@@ -141,25 +112,20 @@ class Pass:
             observer = observe.Observer(
                 self._means.cloud, self._owner, self._memory, self._means.clock, self._common.calm.objects
             )
-            wanted, suspended = wish.desired is not None, wish.desired is not None and wish.desired.suspended
             seen = observer.observe(
                 view.inventory,
                 zones,
                 self._before.instance,
-                making=wanted and not suspended,
-                uploading=wanted,
+                making=wish.desired is not None and not wish.suspended,
+                uploading=wish.desired is not None,
             )
         self._course = timeline.noted(self._before, self._power(seen), self._created)
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
-        look = replace(
-            self._seen(seen, judged, self._means.wall()),
-            paused=wish.desired is not None and wish.desired.suspended,
-        )
+        look = self._seen(seen, judged, wish)
         known = self._before.availability
         self._course = timeline.followed(self._course, known.since if known is not None else None, look)
-        target = wish.desired.artifact.revision if wish.desired is not None else None
-        drilled = self._drill(seen, outcome, view, busy=judged.in_motion(target))
+        drilled = self._drill(seen, outcome, view, busy=judged.in_motion(wish.target))
         after = self._tell(seen, wish, outcome, judged, look, drilled)
         again = self._again(outcome, after, stalled=wish.stall is not None)
         ok = view.problem is None and wish.hindrance is None
@@ -177,9 +143,8 @@ class Pass:
     def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:
         """Let quiet passes follow if there was nothing to do."""
         memory = self._memory
-        target = wish.desired.artifact.revision if wish.desired is not None else None
         part = quiet.part(seen.inventory, self._owner) if seen is not None else None
-        at_rest = quiet.is_at_rest(status, self._generation, outcome, memory, target)
+        at_rest = quiet.is_at_rest(status, self._generation, outcome, memory, wish.target)
         if not at_rest or part is None or memory.door is None or memory.objects is None:
             return
         wall = self._means.wall()
@@ -218,91 +183,6 @@ class Pass:
             raise
         except BudgetError as error:
             return View(inventory, problem=error)
-
-    def _wish(self, inventory: Inventory | None) -> Wish:
-        """Validate first: nothing is made for a spec that cannot work."""
-        spec = None
-        try:
-            spec = parse_spec(self._document.get("spec"))
-            zones = self._placed(inventory, spec)
-            self._check_offers(inventory, spec, zones)
-            source = inputs.read_source(
-                self._references,
-                self._document,
-                spec,
-                lambda: self._former_login(inventory, zones),
-                self._references.listed,
-            )
-            key = inputs.held_key(self._kube, self._settings.system_namespace, self._owner)
-            key = key or self._make_key(inventory, zones)
-        except InvalidSpec as error:
-            return Wish(spec, stall=error)
-        except BudgetError as error:
-            return Wish(spec, hindrance=error)
-        name = f"{self._owner.namespace}/{self._owner.name}"
-        artifact = build(spec, name, self._owner.cloud_name, source, key)
-        wanted = wishes.build(self._settings, self._common.parts, self._owner, spec, zones, artifact, key)
-        return Wish(spec, wanted, source.login.token)
-
-    def _placed(self, inventory: Inventory | None, spec: Spec) -> tuple[str, ...]:
-        """The zones in which the VM may be; where regions are given, those of one of them."""
-        zones = placement.listed(spec, self._settings.zones)
-        if zones is not None:
-            return zones
-        if inventory is None:
-            raise statuses.SILENCE
-        own = observe.own_instances(inventory, self._owner, ())
-        instance = own[0] if own else None
-        region = placement.bound(self._before, instance, observe.own_addresses(inventory, self._owner))
-        try:
-            offered = self._common.offers.zones(spec.machine.type)
-        except BudgetError:
-            if instance is None:
-                raise
-            return (instance.zone,)  # it is there, and nothing hangs on the others now
-        if region:
-            found = tuple(sorted(zone for zone in offered if region_of(zone) == region))
-            return found or ((instance.zone,) if instance is not None else self._chosen(spec, offered))
-        return self._chosen(spec, offered)
-
-    def _chosen(self, spec: Spec, offered: frozenset[str]) -> tuple[str, ...]:
-        from budget_operator.core.prices.table import shipped
-
-        model = wishes.PROVISIONING_MODELS[spec.machine.provisioning]
-        asked = (offered, spec.machine.type, model, self._means.clock())
-        full = self._means.capacity.ruled_out(*asked) | self._means.capacity.sold_out(*asked).keys()
-        return placement.chosen(spec, shipped(), offered, full)
-
-    def _check_offers(self, inventory: Inventory | None, spec: Spec, zones: tuple[str, ...]) -> None:
-        if inventory is None:  # then nothing is made either
-            return
-        instances = observe.own_instances(inventory, self._owner, zones)
-        self._common.offers.check(spec, zones, instances[0] if instances else None)
-
-    def _make_key(self, inventory: Inventory | None, zones: tuple[str, ...]) -> bytes:
-        holder = self._holder(inventory, zones)
-        return inputs.make_key(self._kube, self._settings.system_namespace, self._owner, holder)
-
-    def _former_login(self, inventory: Inventory | None, zones: tuple[str, ...]) -> Login | None:
-        holder = self._holder(inventory, zones)
-        if holder is None:
-            return None
-        return inputs.former_login(self._means.cloud.storage, self._owner, holder)
-
-    def _holder(self, inventory: Inventory | None, zones: tuple[str, ...]) -> Instance | None:
-        """The instance that may hold the only copy of the deployment's key.
-
-        Raises:
-            Unavailable: it would not be seen.
-        """
-        known = (*zones, *([self._before.zone] if self._before.zone else []))
-        if inventory is None:
-            raise statuses.SILENCE
-        silent = sorted({f"zones/{zone}" for zone in known} & inventory.unknown)
-        if silent:
-            raise Unavailable(f"{silent[0]} does not answer: nothing is made in the meantime")
-        instances = observe.own_instances(inventory, self._owner, zones)
-        return instances[0] if instances else None
 
     def _zones(self, wish: Wish) -> tuple[str, ...]:
         return wish.desired.zones if wish.desired is not None else self._settings.zones
@@ -467,7 +347,7 @@ class Pass:
         facts = statuses.Facts(
             generation=self._generation,
             now=now,
-            target=wish.desired.artifact.revision if wish.desired is not None else None,
+            target=wish.target,
             login_secret=inputs.login_secret(self._owner.name, wish.spec)
             if wish.desired and wish.spec
             else None,
@@ -477,7 +357,7 @@ class Pass:
             schedule_label=Shared(settings.installation).schedule_label(
                 settings.schedule, settings.time_zone
             ),
-            suspended=wish.desired is not None and wish.desired.suspended,
+            suspended=wish.suspended,
             hindrance=wish.hindrance,
             seen=seen,
             outcome=outcome,
@@ -510,7 +390,7 @@ class Pass:
         self._write(after, news)
         return after
 
-    def _seen(self, seen: Observation | None, judged: serving.Serving, now: datetime) -> Look:
+    def _seen(self, seen: Observation | None, judged: serving.Serving, wish: Wish) -> Look:
         """What this pass tells of the outages. It serves if it was asked just now and answered."""
         memory, clock, glimpse = self._memory, self._means.clock(), self._glimpse
         instance = seen.instance if seen is not None else None
@@ -520,7 +400,7 @@ class Pass:
         if down:
             memory.unserved_at = clock
         return Look(
-            now=now,
+            now=self._means.wall(),
             serving=True if answered else (False if down else None),
             zone=(instance.zone if instance is not None else self._before.zone) or "",
             running=glimpse.running if glimpse is not None else None,
@@ -530,6 +410,7 @@ class Pass:
             boot_seconds=sum(seconds for phase, seconds in judged.boot.items() if phase != "certificate"),
             noticed_at=glimpse.report.noticed_at if glimpse is not None and glimpse.report else None,
             watched=watched,
+            paused=wish.suspended,
         )
 
     def _cost(self, seen: Observation | None, wish: Wish, outcome: Outcome, now: datetime) -> Cost | None:

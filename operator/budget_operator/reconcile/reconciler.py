@@ -19,10 +19,11 @@ from budget_operator.core.steps import Passed
 from budget_operator.reconcile import observe
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.calm import Calm
+from budget_operator.reconcile.common import Common
 from budget_operator.reconcile.deletion import Deletion
 from budget_operator.reconcile.execution import Means
 from budget_operator.reconcile.offers import Offers
-from budget_operator.reconcile.one_pass import Common, Pass
+from budget_operator.reconcile.one_pass import Pass
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.sharing import Sharing
 

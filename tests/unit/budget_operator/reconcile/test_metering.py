@@ -142,7 +142,7 @@ def test_what_happened_while_the_operator_was_off_is_metered(world: World) -> No
     assert world.cloud.histories_read == 1
     rates = RATES
     assert rates is not None
-    assert cost(world)["asOf"].startswith("2026-11-25T03:01:")
+    assert cost(world)["asOf"].startswith("2026-11-25T03:00:")
     assert cost(world)["monthToDate"] == pytest.approx(12 * rates.running + 3 * rates.stopped, abs=0.011)
 
 
