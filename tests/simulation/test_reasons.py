@@ -73,6 +73,19 @@ def second_life() -> set[str]:
         return seen
 
 
+def resumed() -> set[str]:
+    """By the operator, because no tick does it first."""
+    with world() as made:
+        made.settings = replace(made.settings, schedule="0 0 1 1 *")
+        made.operator = made.new_operator()
+        seen = watched(made)
+        made.apply(NAME, SPEC)
+        made.run(300)
+        EVENTS["suspend"](made)
+        made.run(120)
+        return seen
+
+
 def faulty(fault: Fault, event: str = "create", **settings: Any) -> Callable[[], set[str]]:
     def scene() -> set[str]:
         with world(kept=1) as made:
@@ -215,7 +228,7 @@ ANSWERED = Serving(Verdict("True", Reason.ANSWERING), Verdict("True", Reason.VER
 LIFE = (
     *(Reason.SERVING, Reason.UPLOADED, Reason.ARMED, Reason.RUNNING, Reason.ANSWERING, Reason.TLS_OFF),
     *(Reason.UP_TO_DATE, Reason.UPLOADING, Reason.ARMING, Reason.PROVISIONING, Reason.STARTING),
-    *(Reason.RESUMING, Reason.CHANGING_MACHINE_TYPE, Reason.INSTANCE_NOT_RUNNING, Reason.DELETING),
+    *(Reason.CHANGING_MACHINE_TYPE, Reason.INSTANCE_NOT_RUNNING, Reason.DELETING),
     *(Reason.PREEMPTED, Reason.UNKNOWN, Reason.INVALID_SPEC),
     *(Reason.DRILL_STARTED, Reason.DRILL_RECOVERED),
 )
@@ -223,6 +236,7 @@ SCENES: dict[Reason, Callable[[], set[str]]] = {
     **dict.fromkeys(LIFE, life),
     **dict.fromkeys((Reason.STOPPING, Reason.GROWING_DISK, Reason.RECREATING), second_life),
     **dict(_by_the_vm()),
+    Reason.RESUMING: resumed,
     Reason.SUSPENDED: wished(suspend=True),
     Reason.FUNCTION_DEPLOYING: building,
     Reason.REFERENCE_MISSING: wished(predictor={"configMap": {"name": "none"}}),
