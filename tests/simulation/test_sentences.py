@@ -160,7 +160,7 @@ def _of_services() -> Iterator[tuple[Any, ...]]:
 PERMISSIONS: dict[str, tuple[str, str, str]] = {  # event, condition, what was being done
     "compute.instances.list": ("create", "InstanceRunning", "list instances"),
     "compute.addresses.list": ("create", "InstanceRunning", "list addresses"),
-    "compute.globalOperations.list": ("create", "Stalled", "list operations"),
+    "compute.globalOperations.list": ("ready", "Stalled", "list operations"),
     "storage.buckets.get": ("create", "ArtifactUploaded", "get bucket simulated-budgetml"),
     "pubsub.topics.get": ("create", "KeepAliveArmed", "get topic"),
     "cloudscheduler.jobs.get": ("create", "KeepAliveArmed", "get Scheduler job"),
