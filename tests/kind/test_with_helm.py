@@ -101,6 +101,12 @@ def test_the_guide_leads_to_a_model_and_leaves_nothing(
     }
     bash(install_with + "".join(f" --set {name}={shlex.quote(value)}" for name, value in here.items()))
     bash(block("kubectl rollout status"))
+    checked = bash(f"{block('kubectl exec').strip()} || test $? -lt 3")
+    assert re.search(rf"^ok +credentials +of {OPERATOR}, and Google accepts them$", checked, re.MULTILINE), (
+        checked
+    )
+    assert re.search(r"^ok +settings +installation .*zones us-central1-a", checked, re.MULTILINE), checked
+    assert re.search(r"^ok +operator +", checked, re.MULTILINE), checked
     said = bash(block("kubectl apply -f examples/iris"))
     assert re.search(r"^iris +True +Serving +https://", said, re.MULTILINE), said
 
