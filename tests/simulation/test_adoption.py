@@ -50,8 +50,8 @@ def owner(made: World) -> dict[str, str]:
 
 
 def told(status: dict[str, Any]) -> dict[str, Any]:
-    """What a status says, less what an observer cannot find out again: when conditions changed."""
-    said = dict(status)
+    """What a status says, less what an observer cannot find out again: what was when."""
+    said = {key: value for key, value in status.items() if key not in ("availability", "timeline")}
     said["conditions"] = [(each["type"], each["status"], each["reason"]) for each in status["conditions"]]
     return said
 

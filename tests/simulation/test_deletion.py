@@ -47,8 +47,8 @@ def test_credentials_that_were_revoked_and_given_back() -> None:
         fault(made, "permission-denied", permission="*")
         made.delete("alpha")
         made.run(HOUR)
-        why, message = reason(made)
-        assert why == "PermissionDenied"
+        stalled, why, message = made.kube.condition("alpha", "Stalled")
+        assert (stalled, why) == ("True", "PermissionDenied")
         assert "compute.instances.list" in message
         assert made.kube.status("alpha")["state"] == "Deleting"
         mend(made)
@@ -242,7 +242,7 @@ def test_an_annotation_with_another_uid_does_nothing_and_is_told() -> None:
         made.run(WHILE)
         assert not is_gone(made, "alpha")
         uid = made.kube.objects[NAMESPACE, "alpha"]["metadata"]["uid"]
-        assert f"has to be {uid}" in reason(made)[1]
+        assert f"has to be {uid}" in made.kube.condition("alpha", "Stalled")[2]
 
 
 def test_what_is_not_being_deleted_cannot_be_abandoned() -> None:

@@ -134,7 +134,7 @@ def test_a_suspended_deployment_is_not_called_so_before_it_is_off(
 ) -> None:
     labels = {**scene.instance.labels, LABEL_WANTED: "stopped"}
     off = scene.with_instance(status=InstanceStatus.TERMINATED, labels=labels)
-    outcome = problem(Room.INSTANCE, PermissionDenied("no stop")) if problem_or_step else Outcome({})
+    outcome = problem(Room.INSTANCE, Unavailable("no stop")) if problem_or_step else Outcome({})
     if not problem_or_step:
         outcome.open[Room.INSTANCE] = Step((), Reason.STOPPING, "is stopped")
     found = build(
