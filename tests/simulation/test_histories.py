@@ -14,13 +14,15 @@ import pytest
 from dev.paths import ROOT
 
 HISTORIES = 1000
+EXAMPLES = 900
+"""That hypothesis is asked for: it plays a sixth more than it counts as valid."""
 MEDIAN_STEPS = 30
 FIRST_SEED = 100
 
 
 def play(number: int) -> dict[str, Any]:
     """A part of them, on one core."""
-    share = HISTORIES // (os.cpu_count() or 1)
+    share = EXAMPLES // (os.cpu_count() or 1)
     program = [sys.executable, "-m", "dev.simulation.histories"]
     program += [f"--histories={share}", f"--seed={FIRST_SEED + number}"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -41,7 +43,7 @@ def test_every_history_comes_right(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{len(steps)} histories, {sum(steps)} steps, {passes} passes")
         print("\n".join(table(met)))
-    assert len(steps) >= HISTORIES // workers * workers
+    assert len(steps) >= HISTORIES
     assert statistics.median(steps) >= MEDIAN_STEPS
 
 
