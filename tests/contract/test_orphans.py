@@ -188,8 +188,11 @@ class Installation:
         return {(each["kind"], each["name"]) for each in self.cloud.control("GET", "/resources")["resources"]}
 
     def changes(self) -> list[str]:
-        """Calls that have changed something."""
-        entries = self.cloud.context.journal.entries(limit=1_000_000)
+        """Calls that have changed something. Answers come before their entries: the last is waited for."""
+        journal, marker = self.cloud.context.journal, f"/storage/v1/b/{new_id()}"
+        httpx.get(f"{self.cloud.url}{marker}")
+        until(lambda: any(each.path == marker for each in journal.entries(limit=1_000_000)), "the journal")
+        entries = journal.entries(limit=1_000_000)
         return [f"{each.method} {each.path}" for each in entries if each.method not in ("GET", "HEAD")]
 
 
