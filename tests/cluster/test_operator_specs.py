@@ -159,6 +159,7 @@ def running(conditions: dict[str, dict[str, Any]]) -> bool:
 def neighbour(operator: Any) -> Iterator[None]:
     """A deployment because of which the shared things stay while the tests' own come and go."""
     operator.world.apply(document("neighbour", INLINE))
+    operator.world.wait("neighbour", running)
     yield
     operator.world.delete("neighbour")
     assert operator.world.resources() == []
@@ -251,7 +252,7 @@ def test_a_new_spec_does_not_wait_for_a_back_off(operator: Any, neighbour: None)
     world.control("POST", "faults", refused)
     world.apply(document("patient", INLINE))
     found = world.wait("patient", lambda found: found["InstanceRunning"]["reason"] == "PermissionDenied")
-    assert found["Reconciling"]["status"] == "True", "an administrator may mend it: no stall"
+    assert found["Stalled"]["status"] == "True", "only an administrator can mend it"
     before = world.mark()
     world.apply(document("patient", {**INLINE, "server": {"threads": 2}}))
     world.wait("patient", running, seconds=10)
