@@ -223,7 +223,7 @@ def test_a_part_that_cannot_be_seen_is_said(left: Left, word: str, hidden: Kind)
 
 
 def test_preemptions_that_cannot_be_seen_hide_nothing(left: Left) -> None:
-    left.cloud.down["preemptions"] = PermissionDenied("403")
+    left.cloud.down["power"] = PermissionDenied("403")
     assert left.look().seen.unseen == {}
 
 
