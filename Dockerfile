@@ -21,6 +21,7 @@ RUN rm -f /usr/bin/python3* /usr/local/bin/python* /usr/local/bin/pip* /usr/bin/
           /usr/bin/apt* /usr/bin/dpkg* /usr/sbin/service \
  && mkdir -p /var/lib/google /var/lib/docker
 COPY localcloud/vm-image/vm-init /sbin/vm-init
+COPY localcloud/vm-image/poweroff /usr/sbin/poweroff
 LABEL org.opencontainers.image.title=budget-vm \
       org.opencontainers.image.description="A machine of the local cloud, like Container-Optimized OS"
 VOLUME ["/var", "/var/lib/docker"]

@@ -53,6 +53,7 @@ SCRIPTS = (
     "dev/kind/bin/docker",
     "dev/kind/node/node-init",
     "dev/venv.sh",
+    "localcloud/vm-image/poweroff",
     "localcloud/vm-image/vm-init",
     "operator/budget_operator/boot/shutdown.sh",
     "operator/budget_operator/boot/startup.sh",

@@ -24,7 +24,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,7 @@ LABEL_INSTALLATION = "budgetml-installation"
 LABEL_WANTED = "budgetml-wanted"
 LABEL_SCHEDULE = "budgetml-schedule"
 LABEL_MOVE = "budget-move"
+METADATA_LIMIT = "budget-limit"
 
 STOPPING_SECONDS = 60.0  # how long a VM that is going down is waited for
 CHANGING_SECONDS = 600.0  # how long the operator may keep a VM off to change it, before it counts as lost
@@ -61,6 +62,28 @@ class Action(Enum):
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Until when a VM may run in a month, by its budget; the operator wrote it on the VM."""
+
+    month: str  # `2026-11`, in UTC
+    deadline: int  # of that month, in seconds since 1970
+    monthly: int  # billionths of a dollar
+    running: int  # the same, an hour
+    stopped: int  # the same, an hour while the VM is off
+
+    def is_over(self, now: float) -> bool:
+        """Whether it has to be off. In a later month it counts as having run from the beginning."""
+        begin = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        if f"{begin:%Y-%m}" <= self.month:
+            return now >= self.deadline
+        if self.running <= self.stopped:
+            return False
+        hours = round(((begin + timedelta(days=32)).replace(day=1) - begin) / timedelta(hours=1))
+        left = max(0, self.monthly - self.stopped * hours)
+        return now >= begin.timestamp() + left * 3600 // (self.running - self.stopped)
+
+
+@dataclass(frozen=True)
 class Machine:
     """What the function knows of a VM."""
 
@@ -73,6 +96,8 @@ class Machine:
     started_at: float = 0.0  # in seconds since 1970; 0 = not told
     stopped_at: float = 0.0
     moves: bool = False  # the operator makes another one in its place
+    limit: "Limit | None" = None  # of its budget
+    reachable: bool = True  # it has an address, or will have one when it runs
 
     @property
     def key(self) -> tuple[str, str]:
@@ -138,9 +163,12 @@ def _seconds_up(machine: Machine, now: float) -> float:
 def _is_wanted(machine: Machine, now: float) -> bool:
     """Also one that the operator has stopped for a change and then left lying: it may have died over it.
 
-    Never one that moves to another zone: it has lost its address, and two of them must not serve.
+    Never one that moves to another zone: it has lost its address, and two of them must not serve. Nor one
+    whose budget is spent, or that nobody could reach.
     """
-    if machine.moves:
+    if machine.moves or not machine.reachable:
+        return False
+    if machine.limit is not None and machine.limit.is_over(now):
         return False
     if machine.wanted == "changing":
         return 0 < machine.stopped_at < now - CHANGING_SECONDS
@@ -255,7 +283,27 @@ def _machine(instance: Any) -> Machine:
         started_at=_seconds(instance.last_start_timestamp),
         stopped_at=_seconds(instance.last_stop_timestamp),
         moves=LABEL_MOVE in instance.labels,
+        limit=_limit(instance),
+        reachable=any(interface.access_configs for interface in instance.network_interfaces),
     )
+
+
+def _limit(instance: Any) -> Limit | None:
+    for item in instance.metadata.items:
+        if item.key == METADATA_LIMIT:
+            return _read_limit(item.value)
+    return None
+
+
+def _read_limit(text: str) -> Limit | None:
+    """None if there is none, or nothing that could be understood."""
+    try:
+        limit = Limit(**json.loads(text))
+    except (TypeError, ValueError):
+        return None
+    numbers = (limit.deadline, limit.monthly, limit.running, limit.stopped)
+    understood = isinstance(limit.month, str) and all(type(number) is int for number in numbers)
+    return limit if understood else None
 
 
 def _seconds(timestamp: str) -> float:

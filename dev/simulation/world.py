@@ -23,6 +23,7 @@ from budget_operator.reconcile import Means, Reconciler
 from dev.simulation import guests
 from dev.simulation.apiserver import ApiServer, Crash, Journal
 from dev.simulation.function import InProcess
+from dev.simulation.hosts import Hosts
 from dev.simulation.passes import IDLE_SECONDS, Key, Passes
 from dev.simulation.sessions import Carrier, calling_as, carried, mounted
 from localcloud.jumping import JumpingClock
@@ -68,6 +69,7 @@ class World:
         self.function = InProcess(self.folder / "function", self.clock)
         self.cloud = Mounted(place, self.clock, self.function)
         self._streets = guests.install(self.cloud)
+        self._hosts = Hosts(self.cloud, self.clock)
         self.store = self.cloud.context.store
         self.ticks = self.cloud.context.ticks
         self.ticks.idle, self.ticks.kept = self._nothing_waits, min(self.kept, 1000)
@@ -177,13 +179,16 @@ class World:
         """Until something is due or has changed."""
         if self.operator is not None:
             until = min(until, self.passes.next(), now + self.passes.until_kept())
+        until = min(until, self._hosts.due())
         self._changed.clear()
         self.clock.wait(until - now, self._changed)
+        self._hosts.act()
         if self.operator is not None:
             self.passes.jump(self.clock.monotonic() - now, self.clock.monotonic())
 
     def _note(self, kind: str, key: str) -> None:
         if kind == INSTANCE:
+            self._hosts.seen()
             self._touched.add(key)
             self._changed.set()
 

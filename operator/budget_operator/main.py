@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,8 +23,9 @@ from budget_operator.cluster.kube import Kube, KubeLease, access, connect
 from budget_operator.cluster.lease import Lease
 from budget_operator.core import crd as crd_document
 from budget_operator.core.errors import BudgetError, InvalidSpec
-from budget_operator.core.prices import table
+from budget_operator.core.prices.model import PriceList
 from budget_operator.core.settings import Credentials, Settings, SettingsError
+from budget_operator.daily_prices import DailyPrices
 from budget_operator.price_file import PriceFile
 from budget_operator.process import USUAL, WORKERS, Operator, Pace, identity, lose_lease
 from budget_operator.reconcile import Means, Reconciler
@@ -49,11 +51,19 @@ def build(settings: Settings, pace: Pace) -> Operator:
     api_client = connect(pool_size=WORKERS + 4)
     kube = Kube(api_client)
     lease = Lease(KubeLease(api_client, settings.system_namespace), identity(), lose_lease, pace.lease)
-    prices = table.shipped if settings.prices is None else PriceFile(settings.prices).current
+    prices, renew = _prices(settings)
     means = Means(gateways(settings), fence=lease.check_deadline, prices=prices)
     reconciler = Reconciler(settings, kube, means)
     survey = Survey(settings, kube, means, prices)
-    return Operator(kube, lease, access, reconciler, pace, survey.at_rest)
+    return Operator(kube, lease, access, reconciler, pace, survey.at_rest, renew)
+
+
+def _prices(settings: Settings) -> tuple[Callable[[], PriceList], Callable[[], None] | None]:
+    """The list that is current, and what renews it every day; who stands in for Google has no catalog."""
+    if settings.prices is not None:
+        return PriceFile(settings.prices).current, None
+    daily = DailyPrices()
+    return daily.current, None if settings.api_endpoint else daily.refresh
 
 
 def operate(pace: Pace = USUAL) -> NoReturn:

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from budget_operator.core import api, placement, preview
+from budget_operator.core import api, budget, placement, preview
 from budget_operator.core.api import Spec
+from budget_operator.core.budget import Terms
 from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.names import Owner, region_of
 from budget_operator.core.preview import Preview
@@ -77,8 +78,23 @@ def _preview(
         region,
         f"gs://{place.bucket}" if place.bucket else "the installation's bucket",
         forecast(prices, spec, region),
+        _terms(spec, prices, region),
         unchecked,
     )
+
+
+def _terms(spec: Spec, prices: PriceList, region: str) -> Terms | None:
+    """Raises InvalidSpec for a budget that is too small, or that cannot be kept for want of a price."""
+    machine = spec.machine
+    if spec.budget is None:
+        return None
+    rates = prices.rates(region, machine.type, machine.provisioning, machine.disk_gib)
+    where = f"{machine.type} ({machine.provisioning}) in {region}"
+    if rates is None:
+        raise InvalidSpec(f"spec.budget: it cannot be kept: there is no price of {where} in {prices.source}")
+    found = budget.terms(spec.budget, rates, spec)
+    budget.check_pays(found, where)
+    return found
 
 
 def _check_code(spec: Spec, namespace: str | None, documents: Iterable[Document]) -> tuple[str, ...]:

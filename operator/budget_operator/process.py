@@ -57,6 +57,8 @@ class Pace:
     grace: float = 15.0  # a failure that is over by then is no news
     first_orphans: float = 60.0  # until what nobody owns is counted for the first time
     orphans: float = 600.0  # and from then on
+    first_prices: float = 30.0  # until list prices are fetched for the first time
+    prices: float = 86_400.0  # and from then on
     lease: Timing = field(default_factory=Timing)
 
 
@@ -84,12 +86,14 @@ class Operator:
         reconciler: Reconciler,
         pace: Pace = USUAL,
         orphans: Callable[[], Report] | None = None,
+        prices: Callable[[], None] | None = None,
     ) -> None:
         self.kube = kube
         self.lease = lease
         self.reconciler = reconciler
         self.pace = pace
         self.orphans = orphans
+        self.prices = prices
         self.queue: WorkQueue[Key] = WorkQueue()
         self.stopping = threading.Event()
         self.exit_code = 0
@@ -164,6 +168,8 @@ class Operator:
         self._start("resync", self._supervise)
         if self.orphans is not None:
             self._start("orphans", partial(self._count_orphans, self.orphans), daemon=True)
+        if self.prices is not None:
+            self._start("prices", partial(self._renew_prices, self.prices), daemon=True)
         self.stopping.wait()
         self.queue.close()
         if not self.queue.drained(self.pace.drain):
@@ -208,6 +214,18 @@ class Operator:
             except Exception:
                 log.exception("the look for orphans failed unexpectedly")
                 metrics.ORPHANS.tell({})
+
+    def _renew_prices(self, renew: Callable[[], None]) -> None:
+        """Where that fails the last ones are good; how old they are the status says."""
+        pause = self.pace.first_prices
+        while not self.stopping.wait(pause):
+            pause = self.pace.prices
+            try:
+                renew()
+            except BudgetError as error:
+                log.warning("%s; tried again in a day", error.message)
+            except Exception:
+                log.exception("prices could not be renewed, unexpectedly")
 
     def _compare(self, found: Document) -> None:
         """With what is known to be at rest: only what differs is looked at."""

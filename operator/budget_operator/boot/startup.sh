@@ -2,6 +2,8 @@
 # Startup script of every BudgetML VM, run by the machine at each boot: opens the host firewall, fetches the server's
 # image and runs it as the one container `budgetml`. What the container is to serve it reads from metadata by itself.
 #
+# It switches the machine off when the month's budget is spent, as the metadata key `budget-limit` says.
+#
 # Written for Container-Optimized OS: bash, coreutils, sed, curl, iptables and docker are all there is; the root is
 # read-only, nothing below /var can be executed, and neither /etc, /run nor firewall rules outlive a boot.
 #
@@ -100,6 +102,45 @@ read_wanted_image() { # until the metadata server tells one
     pause=$(longer "$pause")
   done
   echo "$image"
+}
+
+limit_field() { sed -n "s/.*\"$1\":\"\{0,1\}\([-0-9]*\).*/\1/p" "$HOME/limit"; }
+
+month_begin() { date -u -d "$(date -u -d "@$1" +%Y-%m)-01 $2" +%s; }
+
+deadline() { # until when this machine may run in the month of $1, in seconds since 1970; nothing where there is no limit
+  local month limit_month monthly running stopped begin next left
+  month=$(date -u -d "@$1" +%Y-%m)
+  limit_month=$(limit_field month)
+  monthly=$(limit_field monthly) running=$(limit_field running) stopped=$(limit_field stopped)
+  [[ -n $limit_month && -n $monthly && -n $running && -n $stopped ]] || return 0
+  ((running > stopped)) || return 0 # off, it would cost more
+  if [[ ! $month > $limit_month ]]; then
+    limit_field deadline
+    return
+  fi
+  begin=$(month_begin "$1" "") next=$(month_begin "$1" "+1 month") # nobody knows what was spent: all of it may have been
+  left=$((monthly - stopped * ((next - begin) / 3600)))
+  ((left > 0)) || left=0
+  left=$((begin + left * 3600 / (running - stopped)))
+  echo $((left < next ? left : next))
+}
+
+is_off_limits() { # whether the budget is spent now
+  local until
+  until=$(deadline "$1")
+  [[ -n $until ]] && (($1 >= until))
+}
+
+keep_budget() { # while the metadata server does not answer the last limit counts
+  local limit
+  if limit=$(get_metadata 10 attributes/budget-limit 2>/dev/null) && [[ $limit != "$(content "$HOME/limit")" ]]; then
+    put_file "$HOME/limit" "$limit"
+  fi
+  [[ -s $HOME/limit ]] || return 0
+  is_off_limits "$(date +%s)" || return 0
+  log "the month's budget is spent: this machine goes off"
+  poweroff
 }
 
 log_in_to_registry() {
@@ -278,6 +319,7 @@ follow() { # the metadata server answers when the value changes, or after a minu
   local pause=1 etag=0 patience=60 last_etag
   until [[ -e $run/stopping ]]; do
     put_file "$HOME/alive" "$(date +%s)"
+    keep_budget
     if ! get_metadata $((patience + 15)) \
       "attributes/budget-config?wait_for_change=true&timeout_sec=$patience&last_etag=$etag" \
       -D "$run/headers" >"$run/config"; then

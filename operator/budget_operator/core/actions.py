@@ -388,10 +388,10 @@ class EndMove(InstanceAction):
 
 @dataclass(frozen=True)
 class DetachAddress(InstanceAction):
-    """From a VM that moves: whoever has the address is the one that serves."""
+    """From a VM that moves (`to` a zone), or that is off on purpose: whoever has the address serves."""
 
     access_config: str
-    to: str
+    to: str = ""
 
     @property
     def destination(self) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 
@@ -52,8 +52,15 @@ GCS = (
 )
 #: No part begins with a dot, so none leads elsewhere.
 FOLDER = r"^(/[A-Za-z0-9_][-._A-Za-z0-9]*)+$"
+#: Dollars, above nought and below a million.
+AMOUNT = r"^(0*[1-9][0-9]{0,5}([.][0-9]{1,2})?|0+[.](0[1-9]|[1-9][0-9]?))$"
 RESERVED_ENV = "BUDGET_"
 INLINE_LIMIT = 262_144
+
+
+def _amount(value: Any) -> Any:
+    """YAML reads 15 as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _rule(expression: str, message: str) -> JsonDict:
@@ -368,6 +375,36 @@ class Endpoint(Model):
     tls: Tls = Tls()
 
 
+class Budget(Model):
+    """The most that a month in UTC may cost."""
+
+    monthly: Annotated[
+        str,
+        Field(
+            pattern=AMOUNT,
+            max_length=9,
+            description='US dollars at list prices, above nought, such as 15 or "12.50".',
+            json_schema_extra={"x-kubernetes-int-or-string": True, "minimum": 1, "maximum": 999_999},
+        ),
+        BeforeValidator(_amount),
+    ]
+    on_exceeded: Annotated[
+        Literal["Stop", "Warn"],
+        Field(
+            description="Stop: the VM is stopped in time for what goes on while it is off, and starts again "
+            "with the next month, or when monthly is raised. Warn: it is told, and nothing is done."
+        ),
+    ] = "Stop"
+    warn_at: Annotated[
+        int, Field(ge=1, le=100, description="Percent of monthly from which on the status warns.")
+    ] = 80
+
+    @property
+    def dollars(self) -> float:
+        """`monthly` as a number."""
+        return float(self.monthly)
+
+
 _NO_IMAGE = "spec.predictor.image is a folder of spec.image, which must be set as well"
 
 
@@ -406,11 +443,12 @@ class Spec(Model):
     endpoint: Endpoint = Endpoint()
     readiness: Readiness = Readiness()
     server: Server = Server()
+    budget: Budget | None = None
     suspend: Annotated[
         bool,
         Field(
-            description="True: the VM is stopped and stays off, and nobody is answered; its disk and its "
-            "address stay, and are paid on. False again starts it."
+            description="True: the VM is stopped and stays off; nobody is answered. Its disk stays, and is "
+            "paid on, its address is given back, unless endpoint.host points to it. False again starts it."
         ),
     ] = False
     deletion_policy: Annotated[

@@ -16,7 +16,7 @@ MEANINGS: Mapping[str, str] = {
     REPLACE: "the container on the VM is; not answered until the model is loaded again",
     RESTART: "the VM is stopped and started; down about as long as a boot takes",
     RECREATE: "the VM and its disk are made anew behind the same address",
-    POWER: "the VM is stopped, or started again; its address and its disk stay",
+    POWER: "the VM is stopped, or started again; its disk stays",
     NOTHING: "to what runs",
 }
 
@@ -35,7 +35,10 @@ EFFECTS: Mapping[str, str] = {
     "machine.diskGiB": RESTART,
     "machine.provisioning": RECREATE,
     "suspend": POWER,
+    "budget.monthly": POWER,
+    "budget.onExceeded": POWER,
     "placement": NOTHING,
+    "budget.warnAt": NOTHING,
     "readiness.failureSeconds": NOTHING,
     "deletionPolicy": NOTHING,
 }

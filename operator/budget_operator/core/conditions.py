@@ -25,6 +25,7 @@ class Type(StrEnum):
     INSTANCE_RUNNING = "InstanceRunning"  # the VM is RUNNING
     MODEL_SERVING = "ModelServing"  # the model answers
     CERTIFICATE_VALID = "CertificateValid"  # TLS of the endpoint was verified
+    WITHIN_BUDGET = "WithinBudget"  # the month has cost less than spec.budget; only where there is one
     RECONCILING = "Reconciling"  # abnormal if True: something is being changed or retried
     STALLED = "Stalled"  # abnormal if True: nothing helps but a change by its owner
 
@@ -50,6 +51,11 @@ class Reason(StrEnum):
     ANSWERING = "Answering"  # ModelServing: a request through the public URL succeeded
     VERIFIED = "Verified"  # CertificateValid
     TLS_OFF = "TLSOff"  # CertificateValid: there is none, as spec.endpoint.tls.mode wants it
+    WITHIN_BUDGET = "WithinBudget"  # WithinBudget: the month costs less than spec.budget.monthly so far
+    BUDGET_NEARLY_SPENT = (
+        "BudgetNearlySpent"  # WithinBudget: so much of it is gone as spec.budget.warnAt says
+    )
+    PRICE_UNKNOWN = "PriceUnknown"  # WithinBudget: there is no price of something that was paid for
     UP_TO_DATE = "UpToDate"  # Reconciling=False, Stalled=False
 
     # On the way.
@@ -60,6 +66,7 @@ class Reason(StrEnum):
     STARTING = "Starting"  # the VM is on its way up
     STOPPING = "Stopping"  # the VM is on its way down
     SUSPENDED = "Suspended"  # the VM is off, as spec.suspend wants it
+    BUDGET_EXCEEDED = "BudgetExceeded"  # the month's budget is spent; with onExceeded Stop the VM is off
     RESUMING = "Resuming"  # somebody suspended the VM; it goes on where it was
     CHANGING_MACHINE_TYPE = "ChangingMachineType"  # the VM stops, changes its type and starts
     GROWING_DISK = "GrowingDisk"  # the disk grows; then the VM stops and starts, and its file system grows
@@ -130,6 +137,7 @@ IN_MOTION = frozenset(
         Reason.STARTING,
         Reason.STOPPING,
         Reason.SUSPENDED,
+        Reason.BUDGET_EXCEEDED,
         Reason.RESUMING,
         Reason.CHANGING_MACHINE_TYPE,
         Reason.GROWING_DISK,
@@ -235,6 +243,8 @@ def is_warning(condition: Condition) -> bool:
     """Whether an Event about this condition deserves attention."""
     if condition.type == Type.STALLED:
         return condition.status == "True"
+    if condition.type == Type.WITHIN_BUDGET:
+        return condition.reason != Reason.WITHIN_BUDGET
     if condition.type == Type.RECONCILING:
         return condition.status == "True" and condition.reason not in IN_MOTION
     return condition.status != "True" and condition.reason not in IN_MOTION

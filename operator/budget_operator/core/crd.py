@@ -57,6 +57,8 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dic
     node = _without_null(_inlined(schema, definitions), definitions)
     result: dict[str, Any] = {}
     for keyword, value in node.items():
+        if keyword == "type" and node.get("x-kubernetes-int-or-string"):
+            continue  # it takes the place of a type
         if keyword in _COPIED or keyword.startswith("x-kubernetes-"):
             result[keyword] = value
         elif keyword == "const":

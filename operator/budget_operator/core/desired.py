@@ -6,11 +6,12 @@ What is there is in `observed`; the difference is `plan`'s business.
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from budget_operator.core.actions import JobRequest
 from budget_operator.core.api import Spec
 from budget_operator.core.artifact import Artifact, Blob, encoded_key, function_blob
+from budget_operator.core.conditions import Reason
 from budget_operator.core.endpoint import Tls, tls_of
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import (
@@ -21,6 +22,7 @@ from budget_operator.core.names import (
     LABEL_WANTED,
     METADATA_CONFIG,
     METADATA_KEY,
+    METADATA_LIMIT,
     METADATA_OWNER,
     RETAIN,
     Owner,
@@ -33,6 +35,19 @@ from budget_operator.core.settings import Settings
 WANTED_RUNNING = "running"
 WANTED_STOPPED = "stopped"  # nobody starts it
 WANTED_CHANGING = "changing"  # running, but stopped for a change: the keep-alive holds back for some minutes
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Why the VM is to be off: nobody is to be answered."""
+
+    reason: Reason
+    state: str
+    why: str
+    label: str  # on the VM: who starts it again
+
+
+SUSPENDED = Pause(Reason.SUSPENDED, "Suspended", "spec.suspend is set", WANTED_STOPPED)
 PROVISIONING_MODELS = {"Spot": "SPOT", "Standard": "STANDARD"}
 
 
@@ -73,9 +88,15 @@ class Desired:
     keep_alive: KeepAlive
     tls: Tls
     image: str  # the server's
-    suspended: bool
+    pause: Pause | None
+    keeps_address: bool  # also while it is off: a name of its owner's points there
     labels: Mapping[str, str]
     metadata: Mapping[str, str] = field(repr=False)
+
+    def limited(self, document: str, pause: Pause | None) -> "Desired":
+        """With what its budget wants; `document` is for the VM."""
+        metadata = {**self.metadata, METADATA_LIMIT: document}
+        return replace(self, metadata=metadata, pause=self.pause or pause)
 
     @property
     def region(self) -> str:
@@ -164,7 +185,8 @@ def build(
         keep_alive=armed,
         tls=tls,
         image=spec.image or settings.image,
-        suspended=spec.suspend,
+        pause=SUSPENDED if spec.suspend else None,
+        keeps_address=spec.endpoint.host is not None,
         labels={
             **owner.labels,
             LABEL_WANTED: WANTED_STOPPED if spec.suspend else WANTED_RUNNING,

@@ -25,6 +25,7 @@ RETAIN, DELETE = "retain", "delete"  # what LABEL_DELETION says
 METADATA_OWNER = "budget-owner"
 METADATA_CONFIG = "budget-config"
 METADATA_KEY = "budget-key"
+METADATA_LIMIT = "budget-limit"
 
 KEY_LENGTH = 10  # of the hash that a deployment's names end with; its label begins with it
 _NAME = re.compile(rf"budget-.*-([0-9a-f]{{{KEY_LENGTH}}})")

@@ -16,7 +16,7 @@ def plan(situation: Situation) -> Plan:
         return run(KEEPING_CHECKS, situation)
     if not situation.held:
         return run(FIRST_CHECKS, situation)
-    return run(SUSPENDED_CHECKS if situation.desired.suspended else CHECKS, situation)
+    return run(CHECKS if situation.desired.pause is None else PAUSED_CHECKS, situation)
 
 
 SHARED_CHECKS: tuple[Check, ...] = (
@@ -52,7 +52,7 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, resize.check_larger_disk),
     (Room.INSTANCE, instance.check_made),
 )
-SUSPENDED_CHECKS: tuple[Check, ...] = (
+PAUSED_CHECKS: tuple[Check, ...] = (
     *SHARED_CHECKS,
     (Room.INSTANCE, instance.check_surplus),
     (Room.INSTANCE, instance.check_insert),
@@ -60,6 +60,8 @@ SUSPENDED_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_labels),
     (Room.INSTANCE, instance.check_suspended),
     (Room.INSTANCE, instance.check_stopped),
+    (Room.INSTANCE, network.check_detached),
+    (Room.INSTANCE, network.check_released),
     (Room.INSTANCE, instance.check_visible),
 )
 FIRST_CHECKS: tuple[Check, ...] = (

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from budget_operator.core import changes
+from budget_operator.core import budget, changes
 from budget_operator.core.api import Spec
+from budget_operator.core.budget import Terms
 from budget_operator.core.names import Owner, Shared
 from budget_operator.core.prices.forecast import Forecast
-from budget_operator.core.prices.model import PriceList
+from budget_operator.core.prices.model import HOURS_A_MONTH, PriceList
 
 CHEAPER_SHOWN = 5
+DAYS = HOURS_A_MONTH / 24
 _WIDTH = 12
 
 
@@ -24,6 +26,7 @@ class Preview:
     region: str
     bucket: str
     forecast: Forecast | None
+    terms: Terms | None = None  # of its budget
     unchecked: tuple[str, ...] = ()
 
 
@@ -70,9 +73,19 @@ def _cost(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
         yield _row(part, _dollars(getattr(told.running, part)))
     yield _row("together", _dollars(told.running.total) + _beside(preview.spec, told))
     yield _row("VM off", _dollars(told.stopped) + "   disk and reserved address go on")
+    if preview.terms is not None:
+        yield _row("budget", _dollars(preview.terms.budget.dollars) + _lasts(preview.terms))
     yield from prices.note(today)
     yield ""
     yield from _elsewhere(preview.spec, told)
+
+
+def _lasts(terms: Terms) -> str:
+    share = budget.months_share(terms)
+    pays = "pays for the whole month" if share >= 1 else f"pays for {share * DAYS:.1f} days of {DAYS:.1f}"
+    return (
+        f"   {pays}" if terms.budget.on_exceeded == "Stop" else f"   {pays}; then it is told, and it runs on"
+    )
 
 
 def _beside(spec: Spec, told: Forecast) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from budget_operator.core import suspension
+from budget_operator.core import pause
 from budget_operator.core.actions import Room
 from budget_operator.core.api import (
     Availability,
@@ -40,7 +40,7 @@ from budget_operator.core.conditions import (
     not_seen,
     ready,
 )
-from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, WANTED_STOPPED
+from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, Pause
 from budget_operator.core.errors import BudgetError, CapacityExhausted, Disposition, Unavailable
 from budget_operator.core.names import LABEL_SCHEDULE, LABEL_WANTED
 from budget_operator.core.observed import Instance, InstanceStatus
@@ -71,7 +71,8 @@ class Facts:
     availability: Availability | None
     drill: Drill | None
     schedule_label: str  # of the VMs that the keep-alive starts
-    suspended: bool = False  # as the spec wants it
+    pause: Pause | None = None  # why it is to be off
+    budget: Verdict | None = None  # None: it has none
     cost: Cost | None = None  # None: nothing new is known of it
     hindrance: BudgetError | None = None  # why the target is not known although the spec may work
 
@@ -148,6 +149,7 @@ def judge(before: Status, facts: Facts) -> Verdicts:
         Type.INSTANCE_RUNNING: _instance(before, facts),
         Type.MODEL_SERVING: _model(facts),
         Type.CERTIFICATE_VALID: facts.serving.certificate,
+        **({} if facts.budget is None else {Type.WITHIN_BUDGET: facts.budget}),
     }
     verdicts[Type.READY] = ready(verdicts)
     verdicts[Type.RECONCILING] = _reconciling(facts, stall, verdicts)
@@ -212,13 +214,13 @@ def _skipped(before: Status, facts: Facts) -> Verdict | None:
     if instance.destination and not (again and is_true(before.conditions, Type.KEEP_ALIVE_ARMED)):
         message = f"the keep-alive would not start {instance.name}, which moves to {instance.destination}"
         return Verdict("False", Reason.MOVING, message)
+    if facts.pause is not None and instance.labels.get(LABEL_WANTED) == facts.pause.label:
+        assert facts.seen is not None
+        leaves = Verdict("False", facts.pause.reason, f"the keep-alive leaves {instance.name} off")
+        return pause.verdict(facts.pause, facts.seen) if _sleeps(facts) else leaves
     wanted, schedule = instance.labels.get(LABEL_WANTED), instance.labels.get(LABEL_SCHEDULE)
     if wanted in (WANTED_RUNNING, WANTED_CHANGING) and schedule == facts.schedule_label:
         return None
-    if facts.suspended and wanted == WANTED_STOPPED:
-        assert facts.seen is not None
-        leaves = Verdict("False", Reason.SUSPENDED, f"the keep-alive leaves {instance.name} off")
-        return suspension.verdict(facts.seen) if _sleeps(facts) else leaves
     message = f"the keep-alive would not start {instance.name}: it has {LABEL_WANTED}={wanted or ''}"
     if schedule != facts.schedule_label:
         message += f" and {LABEL_SCHEDULE}={schedule or ''} instead of {facts.schedule_label}"
@@ -232,8 +234,8 @@ def _instance(before: Status, facts: Facts) -> Verdict:
     instance = facts.seen.instance if facts.seen is not None else None
     if instance is not None and instance.status is InstanceStatus.RUNNING:
         return Verdict("True", Reason.RUNNING, f"{instance.name} runs in {instance.zone}")
-    if facts.seen is not None and _sleeps(facts):
-        return suspension.verdict(facts.seen)
+    if facts.seen is not None and facts.pause is not None and _sleeps(facts):
+        return pause.verdict(facts.pause, facts.seen)
     return _not_running(before, facts, instance)
 
 
@@ -254,8 +256,8 @@ def _not_running(before: Status, facts: Facts, instance: Instance | None) -> Ver
 
 
 def _sleeps(facts: Facts) -> bool:
-    """It is off, as the spec wants it."""
-    return facts.suspended and suspension.is_off(facts.seen, facts.outcome)
+    """It is off, as it should be."""
+    return facts.pause is not None and pause.is_off(facts.seen, facts.outcome)
 
 
 def _model(facts: Facts) -> Verdict:
@@ -291,8 +293,8 @@ def _reconciling(facts: Facts, stall: BudgetError | None, verdicts: Verdicts) ->
         told.append((uncounted.reason, uncounted.sentence))
     if told:
         return Verdict("True", *told[0])
-    if _sleeps(facts):
-        return Verdict("False", Reason.SUSPENDED)
+    if facts.pause is not None and _sleeps(facts):
+        return Verdict("False", facts.pause.reason)
     if verdicts[Type.READY].status != "True":
         return Verdict("True", verdicts[Type.READY].reason, verdicts[Type.READY].message)
     return Verdict("False", Reason.UP_TO_DATE)
@@ -322,8 +324,8 @@ def state(before: Status, facts: Facts) -> str:
         return "Stalled"
     if facts.seen is None:
         return before.state or "Pending"
-    if _sleeps(facts):
-        return suspension.STATE
+    if facts.pause is not None and _sleeps(facts):
+        return facts.pause.state
     serving = facts.serving
     if serving.model.status == "True":
         return "Updating" if serving.in_motion(facts.target) else "Serving"

@@ -66,6 +66,7 @@ class Situation:
     request_id: str  # for a new insert
     held: bool = True  # the installation is; False: there is no bucket of ours to hold it by
     rest: float = 0.0  # seconds that a start waits, because preemptions cut the last boots short
+    over_limit: bool = False  # the limit of its budget, as it stands on the VM, is reached
     start_refused: bool = False  # the VM's zone had no room for it when it was to start
     barred: frozenset[str] = (
         frozenset()

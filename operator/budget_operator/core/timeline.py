@@ -11,17 +11,21 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from budget_operator.core.api import Outage, Status
+from budget_operator.core.budget import Limit
 from budget_operator.core.conditions import timestamp
 from budget_operator.core.observed import DOWN, PREEMPTED, UP, Instance, PowerChange
 
 KEPT = 20  # of all outages
 PREEMPTIONS_KEPT = 5  # at least, however many others there were since
 _NEVER = "9999-12-31T23:59:59Z"
+SKEW = timedelta(seconds=5)  # between the clocks of a VM and of who tells of it
 NOTICE = timedelta(minutes=3)  # within which a preemption, with the notice before it, has ended a VM
 Cause = Literal[
     "Preempted", "HostError", "PoweredOff", "Stopped", "Suspended", "NotRunning", "NotAnswering", "Paused"
 ]
-PAUSED: Cause = "Paused"  # by spec.suspend: no outage to be counted, but a time without answers
+PAUSED: Cause = (
+    "Paused"  # by spec.suspend or a spent budget: no outage to be counted, but a time without answers
+)
 CAUSES: Mapping[str, Cause] = {
     PREEMPTED: "Preempted",
     "compute.instances.hostError": "HostError",
@@ -66,11 +70,14 @@ class Course:
     ended: tuple[Ended, ...] = ()
 
 
-def noted(before: Status, power: Iterable[PowerChange], created: datetime) -> Course:
+def noted(
+    before: Status, power: Iterable[PowerChange], created: datetime, limit: Limit | None = None
+) -> Course:
     """With what the operations tell that was not known. What was before the object was `created` is not its.
 
     A preemption is new if its operation is in none of the outages and it is not older than all of those that
-    are kept. Of what else takes a VM down only what came after the last time at which it served for sure.
+    are kept. Of what else takes a VM down only what came after the last time at which it served for sure. By
+    the `limit` that stands on it a VM switches itself off: then it is paused.
     """
     outages = list(before.timeline)
     known = {each.operation for each in outages}
@@ -81,13 +88,7 @@ def noted(before: Status, power: Iterable[PowerChange], created: datetime) -> Co
             continue
         if change.kind != PREEMPTED and _is_paused(outages):
             continue
-        told = Outage(
-            at=timestamp(change.at),
-            zone=change.zone,
-            cause=CAUSES[change.kind],
-            found="Operation",
-            operation=change.operation,
-        )
+        told = _told(change, limit)
         if told.at <= (horizon if change.kind == PREEMPTED else settled):
             continue
         known.add(change.operation)
@@ -95,6 +96,16 @@ def noted(before: Status, power: Iterable[PowerChange], created: datetime) -> Co
         preempted += [told] if change.kind == PREEMPTED else []
     ordered = sorted(outages, key=lambda each: (each.at, each.operation or ""))
     return Course(tuple(ordered), tuple(preempted))
+
+
+def _told(change: PowerChange, limit: Limit | None) -> Outage:
+    cause, at = CAUSES[change.kind], timestamp(change.at)
+    if cause == "PoweredOff" and limit is not None and limit.is_over(change.at + SKEW):
+        cause = PAUSED
+    down = at if cause == PAUSED else None
+    return Outage(
+        at=at, zone=change.zone, cause=cause, found="Operation", operation=change.operation, down_since=down
+    )
 
 
 def _is_paused(outages: Sequence[Outage]) -> bool:

@@ -7,7 +7,9 @@ from datetime import datetime
 
 from budget_operator.core.api import Cost, Spec
 from budget_operator.core.cost import told
+from budget_operator.core.cost.stretches import Book
 from budget_operator.core.cost.told import Figures
+from budget_operator.core.errors import BudgetError
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, region_of
 from budget_operator.core.steps import Observation
@@ -20,9 +22,22 @@ class Costing:
 
     def __init__(self, means: Means, owner: Owner, memory: Memory, before: Cost | None) -> None:
         self._means = means
-        self._owner = owner
         self._memory = memory
         self._before = before
+        self._metering = Metering(means, owner, memory)
+        self.problem: BudgetError | None = None  # why the month's cost is not known to this pass
+
+    def look(self, seen: Observation, now: datetime) -> None:
+        """Meter what is there, before anything is done."""
+        try:
+            self._metering.look(seen, now)
+        except BudgetError as error:
+            self.problem = error
+
+    @property
+    def book(self) -> Book | None:
+        """Everything this month, as far as it is known; None if nothing is."""
+        return None if self._memory.account is None else self._memory.account.book
 
     def cost(
         self,
@@ -35,9 +50,9 @@ class Costing:
         held: bool,
     ) -> Cost | None:
         """`place`: the zone whose prices count. None: nothing new is known of it."""
-        metering = Metering(self._means, self._owner, self._memory)
-        book = metering.meter(seen, now, settled=settled, held=held)
-        found = self._before
+        if self.problem is None and held:
+            self._metering.keep(now, settled=settled)
+        book, found = self.book, self._before
         if spec is not None and place is not None:
             there = told.There(seen.instances, seen.addresses)
             found = told.cost(self._means.prices(), spec, region_of(place), there, now)

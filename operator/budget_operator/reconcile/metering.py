@@ -33,24 +33,36 @@ class Metering:
         self._name = owner.cloud_name
         self._memory = memory
 
-    def meter(self, seen: Observation, now: datetime, *, settled: bool, held: bool) -> Book | None:
-        """Everything this month, as far as it is known; None if nothing is.
+    def look(self, seen: Observation, now: datetime) -> Book:
+        """Everything this month; nothing is written yet.
 
-        `settled`: nothing is in motion. What fails is tried again in the next pass.
+        Raises:
+            BudgetError: it is not known now. It is tried again in the next pass.
         """
         memory = self._memory
         memory.unmetered = True
         try:
             account = self._load(seen, now) if memory.account is None else memory.account
-            memory.account = account = self._seen(account, seen, now)
-            if held:
-                memory.account, memory.unmetered = self._stored(account, Month.of(now), settled=settled)
+            memory.account = self._seen(account, seen, now)
+        except BudgetError as error:
+            self._note(error)
+            raise
+        return memory.account.book
+
+    def keep(self, now: datetime, *, settled: bool) -> None:
+        """Write what has to be, after a look. `settled`: nothing is in motion."""
+        memory = self._memory
+        assert memory.account is not None
+        try:
+            memory.account, memory.unmetered = self._stored(memory.account, Month.of(now), settled=settled)
             memory.ledger_trouble = ""
         except BudgetError as error:
-            if error.message != memory.ledger_trouble:
-                log.warning("the ledger is not up to date: %s", error.message)
-            memory.ledger_trouble = error.message
-        return None if memory.account is None else memory.account.book
+            self._note(error)
+
+    def _note(self, error: BudgetError) -> None:
+        if error.message != self._memory.ledger_trouble:
+            log.warning("the ledger is not up to date: %s", error.message)
+        self._memory.ledger_trouble = error.message
 
     def _load(self, seen: Observation, now: datetime) -> Account:
         """This month's, or what the last one says that went on."""

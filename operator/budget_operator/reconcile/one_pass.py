@@ -14,12 +14,12 @@ from budget_operator.core import (
     availability,
     drill,
     endpoint,
+    pause,
     placement,
     plan,
     preemptions,
     quiet,
     serving,
-    suspension,
     timeline,
 )
 from budget_operator.core import desired as wishes
@@ -33,6 +33,7 @@ from budget_operator.core.api import (
     Status,
 )
 from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.budget import Limit
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.desired import Desired
 from budget_operator.core.endpoint import Tls
@@ -45,6 +46,7 @@ from budget_operator.core.quiet import Rest
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
 from budget_operator.core.timeline import Course, Look
 from budget_operator.reconcile import inputs, observe
+from budget_operator.reconcile.budgeting import budgeted
 from budget_operator.reconcile.calm import References
 from budget_operator.reconcile.common import Common
 from budget_operator.reconcile.costing import Costing
@@ -116,10 +118,12 @@ class Pass:
                 view.inventory,
                 zones,
                 self._before.instance,
-                making=wish.desired is not None and not wish.suspended,
+                making=wish.desired is not None and wish.pause is None,
                 uploading=wish.desired is not None,
             )
-        self._course = timeline.noted(self._before, self._power(seen), self._created)
+        if seen is not None:
+            wish = self._budgeted(wish, seen)
+        self._course = timeline.noted(self._before, self._power(seen), self._created, _limit(seen))
         outcome = self._act(seen, wish, zones, view)
         judged = self._serving(seen, wish, outcome)
         look = self._seen(seen, judged, wish)
@@ -127,7 +131,7 @@ class Pass:
         self._course = timeline.followed(self._course, known.since if known is not None else None, look)
         drilled = self._drill(seen, outcome, view, busy=judged.in_motion(wish.target))
         after = self._tell(seen, wish, outcome, judged, look, drilled)
-        again = self._again(outcome, after, stalled=wish.stall is not None)
+        again = self._again(outcome, after, wish)
         ok = view.problem is None and wish.hindrance is None
         if ok and wish.stall is None and view.held:
             self._rest(seen, wish, outcome, after)
@@ -150,7 +154,8 @@ class Pass:
         wall = self._means.wall()
         if timeline.is_awaited(status.timeline, wall) or drill.is_under_way(status.drill):
             return
-        changes = preemptions.until_forgotten(self._power(seen), self._created, wall)
+        forgotten = preemptions.until_forgotten(self._power(seen), self._created, wall)
+        changes = min(forgotten, self._until_changes(wish))
         prefix = objects_prefix(self._owner.cloud_name)  # not what is uploaded for all
         now, passes = self._means.clock(), self._rested + 1
         rest = Rest(
@@ -165,6 +170,17 @@ class Pass:
             until=now + min(changes, quiet.pause(passes, self._means.jitter())),
         )
         self._common.calm.rest(self._key, rest)
+
+    def _until_changes(self, wish: Wish) -> timedelta:
+        """How the deployment stands with its budget changes by itself."""
+        changes = wish.standing.changes if wish.standing is not None else None
+        return timedelta.max if changes is None else max(timedelta(0), changes - self._means.wall())
+
+    def _budgeted(self, wish: Wish, seen: Observation) -> Wish:
+        costing, now = self._costing, self._means.wall()
+        costing.look(seen, now)
+        book = costing.problem or costing.book or ()
+        return budgeted(wish, seen, self._means.prices(), book, self._place(seen, wish), now)
 
     def _stand_back(self, error: OwnedElsewhere) -> Passed:
         """Another cluster has the installation: only the status tells so. What was known may change there."""
@@ -244,9 +260,14 @@ class Pass:
             request_id=str(uuid.uuid4()),
             held=held,
             rest=preemptions.rest(self._course.outages, self._before.conditions, self._means.wall()),
+            over_limit=self._is_over_limit(seen),
             start_refused=self._start_refused(seen.instance, now),
             barred=barred,
         )
+
+    def _is_over_limit(self, seen: Observation) -> bool:
+        held = _limit(seen)
+        return held is not None and held.is_over(self._means.wall())
 
     def _start_refused(self, instance: Instance | None, now: datetime) -> bool:
         """Whether the zone had no room when the VM, which is off since, was to start."""
@@ -357,7 +378,8 @@ class Pass:
             schedule_label=Shared(settings.installation).schedule_label(
                 settings.schedule, settings.time_zone
             ),
-            suspended=wish.suspended,
+            pause=wish.pause,
+            budget=wish.standing.verdict if wish.standing is not None else None,
             hindrance=wish.hindrance,
             seen=seen,
             outcome=outcome,
@@ -410,7 +432,7 @@ class Pass:
             boot_seconds=sum(seconds for phase, seconds in judged.boot.items() if phase != "certificate"),
             noticed_at=glimpse.report.noticed_at if glimpse is not None and glimpse.report else None,
             watched=watched,
-            paused=wish.suspended,
+            paused=wish.pause is not None,
         )
 
     def _cost(self, seen: Observation | None, wish: Wish, outcome: Outcome, now: datetime) -> Cost | None:
@@ -437,10 +459,11 @@ class Pass:
         for event in news:
             self._kube.event(self._document, event.kind, event.reason, event.message)
 
-    def _again(self, outcome: Outcome, after: Status, *, stalled: bool) -> float:
+    def _again(self, outcome: Outcome, after: Status, wish: Wish) -> float:
         """Seconds to the next pass: soon while something moves, rarely when all is well."""
+        stalled = wish.stall is not None
         ready = is_true(after.conditions, Type.READY)
-        settled = ready or after.state == suspension.STATE
+        settled = ready or after.state in pause.STATES
         moving = not stalled and (not settled or is_true(after.conditions, Type.RECONCILING))
         pauses = [STALLED_SECONDS if stalled else IDLE_SECONDS]
         pauses.append(motion_pause(self._memory, self._means.clock(), moving=moving, ready=ready))
@@ -448,6 +471,7 @@ class Pass:
             pauses.append(NOTICE_SECONDS)
         if outcome.after is not None:
             pauses.append(outcome.after)
+        pauses.append(self._until_changes(wish).total_seconds())
         return max(0.0, min(pauses))
 
     def _logs(self, seen: Observation | None) -> str | None:
@@ -457,6 +481,11 @@ class Pass:
         return self._settings.logs_command.format(
             name=self._owner.cloud_name, project=self._settings.project, zone=zone
         )
+
+
+def _limit(seen: Observation | None) -> Limit | None:
+    """That stands on the VM."""
+    return None if seen is None or seen.instance is None else Limit.read(seen.instance.metadata)
 
 
 def _touching(planned: Plan, sharing: Sharing) -> AbstractContextManager[None]:

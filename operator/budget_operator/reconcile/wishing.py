@@ -10,7 +10,8 @@ from budget_operator.core import placement
 from budget_operator.core import status as statuses
 from budget_operator.core.api import Spec, Status, parse_spec
 from budget_operator.core.artifact import Login, build
-from budget_operator.core.desired import Desired
+from budget_operator.core.budget import Standing
+from budget_operator.core.desired import Desired, Pause
 from budget_operator.core.errors import BudgetError, InvalidSpec, Unavailable
 from budget_operator.core.gateways import Document
 from budget_operator.core.names import Owner, region_of
@@ -29,11 +30,12 @@ class Wish:
     token: str = field(default="", repr=False)
     stall: BudgetError | None = None
     hindrance: BudgetError | None = None  # nothing is wrong with the spec, but something could not be seen
+    standing: Standing | None = None  # with its budget; None: it has none
 
     @property
-    def suspended(self) -> bool:
-        """Nobody is to be answered."""
-        return self.desired is not None and self.desired.suspended
+    def pause(self) -> Pause | None:
+        """Why nobody is to be answered."""
+        return self.desired.pause if self.desired is not None else None
 
     @property
     def target(self) -> str | None:

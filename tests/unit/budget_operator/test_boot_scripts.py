@@ -435,10 +435,30 @@ def test_a_restart_of_the_container_takes_no_image_away(machine: Machine) -> Non
     assert (machine.run / "untidy").exists(), "and `follow` will look after it"
 
 
+def budget_kept(machine: Machine, limit: str | None) -> bool:
+    """Whether it goes off, with this in the metadata; None: nobody answers."""
+    answer = "return 22" if limit is None else f"printf %s '{limit}'"
+    said = machine.bash(f"get_metadata() {{ {answer}; }}; poweroff() {{ echo poweroff; }}; keep_budget")
+    return "poweroff" in said
+
+
+def test_the_machine_goes_off_when_its_budget_is_spent(machine: Machine) -> None:
+    over = '{"month":"2026-01","deadline":1767300000,"monthly":1,"running":2,"stopped":1}'
+    lasts = over.replace('"monthly":1', '"monthly":99000000000000')
+    assert not budget_kept(machine, None), "it has never had one"
+    assert not budget_kept(machine, lasts)
+    assert budget_kept(machine, over)
+    assert budget_kept(machine, None), "the last one that is known counts"
+    assert not budget_kept(machine, ""), "it has none any more"
+    assert not budget_kept(machine, None)
+    assert not budget_kept(machine, over.replace('"running":2', '"running":1')), "off it would cost more"
+    assert not budget_kept(machine, '{"month":')
+
+
 def follow(machine: Machine, etags: str, failing: str = "") -> list[str]:
     """What the metadata server is asked while it answers with these etags; some passes leave work behind."""
     machine.bash(
-        f'etags=({etags}); passes=0; tell_host() {{ echo told >>"$run/tellings"; }}\n'
+        f'etags=({etags}); passes=0; tell_host() {{ echo told >>"$run/tellings"; }}; keep_budget() {{ :; }}\n'
         'get_metadata() { echo "$2" >>"$run/calls"; printf "ETag: %s\\r\\n" "${etags[passes]}" >"$4"\n'
         'passes=$((passes + 1)); ((passes < ${#etags[@]})) || touch "$run/stopping"; }\n'
         f'take_config() {{ [[ " {failing} " != *" $passes "* ]]; }}; follow'

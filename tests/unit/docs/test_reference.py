@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from budget_operator.core import api, changes, crd, settings, sources, status, suspension
+from budget_operator.core import api, changes, crd, pause, settings, sources, status
 from budget_operator.core.conditions import Reason, Type
 from budget_operator.core.requirements import read_requirements
 from budget_server.settings import Settings as ServerSettings
@@ -132,7 +132,7 @@ def test_every_state_is_explained() -> None:
     functions = (status.state, status._state_on_the_way, status.deleting)
     constants = {text for function in functions for text in strings_of(function.__code__.co_consts)}
     states = {text for text in constants if re.fullmatch("[A-Z][a-z]+", text)} - {"False", "True"}
-    assert set(rows(REFERENCE, "### State")) == states | {suspension.STATE}
+    assert set(rows(REFERENCE, "### State")) == states | pause.STATES
 
 
 def strings_of(constants: tuple[Any, ...]) -> Iterator[str]:

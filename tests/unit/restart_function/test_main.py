@@ -70,6 +70,7 @@ def test_what_is_done_in_each_state(main: Any, machine: Any, status: str, action
         ({"moves": True}, "", "SKIP"),
         ({"moves": True, "wanted": "changing", "stopped_at": 1.0}, "", "SKIP"),
         ({"moves": True, "status": "SUSPENDED"}, "", "SKIP"),
+        ({"reachable": False}, "s1", "SKIP"),
     ],
 )
 def test_only_what_is_wanted_and_due(
@@ -102,6 +103,38 @@ def test_what_is_read_of_a_vm(main: Any) -> None:
     read = main._machine(vm)
     assert (read.key, read.wanted, read.stopped_at) == (("z1-a", "a"), "changing", 1795521600.0)
     assert main._machine(compute_v1.Instance(name="new")).stopped_at == 0.0
+
+
+LIMIT = '{"month":"2026-11","deadline":1795521600,"monthly":10,"running":3,"stopped":2}'
+
+
+def limited(main: Any, text: str) -> Any:
+    from google.cloud import compute_v1
+
+    metadata = compute_v1.Metadata(items=[compute_v1.Items(key="budget-limit", value=text)])
+    return main._machine(compute_v1.Instance(name="a", metadata=metadata)).limit
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "{", "{}", "[]", LIMIT.replace("3", '"3"'), LIMIT.replace("}", ',"x":1}')]
+)
+def test_what_is_no_limit_limits_nothing(main: Any, text: str) -> None:
+    assert limited(main, text) is None
+
+
+@pytest.mark.parametrize(("late", "action"), [(-1, "START"), (0, "SKIP"), (86_400, "SKIP")])
+def test_a_vm_whose_budget_is_spent_is_left_off(main: Any, machine: Any, late: int, action: str) -> None:
+    spent = machine("a", limit=limited(main, LIMIT))
+    assert main.choose([spent], "s1", NOW + late) == [(spent, main.Action[action])]
+
+
+def test_only_a_vm_that_somebody_could_reach_is_started(main: Any) -> None:
+    from google.cloud import compute_v1
+
+    given = compute_v1.NetworkInterface(access_configs=[compute_v1.AccessConfig(name="External NAT")])
+    for interfaces, reachable in (([given], True), ([compute_v1.NetworkInterface()], False), ([], False)):
+        vm = compute_v1.Instance(name="a", network_interfaces=interfaces)
+        assert main._machine(vm).reachable is reachable
 
 
 def test_those_to_wait_for_come_last(main: Any, machine: Any) -> None:

@@ -5,9 +5,9 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
 from budget_operator.core.checks.resize import boots_for_disk, changes_type, file_system_gib
 from budget_operator.core.conditions import Reason
-from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING, WANTED_STOPPED
+from budget_operator.core.desired import WANTED_CHANGING, WANTED_RUNNING
 from budget_operator.core.errors import CapacityExhausted, NameConflict, Unavailable
-from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, region_of
+from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, METADATA_LIMIT, region_of
 from budget_operator.core.observed import COMING_UP, GOING_DOWN, OFF, Instance, InstanceStatus
 from budget_operator.core.steps import ANOTHER_ROOM, CHANGE, OPERATION, Situation, Step, Unseen
 
@@ -106,7 +106,7 @@ def check_labels(now: Situation) -> Step | None:
         return None
     desired = now.wanted
     labels = {**desired.labels, LABEL_DISK: str(file_system_gib(instance) or desired.disk_gib)}
-    changing = not desired.suspended and (changes_type(now) or boots_for_disk(now))
+    changing = desired.pause is None and (changes_type(now) or boots_for_disk(now))
     if changing and instance.labels.get(LABEL_WANTED) == WANTED_CHANGING:
         labels[LABEL_WANTED] = WANTED_CHANGING  # until type and disk are as wanted
     changes = {key: value for key, value in labels.items() if instance.labels.get(key) != value}
@@ -129,7 +129,9 @@ def check_suspended(now: Situation) -> Step | None:
 
 def _is_kept(now: Situation, instance: Instance) -> bool:
     """Whether it is brought back; without a spec that works, what stands on the VM itself decides."""
-    return now.desired is not None or instance.labels.get(LABEL_WANTED) in (WANTED_RUNNING, WANTED_CHANGING)
+    if now.desired is not None:
+        return True
+    return instance.labels.get(LABEL_WANTED) in (WANTED_RUNNING, WANTED_CHANGING) and not now.over_limit
 
 
 def check_wanted(now: Situation) -> Step | None:
@@ -163,12 +165,14 @@ def check_started(now: Situation) -> Step | None:
 
 
 def check_stopped(now: Situation) -> Step | None:
-    """Off, and left off by everybody: its label says so first. What else is wanted waits until it starts."""
-    instance = now.seen.instance
-    if instance is None or instance.status in OFF:
+    """Off, and left off by everybody: label and limit say so first. All else waits until it starts."""
+    instance, desired = now.seen.instance, now.wanted
+    if instance is None or instance.status in OFF or desired.pause is None:
         return None
-    message = f"{instance.name} in {instance.zone} is stopped, because spec.suspend is set"
-    if instance.status is not InstanceStatus.RUNNING or instance.labels.get(LABEL_WANTED) != WANTED_STOPPED:
+    message = f"{instance.name} in {instance.zone} is stopped: {desired.pause.why}"
+    told = instance.labels.get(LABEL_WANTED) == desired.pause.label
+    told = told and instance.metadata.get(METADATA_LIMIT) == desired.metadata.get(METADATA_LIMIT)
+    if instance.status is not InstanceStatus.RUNNING or not told:
         return Step((), Reason.STOPPING, message, OPERATION)
     stop = actions.StopInstance(instance.zone, instance.name)
     return Step((stop,), Reason.STOPPING, message, OPERATION)

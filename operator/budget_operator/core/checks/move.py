@@ -48,7 +48,7 @@ def check_attached(now: Situation) -> Step | None:
     instance = now.seen.instance
     if instance is None or not instance.is_cut_off or instance.status not in (*OFF, InstanceStatus.RUNNING):
         return None
-    return _attach(now, instance, f"{instance.name} gets its address back")
+    return _attach(now, instance, f"{instance.name} gets an address")
 
 
 def _zones(now: Situation, instance: Instance) -> tuple[str, ...]:
@@ -114,6 +114,8 @@ def _attach(now: Situation, instance: Instance, message: str) -> Step:
         return missing
     assert now.seen.address is not None  # _missing_address
     attach = actions.AttachAddress(instance.zone, instance.name, now.seen.address.address)
+    if not instance.destination:
+        return Step((attach,), Reason.STARTING, message, OPERATION)
     return _step(attach, message)
 
 

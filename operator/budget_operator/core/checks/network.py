@@ -6,7 +6,7 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import InvalidSpec, NameConflict
 from budget_operator.core.gateways import HTTPS_PORTS
 from budget_operator.core.names import region_of
-from budget_operator.core.observed import Instance
+from budget_operator.core.observed import OFF, Instance
 from budget_operator.core.steps import OPERATION, Situation, Step, look
 
 
@@ -58,6 +58,36 @@ def check_left_addresses(now: Situation) -> Step | None:
 def check_stale_addresses(now: Situation) -> Step | None:
     """Of a region that the VM was in."""
     return _release(now) if now.seen.instance is not None else None
+
+
+def check_detached(now: Situation) -> Step | None:
+    """A VM that is off on purpose gives its address back: unused it costs most."""
+    instance = now.seen.instance
+    if (
+        now.wanted.keeps_address
+        or instance is None
+        or instance.status not in OFF
+        or not instance.access_config
+    ):
+        return None
+    detach = actions.DetachAddress(instance.zone, instance.name, instance.access_config)
+    return Step((detach,), _why(now), f"the address of {instance.name} is being given back", OPERATION)
+
+
+def check_released(now: Situation) -> Step | None:
+    """What nobody uses, nor anybody's name points to."""
+    address = now.seen.address
+    if now.seen.stale_addresses:
+        return _release(now)
+    if now.wanted.keeps_address or address is None:
+        return None
+    release = actions.ReleaseAddress(address.region, address.name)
+    return Step((release,), _why(now), f"the address {address.address} is being given back", OPERATION)
+
+
+def _why(now: Situation) -> Reason:
+    assert now.wanted.pause is not None  # of PAUSED_CHECKS alone
+    return now.wanted.pause.reason
 
 
 def _release(now: Situation) -> Step | None:

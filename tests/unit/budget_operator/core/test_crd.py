@@ -69,7 +69,17 @@ def test_a_union_is_refused() -> None:
         ({"predictor": {"inline": "x"}, "server": {"maxBodyMiB": 2048}}, "spec.server.maxBodyMiB"),
         ({"predictor": {"inline": "x"}, "server": {"batch": {"maxSize": 0}}}, "spec.server.batch.maxSize"),
         ({"predictor": {"inline": "x"}, "server": {"corsOrigins": ["a.b"]}}, "spec.server.corsOrigins.0"),
-        ({"predictor": {"inline": "x"}, "budget": {"monthly": "15"}}, "spec.budget"),
+        *(
+            ({"predictor": {"inline": "x"}, "budget": {"monthly": monthly}}, "spec.budget.monthly")
+            for monthly in (0, -3, True, 1_000_000, 12.5, "0", "0.00", "1.234", "-1", "$15", "1e3", "", None)
+        ),
+        ({"predictor": {"inline": "x"}, "budget": {}}, "spec.budget.monthly"),
+        ({"predictor": {"inline": "x"}, "budget": {"monthly": 1, "warnAt": 0}}, "spec.budget.warnAt"),
+        (
+            {"predictor": {"inline": "x"}, "budget": {"monthly": 1, "onExceeded": "No"}},
+            "spec.budget.onExceeded",
+        ),
+        ({"predictor": {"inline": "x"}, "budget": {"weekly": "15"}}, "spec.budget"),
         ({}, "spec.predictor"),
     ],
 )
@@ -77,6 +87,16 @@ def test_what_cannot_work_is_refused_by_the_name_of_its_field(document: dict[str
     with pytest.raises(errors.InvalidSpec) as caught:
         api.parse_spec(document)
     assert caught.value.message.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("monthly", "dollars"),
+    [(15, 15.0), ("15", 15.0), ("12.5", 12.5), ("0.50", 0.5), ("999999.99", 999_999.99)],
+)
+def test_a_budget_is_a_number_or_what_reads_like_one(monthly: object, dollars: float) -> None:
+    spec = api.parse_spec({"predictor": {"inline": "x"}, "budget": {"monthly": monthly}})
+    assert spec.budget is not None
+    assert (spec.budget.dollars, spec.budget.on_exceeded, spec.budget.warn_at) == (dollars, "Stop", 80)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("30s", 30), ("5m", 300), ("24h", 86_400), ("2d", 172_800)])

@@ -11,6 +11,7 @@ from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
 from budget_operator.core.checks.network import needed_region
 from budget_operator.core.conditions import Reason
+from budget_operator.core.desired import WANTED_RUNNING, Pause
 from budget_operator.core.errors import (
     BudgetError,
     CapacityExhausted,
@@ -19,8 +20,9 @@ from budget_operator.core.errors import (
     PermissionDenied,
     Unavailable,
 )
-from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, METADATA_CONFIG
+from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, METADATA_CONFIG, METADATA_LIMIT
 from budget_operator.core.observed import (
+    Address,
     Bucket,
     Instance,
     InstanceStatus,
@@ -572,10 +574,11 @@ def test_a_suspended_vm_resumes_before_anything_else(scene: Scene, stalled: bool
 ASLEEP = make_desired(suspend=True)
 
 
-def asleep(scene: Scene, **changes: Any) -> Situation:
+def asleep(scene: Scene, *, address: Address | None = None, **changes: Any) -> Situation:
+    """Its address has been given back."""
     scene.desired = ASLEEP
-    instance = scene.with_instance(**{"labels": ASLEEP.labels, "metadata": ASLEEP.metadata, **changes})
-    return scene.situation(instance=instance)
+    usual = {"labels": ASLEEP.labels, "metadata": ASLEEP.metadata, "access_config": "", "external_ip": None}
+    return scene.situation(instance=scene.with_instance(**{**usual, **changes}), address=address)
 
 
 def test_a_vm_is_marked_before_it_is_stopped_for_good(scene: Scene) -> None:
@@ -596,6 +599,35 @@ def test_a_vm_in_motion_is_waited_for_before_it_is_stopped(scene: Scene, status:
 @pytest.mark.parametrize("change", [{}, {"machine_type": "e2-small"}, {"provisioning_model": "STANDARD"}])
 def test_a_vm_that_is_off_stays_off_whatever_else_is_wanted(scene: Scene, change: dict[str, Any]) -> None:
     assert steps(asleep(scene, status=InstanceStatus.TERMINATED, **change), Room.INSTANCE) == []
+
+
+def test_a_vm_that_is_off_on_purpose_gives_its_address_back(scene: Scene) -> None:
+    step = only(asleep(scene, status=InstanceStatus.TERMINATED, access_config="External NAT"), Room.INSTANCE)
+    assert step.actions == (actions.DetachAddress(ZONE_A, OWNER.cloud_name, "External NAT"),)
+    step = only(asleep(scene, status=InstanceStatus.TERMINATED, address=scene.address), Room.INSTANCE)
+    assert step.actions == (actions.ReleaseAddress("us-central1", OWNER.cloud_name),)
+    assert step.reason == Reason.SUSPENDED
+
+
+def test_an_address_that_a_name_points_to_is_kept(scene: Scene) -> None:
+    scene.desired = make_desired(suspend=True, endpoint={"host": "model.acme.org", "tls": {"mode": "Acme"}})
+    labels = {**scene.instance.labels, LABEL_WANTED: "stopped"}
+    off = scene.with_instance(
+        status=InstanceStatus.TERMINATED, labels=labels, metadata=dict(scene.desired.metadata)
+    )
+    assert steps(scene.situation(instance=off), Room.INSTANCE) == []
+
+
+def test_a_vm_is_stopped_once_the_limit_of_its_budget_stands_on_it(scene: Scene) -> None:
+    """Whoever looks at it next, host or function, must know why it is off."""
+    spent = Pause(Reason.BUDGET_EXCEEDED, "OverBudget", "it is spent", WANTED_RUNNING)
+    scene.desired = scene.desired.limited("the limit", spent)
+    told, wait = steps(scene.situation(), Room.INSTANCE)
+    assert told.actions == (actions.SetMetadata(ZONE_A, OWNER.cloud_name, {METADATA_LIMIT: "the limit"}),)
+    assert (wait.actions, wait.reason) == ((), Reason.STOPPING)
+    limited = scene.with_instance(metadata={**scene.instance.metadata, METADATA_LIMIT: "the limit"})
+    step = only(scene.situation(instance=limited), Room.INSTANCE)
+    assert step.actions == (actions.StopInstance(ZONE_A, OWNER.cloud_name),)
 
 
 def test_of_what_is_suspended_nothing_is_made(scene: Scene) -> None:
@@ -619,6 +651,13 @@ def test_a_stalled_deployment_leaves_a_vm_off_that_is_not_wanted(scene: Scene) -
         instance = scene.with_instance(status=status, labels=labels)
         found = plan(scene.situation(stalled=True, instance=instance)).steps
         assert [action for _, step in found for action in step.actions] == []
+
+
+def test_a_stalled_deployment_does_not_start_what_its_budget_stopped(scene: Scene) -> None:
+    off = scene.with_instance(status=InstanceStatus.TERMINATED)
+    for over, begun in ((True, []), (False, [actions.StartInstance])):
+        found = plan(scene.situation(stalled=True, instance=off, over_limit=over)).steps
+        assert [type(action) for _, step in found for action in step.actions] == begun
 
 
 def test_the_address_is_beside_the_vm(scene: Scene) -> None:

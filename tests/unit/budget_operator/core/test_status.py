@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from budget_operator.core import pause
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Failure, Intent, Preemptions, RevisionStatus, Status
 from budget_operator.core.conditions import DEPENDENCIES, Reason, Type, Verdict, merged, ready
+from budget_operator.core.desired import SUSPENDED
 from budget_operator.core.errors import (
     BudgetError,
     InvalidSpec,
@@ -111,7 +113,7 @@ def test_a_vm_that_the_keep_alive_would_skip_is_not_armed(
 def test_a_suspended_deployment_says_what_is_paid_on(scene: Scene) -> None:
     labels = {**scene.instance.labels, LABEL_WANTED: "stopped"}
     off = scene.with_instance(status=InstanceStatus.TERMINATED, labels=labels, external_ip=None)
-    found = build(Status(), facts(scene, seen=scene.seen(instance=off), serving=SILENT, suspended=True))
+    found = build(Status(), facts(scene, seen=scene.seen(instance=off), serving=SILENT, pause=SUSPENDED))
     assert found.state == "Suspended"
     for kind in (Type.READY, Type.INSTANCE_RUNNING, Type.KEEP_ALIVE_ARMED, Type.RECONCILING):
         assert verdict(found, kind) == ("False", "Suspended")
@@ -121,9 +123,40 @@ def test_a_suspended_deployment_says_what_is_paid_on(scene: Scene) -> None:
     assert [event.kind for event in events(Status().conditions, found.conditions)].count("Warning") == 0
 
 
+def test_one_whose_budget_is_spent_says_so(scene: Scene) -> None:
+    """The keep-alive goes by the limit on the VM, so the label may stay."""
+    off = scene.with_instance(status=InstanceStatus.TERMINATED, external_ip=None, access_config="")
+    spent = Verdict("False", Reason.BUDGET_EXCEEDED, "$15.00 for November 2026 is spent: it starts again")
+    seen = scene.seen(instance=off, address=None)
+    wanted = facts(scene, seen=seen, serving=SILENT, pause=pause.spent(spent), budget=spent)
+    found = build(Status(), wanted)
+    assert found.state == "OverBudget"
+    for kind in (
+        Type.READY,
+        Type.INSTANCE_RUNNING,
+        Type.KEEP_ALIVE_ARMED,
+        Type.RECONCILING,
+        Type.WITHIN_BUDGET,
+    ):
+        assert verdict(found, kind) == ("False", "BudgetExceeded")
+    (told,) = [item.message for item in found.conditions if item.type == Type.INSTANCE_RUNNING]
+    assert told == f"{spent.message}, and the VM is off; paid on: 20 GiB of disk"
+    warnings = [each for each in events(Status().conditions, found.conditions) if each.kind == "Warning"]
+    assert [(each.reason, spent.message in each.message) for each in warnings] == [("BudgetExceeded", True)]
+
+
+def test_a_budget_that_is_only_told_of_does_not_end_ready(scene: Scene) -> None:
+    spent = Verdict("False", Reason.BUDGET_EXCEEDED, "$15.00 for November 2026 is spent: the VM runs on")
+    found = build(Status(), facts(scene, budget=spent))
+    assert verdict(found, Type.READY) == ("True", "Serving")
+    assert verdict(found, Type.WITHIN_BUDGET) == ("False", "BudgetExceeded")
+    without = build(found, facts(scene))
+    assert Type.WITHIN_BUDGET not in {each.type for each in without.conditions}
+
+
 def test_a_suspended_deployment_that_was_never_made_pays_nothing(scene: Scene) -> None:
     seen = scene.seen(instance=None, address=None)
-    found = build(Status(), facts(scene, seen=seen, serving=SILENT, suspended=True))
+    found = build(Status(), facts(scene, seen=seen, serving=SILENT, pause=SUSPENDED))
     (told,) = [item.message for item in found.conditions if item.type == Type.INSTANCE_RUNNING]
     assert (found.state, told) == ("Suspended", "spec.suspend is set, and the VM is off")
 
@@ -138,7 +171,8 @@ def test_a_suspended_deployment_is_not_called_so_before_it_is_off(
     if not problem_or_step:
         outcome.open[Room.INSTANCE] = Step((), Reason.STOPPING, "is stopped")
     found = build(
-        Status(), facts(scene, seen=scene.seen(instance=off), serving=SILENT, outcome=outcome, suspended=True)
+        Status(),
+        facts(scene, seen=scene.seen(instance=off), serving=SILENT, outcome=outcome, pause=SUSPENDED),
     )
     assert found.state != "Suspended"
     assert verdict(found, Type.RECONCILING)[0] == "True"

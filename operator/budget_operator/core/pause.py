@@ -1,11 +1,21 @@
-"""What a deployment with `spec.suspend` tells of itself. Pure. What is done is in `plan` and `checks`."""
+"""What a deployment tells that is off on purpose: by `spec.suspend`, or because its budget is spent. Pure.
+
+What is done is in `plan` and `checks`; when a budget is spent is in `budget`.
+"""
 
 from budget_operator.core.actions import Room
 from budget_operator.core.conditions import Reason, Verdict
+from budget_operator.core.desired import SUSPENDED, WANTED_RUNNING, Pause
 from budget_operator.core.observed import OFF
 from budget_operator.core.steps import Observation, Outcome
 
-STATE = "Suspended"
+OVER_BUDGET = "OverBudget"
+STATES = frozenset({SUSPENDED.state, OVER_BUDGET})
+
+
+def spent(verdict: Verdict) -> Pause:
+    """Of a budget. The keep-alive knows the limit, and starts the VM in the next month."""
+    return Pause(Reason.BUDGET_EXCEEDED, OVER_BUDGET, verdict.message, WANTED_RUNNING)
 
 
 def is_off(seen: Observation | None, outcome: Outcome) -> bool:
@@ -15,7 +25,7 @@ def is_off(seen: Observation | None, outcome: Outcome) -> bool:
     return seen.instance is None or seen.instance.status in OFF
 
 
-def verdict(seen: Observation) -> Verdict:
+def verdict(pause: Pause, seen: Observation) -> Verdict:
     """That the VM is off, and what is left of it, because that is paid on."""
     disk, address = seen.instance, seen.address
     left = [
@@ -23,4 +33,4 @@ def verdict(seen: Observation) -> Verdict:
         *([] if address is None else [f"the address {address.address}, which costs most while it is unused"]),
     ]
     paid = f"; paid on: {' and '.join(left)}" if left else ""
-    return Verdict("False", Reason.SUSPENDED, f"spec.suspend is set, and the VM is off{paid}")
+    return Verdict("False", pause.reason, f"{pause.why}, and the VM is off{paid}")
