@@ -61,7 +61,7 @@ contract: $(READY) ## run foreign clients against the local cloud
 	@$(DEV) test contract
 
 simulation: $(READY) ## play months and random histories in one process, in a time that jumps
-	@$(DEV) test simulation
+	@$(DEV) test simulation histories
 
 cluster: $(READY) ## run the tests on a real control plane
 	@$(DEV) test cluster

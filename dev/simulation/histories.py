@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from dev.simulation.actions import ACTIONS, LARGEST_CHOICE
 from dev.simulation.history import FOREIGN, NAMES, SPECS, History
 
-STEPS = 34
+STEPS = 31
 SECONDS = st.sampled_from((1.0, 7.0, 40.0, 150.0))
 WEIGHTED = tuple(name for name, action in ACTIONS.items() for _ in range(action.weight))
 

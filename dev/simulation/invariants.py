@@ -138,7 +138,7 @@ def kept_alive(world: World) -> Iterator[str]:
         body = document["body"]
         if body["status"] != "TERMINATED" or body["labels"].get("budgetml-wanted") != "running":
             continue
-        if _moves(document):  # half-way only the operator knows how to go on
+        if _moves(document) or not _has_address(document):  # half-way only the operator knows how to go on
             continue
         down = world.clock.now() - datetime.fromisoformat(body["lastStopTimestamp"])
         if down > SOME_TICKS:

@@ -6,6 +6,7 @@ Every `requests` session is, Google's clients' own included: there is no constru
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
+from dev.simulation.repeats import Repeats
 from localcloud.accounts import token
 from localcloud.mounted import Answer, Mounted
 
@@ -107,19 +109,29 @@ def _response(request: requests.PreparedRequest, answer: Answer) -> requests.Res
 
 
 @contextmanager
-def mounted(cloud: Mounted, carrier: Carrier = carried) -> Iterator[None]:
-    """While this lasts, sessions of this process that call the cloud's address reach it."""
+def mounted(cloud: Mounted, carrier: Carrier = carried, *, repeating: bool = False) -> Iterator[None]:
+    """While this lasts, sessions of this process that call the cloud's address reach it. `repeating`: where
+    nothing can have changed they get the answer that they have had."""
     adapter, base = Adapter(cloud, carrier), cloud.context.settings.base_url
-    original = requests.Session.get_adapter
+    get_adapter, request = requests.Session.get_adapter, requests.Session.request
+    repeats = Repeats(cloud) if repeating else None
 
-    def get_adapter(session: requests.Session, url: str) -> BaseAdapter:
+    def adapter_for(session: requests.Session, url: str) -> BaseAdapter:
         if not url.startswith(base):
-            return original(session, url)
+            return get_adapter(session, url)
         session.trust_env = False  # no proxy leads here; looking for one costs a tenth of a history
         return adapter
 
-    requests.Session.get_adapter = get_adapter  # type: ignore[method-assign, assignment]
+    def requested(session: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
+        if repeats is None or not url.startswith(base):
+            return request(session, method, url, **more)
+        ask = partial(request, session, method, url, **more)
+        return repeats.answer(_ACCOUNT.get(), method, url, more, ask)
+
+    requests.Session.get_adapter = adapter_for  # type: ignore[method-assign, assignment]
+    requests.Session.request = requested  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        requests.Session.get_adapter = original  # type: ignore[method-assign]
+        requests.Session.get_adapter = get_adapter  # type: ignore[method-assign]
+        requests.Session.request = request  # type: ignore[method-assign]

@@ -17,7 +17,9 @@ from typing import Any
 from budget_operator.cloud.inventory import one_after_another
 from budget_operator.cloud.probe import HttpProber
 from budget_operator.cloud.wiring import gateways
-from budget_operator.core.names import Owner
+from budget_operator.core.budget import Limit
+from budget_operator.core.desired import WANTED_STOPPED
+from budget_operator.core.names import LABEL_WANTED, Owner
 from budget_operator.core.settings import Settings
 from budget_operator.reconcile import Means, Reconciler
 from dev.simulation import guests
@@ -28,7 +30,7 @@ from dev.simulation.passes import IDLE_SECONDS, Key, Passes
 from dev.simulation.sessions import Carrier, calling_as, carried, mounted
 from localcloud.jumping import JumpingClock
 from localcloud.mounted import Mounted
-from localcloud.services.compute.records import INSTANCE
+from localcloud.services.compute.records import INSTANCE, Record
 from localcloud.settings import GOOGLES, Durations
 from localcloud.settings import Settings as CloudSettings
 
@@ -56,7 +58,7 @@ class World:
     clock_error: timedelta = timedelta(0)
     """Of the operator's machine."""
     _touched: set[str] = field(default_factory=set)
-    _idle: tuple[int, bool] = (-1, False)
+    _idle: tuple[tuple[int, int], bool] = ((-1, 0), False)
 
     def __post_init__(self) -> None:
         place = CloudSettings(
@@ -201,11 +203,22 @@ class World:
             self.passes.wake(affected, self.clock.monotonic())
 
     def _nothing_waits(self) -> bool:
-        """Whether every VM runs, so that a tick has nothing to start."""
-        if self._idle[0] != self.store.revision:
-            running = all(status == "RUNNING" for _, status in self.store.column(INSTANCE, "body.status"))
-            self._idle = self.store.revision, running
+        """Whether a tick has nothing to start: every VM runs, or is off on purpose in this month."""
+        now = self.clock.now()
+        known = self.store.revision, now.month
+        if self._idle[0] != known:
+            states = self.store.column(INSTANCE, "body.status")
+            self._idle = known, all(status == "RUNNING" or self._is_left_off(key) for key, status in states)
         return self._idle[1]
+
+    def _is_left_off(self, key: str) -> bool:
+        found = self.store.get(INSTANCE, key)
+        if found is None:
+            return False
+        if found["body"].get("labels", {}).get(LABEL_WANTED) == WANTED_STOPPED:
+            return True
+        limit = Limit.read(Record(**found).metadata())
+        return limit is not None and limit.is_over(self.clock.now())
 
 
 @cache
@@ -215,12 +228,12 @@ def vm(name: str) -> str:
 
 
 @contextmanager
-def world(carrier: Carrier = carried, **settings: Any) -> Iterator[World]:
+def world(carrier: Carrier = carried, *, repeating: bool = False, **settings: Any) -> Iterator[World]:
     """A new one, with the sessions of this process mounted on its cloud; nothing of it is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-"))
     try:
         made = World(folder, **settings)
-        with mounted(made.cloud, carrier):
+        with mounted(made.cloud, carrier, repeating=repeating):
             made.cloud.start()
             yield made
             made.cloud.stop()

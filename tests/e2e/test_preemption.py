@@ -4,13 +4,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from budget_operator.core.cost import marks
+from budget_operator.core.observed import PowerKind
 from dev import environment
 from dev.paths import VENV_BIN
 from dev.progress import until
@@ -77,10 +79,25 @@ def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(
     assert followed.read_text().count("the last words of this model") == 2, "one line for each boot"
 
 
+def kept(deployment: Any, name: str) -> str:
+    """What its VM has put into the bucket."""
+    cloud, vm = deployment.stack.home.cloud_url, deployment.instance()["name"]
+    url = f"{cloud}/storage/v1/b/{environment.BUCKET}/o/state%2F{vm}%2F{name}"
+    return httpx.get(url, params={"alt": "media"}, trust_env=False).raise_for_status().text
+
+
+def test_when_it_was_on_is_in_the_bucket(taken: Any) -> None:
+    """Two boots, and the end of the first one; for whoever meters it after Google has forgotten."""
+    until(lambda: len(kept(taken, "power").splitlines()) == 3, 20, lambda: kept(taken, "power"))
+    notes = marks.read(kept(taken, "power").encode(), taken.instance()["id"])
+    assert [note.kind for note in notes] == [PowerKind.ON, PowerKind.OFF, PowerKind.ON]
+    assert [note.at for note in notes] == sorted(note.at for note in notes)
+    started = datetime.fromisoformat(taken.instance()["lastStartTimestamp"])
+    assert abs(notes[-1].at - started) < timedelta(seconds=30)
+
+
 def test_the_end_of_its_log_is_in_the_bucket(taken: Any) -> None:
-    cloud, name = taken.stack.home.cloud_url, taken.instance()["name"]
-    url = f"{cloud}/storage/v1/b/{environment.BUCKET}/o/state%2F{name}%2Flog-tail"
-    text = httpx.get(url, params={"alt": "media"}, trust_env=False).raise_for_status().text
+    text = kept(taken, "log-tail")
     assert "the last words of this model" in text
     assert "stopping: requests under way get their time" in text
 

@@ -65,7 +65,7 @@ def test_a_month_costs_what_the_local_cloud_would_charge() -> None:
         kept = bills(made)
         play(made, NAMES, 2, losses(NAMES, days=2, waves=2, alone=4, seed=1))
         made.operator = None
-        lose(made, 6)
+        lose(made, 3)
         made.operator = made.new_operator()
         look_up(made)
         check_month(made, kept, JANUARY)

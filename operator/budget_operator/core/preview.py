@@ -72,7 +72,9 @@ def _cost(preview: Preview, prices: PriceList, today: date) -> Iterator[str]:
     for part in ("machine", "disk", "address"):
         yield _row(part, _dollars(getattr(told.running, part)))
     yield _row("together", _dollars(told.running.total) + _beside(preview.spec, told))
-    yield _row("VM off", _dollars(told.stopped) + "   disk and reserved address go on")
+    given_back = preview.spec.endpoint.host is None
+    goes_on = "disk goes on, the address is given back" if given_back else "disk and reserved address go on"
+    yield _row("VM off", f"{_dollars(told.stopped)}   {goes_on}")
     if preview.terms is not None:
         yield _row("budget", _dollars(preview.terms.budget.dollars) + _lasts(preview.terms))
     yield from prices.note(today)

@@ -118,7 +118,7 @@ def check_labels(now: Situation) -> Step | None:
 def check_suspended(now: Situation) -> Step | None:
     """A VM that is suspended can neither be stopped nor started: whatever is next, first it resumes."""
     instance = now.seen.instance
-    if instance is None or instance.status is not InstanceStatus.SUSPENDED or not _is_kept(now, instance):
+    if instance is None or instance.status is not InstanceStatus.SUSPENDED or not is_kept(now, instance):
         return None
     resume = actions.ResumeInstance(
         instance.zone, instance.name, instance.machine_type, instance.provisioning_model
@@ -127,7 +127,7 @@ def check_suspended(now: Situation) -> Step | None:
     return Step((resume,), Reason.RESUMING, message, OPERATION)
 
 
-def _is_kept(now: Situation, instance: Instance) -> bool:
+def is_kept(now: Situation, instance: Instance) -> bool:
     """Whether it is brought back; without a spec that works, what stands on the VM itself decides."""
     if now.desired is not None:
         return True
@@ -152,7 +152,7 @@ def check_started(now: Situation) -> Step | None:
         instance.zone, instance.name, instance.machine_type, instance.provisioning_model
     )
     if instance.status in OFF:
-        if not _is_kept(now, instance):
+        if not is_kept(now, instance):
             return None
         if now.rest > 0:
             message = f"{where}: it was preempted before it served and is started after a pause"

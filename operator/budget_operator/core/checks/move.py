@@ -10,6 +10,7 @@ on wherever another one ended.
 from budget_operator.core import actions
 from budget_operator.core.actions import Action, Room
 from budget_operator.core.api import Intent
+from budget_operator.core.checks.instance import is_kept
 from budget_operator.core.checks.network import check_address
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import CapacityExhausted, Unavailable
@@ -44,9 +45,11 @@ def check_sold_out(now: Situation) -> Step | None:
 
 
 def check_attached(now: Situation) -> Step | None:
-    """A VM that stays has its address, whoever took it away."""
+    """A VM that stays, and is not off on purpose, has an address, whoever took it away."""
     instance = now.seen.instance
     if instance is None or not instance.is_cut_off or instance.status not in (*OFF, InstanceStatus.RUNNING):
+        return None
+    if not is_kept(now, instance):
         return None
     return _attach(now, instance, f"{instance.name} gets an address")
 

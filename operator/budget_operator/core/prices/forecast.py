@@ -30,7 +30,7 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one deployment that runs the whole month, and of one whose VM is off for all of it."""
+    """Of one deployment that runs the whole month, and of one that is off on purpose for all of it."""
 
     region: str
     running: Month
@@ -49,7 +49,7 @@ def forecast(prices: PriceList, spec: Spec, region: str) -> Forecast | None:
     return Forecast(
         region,
         running,
-        rates.stopped * HOURS_A_MONTH,
+        (rates.disk if spec.endpoint.host is None else rates.stopped) * HOURS_A_MONTH,
         None if standard is None else month(standard).total,
         tuple(each for each in everywhere(prices, spec) if each.total < running.total),
     )
