@@ -88,11 +88,11 @@ class Calm:
         self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
         self._turn = threading.Semaphore()
 
-    def begin(self, key: Key) -> int:
-        """A full pass begins; how many in a row had found rest."""
+    def begin(self, key: Key) -> tuple[int, bool]:
+        """A full pass begins: how many in a row had found rest, and whether time alone brings this one."""
         self._woken.discard(key)
         found = self._rests.pop(key, None)
-        return 0 if found is None else found.passes
+        return (0, False) if found is None else (found.passes, self._clock() >= found.until)
 
     def rest(self, key: Key, rest: Rest) -> None:
         """A full pass found the deployment at rest: unless it was woken meanwhile, quiet ones follow."""

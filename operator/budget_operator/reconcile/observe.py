@@ -37,6 +37,12 @@ def snapshot(cloud: Cloud, memory: Memory, now: datetime) -> Inventory:
     return cloud.snapshots.snapshot(newer_than=newest(memory, now))
 
 
+def resting(cloud: Cloud, memory: Memory, now: datetime) -> Inventory:
+    """The picture that deployments at rest share, if it shows that as well: it costs no call of its own."""
+    found, _ = cloud.snapshots.resting()
+    return found if found.taken_at >= newest(memory, now) else snapshot(cloud, memory, now)
+
+
 def newest(memory: Memory, now: datetime) -> datetime:
     """When a picture must have been begun to show that."""
     begun = memory.acted_at or memory.since

@@ -87,7 +87,7 @@ class Pass:
         self._key = (owner.namespace, owner.name)
         self._references = References(common.kube, common.buckets)
         self._created = datetime.fromisoformat(document["metadata"]["creationTimestamp"])
-        self._rested = 0
+        self._rested, self._due = 0, False
         self._course = Course(self._before.timeline)
         self._glimpse: serving.Glimpse | None = None
         self._held = False  # the installation is, as this pass has seen
@@ -96,7 +96,7 @@ class Pass:
 
     def run(self) -> Passed:
         """The pass."""
-        self._rested = self._common.calm.begin(self._key)
+        self._rested, self._due = self._common.calm.begin(self._key)
         self._memory.new_generation(self._generation)
         self._execution.poll()
         try:
@@ -193,7 +193,8 @@ class Pass:
         """Raises OwnedElsewhere where another cluster has the installation."""
         inventory = None
         try:
-            inventory = observe.snapshot(self._means.cloud, self._memory, self._means.clock())
+            look = observe.resting if self._due else observe.snapshot
+            inventory = look(self._means.cloud, self._memory, self._means.clock())
             return View(inventory, held=self._common.ownership.hold(inventory))
         except OwnedElsewhere:
             raise
