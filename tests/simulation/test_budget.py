@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,12 +28,15 @@ SETTLED = 1800.0
 
 
 def spec(monthly: float = MONTHLY, **fields: Any) -> dict[str, Any]:
-    return {"predictor": {"inline": CODE}, "budget": {"monthly": f"{monthly:.2f}"}, **fields}
+    return {"predictor": {"inline": CODE}, "budget": {"monthly": f"{monthly:.2f}", "warnAt": 95}, **fields}
 
 
 @contextmanager
 def played(monthly: float = MONTHLY, **fields: Any) -> Iterator[tuple[World, Bill]]:
+    """Three ticks an hour: most of the time of a simulated month goes into those that start nothing."""
     with world(kept=2000) as made:
+        made.settings = replace(made.settings, schedule="*/20 * * * *")
+        made.operator = made.new_operator()
         bill = Bill(made, vm(NAME))
         made.apply(NAME, spec(monthly, **fields))
         made.run(SETTLED)
@@ -51,7 +55,9 @@ def cut_off(made: World) -> bool:
 
 
 def run_until(made: World, moment: datetime) -> None:
+    """Idle passes are jumped over, but not those of a new month."""
     made.run((moment - made.clock.now()).total_seconds())
+    made.look_again()
 
 
 def check(bill: Bill, begin: datetime, end: datetime, monthly: float = MONTHLY) -> None:
@@ -75,8 +81,7 @@ def test_it_stops_in_time_and_starts_again_with_the_next_month() -> None:
         made.run(SETTLED)
         assert made.kube.condition(NAME, "Ready")[0] == "True"
         assert made.kube.condition(NAME, "WithinBudget")[0] == "True"
-        told = [(each["cause"], each["found"]) for each in made.kube.status(NAME)["timeline"]]
-        assert told == [("Paused", "Spec")]
+        assert [each["cause"] for each in made.kube.status(NAME)["timeline"]] == ["Paused"]
         assert made.kube.status(NAME)["availability"]["last30d"] == 100.0
         run_until(made, MARCH)
         check(bill, FEBRUARY, MARCH)
@@ -175,7 +180,7 @@ def happen(made: World, chance: random.Random) -> None:
         made.apply(NAME, spec(**changes[what]))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_it_is_kept(seed: int) -> None:
     chance = random.Random(seed)
     with played() as (made, bill):

@@ -73,6 +73,23 @@ def test_at_rest_full_passes_get_rare(rest: World, monkeypatch: pytest.MonkeyPat
     assert written <= {"write"}, "nothing but the claim on the installation"
 
 
+def test_a_full_pass_that_time_alone_brings_uses_the_picture_that_is_there(rest: World) -> None:
+    """With 2,000 deployments one is due every two seconds."""
+    known = rest.reconciler.common.calm._rests["default", "iris"]
+    rest.cloud.snapshot()
+    taken = rest.cloud.snapshots_taken
+    rest.clock.advance(20)
+    late = replace(known, until=rest.clock.now)
+    rest.reconciler.common.calm._rests["default", "iris"] = late
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert rest.reconciler.common.calm._rests["default", "iris"] is not late, "it was a full one"
+    assert rest.cloud.snapshots_taken == taken
+    rest.clock.advance(20)
+    rest.reconciler.wake("default", "iris")
+    rest.reconciler.reconcile("default", "iris", quiet=True)
+    assert rest.cloud.snapshots_taken == taken + 1, "what somebody has changed is looked at"
+
+
 def test_the_endpoint_is_asked_at_least_once_a_minute_and_hardly_more(rest: World) -> None:
     asked = 0
     ready = rest.cloud.ready
