@@ -6,11 +6,16 @@ that counts calls, or makes them late, each of them is made.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
+from budget_operator.cloud.inventory import Inventories
+from budget_operator.core.gateways import Snapshots
+from budget_operator.core.observed import Inventory
 from localcloud.faults import CallFault, RateLimit
 from localcloud.mounted import Mounted
 
@@ -50,6 +55,19 @@ class Repeats:
         if self._version(url) == version:
             self._known[key] = (version, found)
         return found
+
+    def spare(self, snapshots: Snapshots) -> None:
+        """Have them take no picture of what cannot have changed since the last one."""
+        assert isinstance(snapshots, Inventories)
+        look, last = snapshots._look, [(-1, Inventory(datetime.min.replace(tzinfo=UTC)))]
+
+        def looked(now: datetime) -> Inventory:
+            version = self._changes.total()
+            if last[0][0] != version or any(map(_counts, self._faults.all())):
+                last[0] = version, look(now)
+            return replace(last[0][1], taken_at=now)
+
+        snapshots._look = looked  # type: ignore[method-assign]
 
     def _version(self, url: str) -> tuple[int, ...]:
         service = urlsplit(url).path.split("/", 2)[1]

@@ -109,12 +109,11 @@ def _response(request: requests.PreparedRequest, answer: Answer) -> requests.Res
 
 
 @contextmanager
-def mounted(cloud: Mounted, carrier: Carrier = carried, *, repeating: bool = False) -> Iterator[None]:
-    """While this lasts, sessions of this process that call the cloud's address reach it. `repeating`: where
-    nothing can have changed they get the answer that they have had."""
+def mounted(cloud: Mounted, carrier: Carrier = carried, repeats: Repeats | None = None) -> Iterator[None]:
+    """While this lasts, sessions of this process that call the cloud's address reach it; with `repeats` they
+    get the answer that they have had where nothing can have changed."""
     adapter, base = Adapter(cloud, carrier), cloud.context.settings.base_url
     get_adapter, request = requests.Session.get_adapter, requests.Session.request
-    repeats = Repeats(cloud) if repeating else None
 
     def adapter_for(session: requests.Session, url: str) -> BaseAdapter:
         if not url.startswith(base):

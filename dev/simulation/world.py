@@ -27,6 +27,7 @@ from dev.simulation.apiserver import ApiServer, Crash, Journal
 from dev.simulation.function import InProcess
 from dev.simulation.hosts import Hosts
 from dev.simulation.passes import IDLE_SECONDS, Key, Passes
+from dev.simulation.repeats import Repeats
 from dev.simulation.sessions import Carrier, calling_as, carried, mounted
 from localcloud.jumping import JumpingClock
 from localcloud.mounted import Mounted
@@ -57,6 +58,8 @@ class World:
     """Whether an operator that dies is started again at once."""
     clock_error: timedelta = timedelta(0)
     """Of the operator's machine."""
+    repeating: bool = False
+    """Whether looks at what cannot have changed are spared."""
     _touched: set[str] = field(default_factory=set)
     _idle: tuple[tuple[int, int], bool] = ((-1, 0), False)
 
@@ -77,6 +80,7 @@ class World:
         self.ticks.idle, self.ticks.kept = self._nothing_waits, min(self.kept, 1000)
         self._changed = threading.Event()
         self.store.on_write = self._note
+        self.repeats = Repeats(self.cloud) if self.repeating else None
         self.journal = Journal()
         self.kube = ApiServer(self.clock.now, self.journal)
         self.settings = Settings(
@@ -96,6 +100,8 @@ class World:
         """A process that has just started and remembers nothing; perhaps of another cluster."""
         now, wall, changed = self.clock.now, self._wall, replace(self.settings, **settings)
         cloud = replace(gateways(changed, now, wall, one_after_another), prober=HttpProber(self._streets))
+        if self.repeats is not None:
+            self.repeats.spare(cloud.snapshots)
         return Reconciler(changed, kube or self.kube, Means(cloud, now, wall, jitter=lambda: 0.5))
 
     def new_cluster(self, uid: str) -> ApiServer:
@@ -228,12 +234,12 @@ def vm(name: str) -> str:
 
 
 @contextmanager
-def world(carrier: Carrier = carried, *, repeating: bool = False, **settings: Any) -> Iterator[World]:
+def world(carrier: Carrier = carried, **settings: Any) -> Iterator[World]:
     """A new one, with the sessions of this process mounted on its cloud; nothing of it is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="simulation-"))
     try:
         made = World(folder, **settings)
-        with mounted(made.cloud, carrier, repeating=repeating):
+        with mounted(made.cloud, carrier, made.repeats):
             made.cloud.start()
             yield made
             made.cloud.stop()
