@@ -176,7 +176,11 @@ def happen(made: World, chance: random.Random) -> None:
     elif what == "on":
         made.restart()
     else:
-        changes = {"suspend": {"suspend": True}, "resume": {}, "small": {"machine": {"type": "e2-small"}}}
+        changes: dict[str, dict[str, Any]] = {
+            "suspend": {"suspend": True},
+            "resume": {},
+            "small": {"machine": {"type": "e2-small"}},
+        }
         made.apply(NAME, spec(**changes[what]))
 
 
