@@ -74,6 +74,11 @@ def is_in(deployment: Any, status: str) -> Callable[[], bool]:
     return lambda: bool(deployment.instance()["status"] == status)
 
 
+def is_over(status: dict[str, Any]) -> bool:
+    """Its outage: the status may be of before that."""
+    return any(each.get("downSeconds") is not None for each in status.get("timeline", ()))
+
+
 def tick(deployment: Any) -> None:
     jobs = f"{deployment.stack.home.cloud_url}/v1/projects/{environment.PROJECT}/locations/us-central1/jobs"
     (job,) = httpx.get(jobs, trust_env=False).json()["jobs"]
@@ -99,13 +104,14 @@ def test_vm_and_function_keep_it_without_the_operator(limited: Any, free: Any) -
         assert limited.instance()["status"] == "TERMINATED"
     finally:
         limited.stack.start_operator()
-    status = ready(limited)
-    assert [each["cause"] for each in status["timeline"]] == ["Paused"]
+    limited.wait(is_over, 180)
+    assert [each["cause"] for each in ready(limited)["timeline"]] == ["Paused"]
 
 
 def test_the_operator_stops_it_and_a_higher_one_starts_it_again(limited: Any) -> None:
     """A stopped VM has given its address back, and gets another one."""
     ready(limited)
+    until(lambda: limit(limited)["month"] != LAST, 60, "the operator does not write its own limit")
     spend(limited)
     limited.wait(lambda status: status.get("state") == "OverBudget", LOOKS + 60)
     until(lambda: limited.status().get("ip") is None, 60, "it keeps its address")
