@@ -33,9 +33,9 @@ def test_the_table_has_every_machine_in_every_region_with_disk_and_address() -> 
 @pytest.mark.parametrize(
     ("region", "machine_type", "running", "on_demand", "stopped"),
     [
-        ("us-central1", "e2-small", 11.2, None, 9.3),
-        ("us-central1", "e2-medium", 18.5, 30.1, 9.3),
-        ("us-west4", "e2-medium", 7.3, None, 10.2),
+        ("us-central1", "e2-small", 11.2, None, 2.0),
+        ("us-central1", "e2-medium", 18.5, 30.1, 2.0),
+        ("us-west4", "e2-medium", 7.3, None, 2.2),
     ],
 )
 def test_known_months(
