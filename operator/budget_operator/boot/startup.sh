@@ -396,9 +396,9 @@ boot() {
   put_file "$run/image" "$image"
   note_power
   leave_loop keep
-  leave_loop follow
   log "engine $BUDGET_BOOT_ENGINE s, pull $BUDGET_BOOT_PULL s"
-  save_power
+  save_power # before `follow`: while that waits for the next configuration there is none to read
+  leave_loop follow
 }
 
 # Sourced by tests, which call the functions above one by one.

@@ -173,7 +173,7 @@ def limit(found: Terms, spending: Spending, now: datetime) -> Limit:
     if held is not None and held.is_over(now):
         return held  # once it is off it stays off: what is saved meanwhile would only buy minutes
     at = _deadline(found, spending.spent, now)
-    if not spending.running and at - now < WORTH_A_START:
+    if not spending.running and at < month.next.begin and at - now < WORTH_A_START:
         at = min(at, now)
     wanted = replace(wanted, deadline=int(at.timestamp()))
     return held if held is not None and not _is_news(held, wanted, now) else wanted

@@ -95,6 +95,11 @@ def test_a_vm_that_is_off_is_not_started_for_less_than_an_hour() -> None:
     assert not found(8.70, 2.4875, now=now, running=True).is_over(now)
 
 
+def test_in_the_last_hour_of_a_month_a_vm_is_started_if_the_budget_pays_for_it() -> None:
+    now = DECEMBER - 0.5 * HOUR
+    assert not found(18.0, 10.0, now=now, running=False).is_over(now)
+
+
 def test_the_vm_is_told_when_it_matters() -> None:
     """A later moment the sooner the nearer it is, an earlier one at once."""
     held = found(8.70)
