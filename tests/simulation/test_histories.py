@@ -13,8 +13,8 @@ import pytest
 
 from dev.paths import ROOT
 
-HISTORIES = 300
-EXAMPLES = 280
+HISTORIES = 150
+EXAMPLES = 140
 """That hypothesis is asked for: it plays a sixth more than it counts as valid."""
 MEDIAN_STEPS = 30
 FIRST_SEED = 100
