@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 
 from budget_operator.cloud.compute import ComputeGateway
-from budget_operator.core import serving, status
-from budget_operator.core.api import Replacement, RevisionStatus, Status
+from budget_operator.core import budget, serving, status
+from budget_operator.core.api import Budget, Replacement, RevisionStatus, Status
+from budget_operator.core.budget import Spending, Terms
 from budget_operator.core.conditions import Reason, Type, Verdict, merged
 from budget_operator.core.endpoint import INTERNAL, Tls
 from budget_operator.core.observed import CertificateReport, GuestReport, Host, Probe
+from budget_operator.core.prices import table
+from budget_operator.core.prices.model import Rates
 from budget_operator.core.serving import CERTIFICATE_REASONS, GUEST_REASONS, Glimpse, Serving
 from dev.simulation.world import NAMESPACE, World, world
 from localcloud.faults import parse
+from localcloud.services.compute.catalog import MACHINES
 from tests.simulation.acts import EVENTS, NAME, SPEC, ZONE, Fault, denied, look_again, stop
 
 INSERT = {"method": "POST", "path": "/instances$", "count": 0}
@@ -192,6 +196,24 @@ def elsewhere() -> set[str]:
         return seen
 
 
+def unpriced() -> set[str]:
+    """Of its next machine type there is no price."""
+    with world() as made:
+        seen = watched(made)
+        made.apply(NAME, SPEC)
+        made.run(120)
+        known = table.shipped().regions[ZONE.rpartition("-")[0]].machines
+        machine = next(name for name in MACHINES if name not in known)
+        made.apply(NAME, {**SPEC, "machine": {"type": machine}, "budget": {"monthly": 99}})
+        made.run(120)
+        return seen
+
+
+def spent() -> set[str]:
+    asked = Terms(Budget(monthly="15"), Rates(0.02, 0.004, 0.001, 0.006), releasable=True)
+    return {budget.standing(asked, Spending(15.0, None, running=True), NOW).verdict.reason}
+
+
 # --- by what the VM and the endpoint tell ---
 
 
@@ -238,6 +260,10 @@ SCENES: dict[Reason, Callable[[], set[str]]] = {
     **dict(_by_the_vm()),
     Reason.RESUMING: resumed,
     Reason.SUSPENDED: wished(suspend=True),
+    Reason.WITHIN_BUDGET: wished(budget={"monthly": 99}),
+    Reason.BUDGET_NEARLY_SPENT: wished(budget={"monthly": 99, "warnAt": 1}),
+    Reason.BUDGET_EXCEEDED: spent,
+    Reason.PRICE_UNKNOWN: unpriced,
     Reason.FUNCTION_DEPLOYING: building,
     Reason.REFERENCE_MISSING: wished(predictor={"configMap": {"name": "none"}}),
     Reason.NAME_CONFLICT: strange_bucket,
@@ -283,4 +309,4 @@ def test_every_reason_is_reached(reason: Reason) -> None:
 
 
 def test_every_condition_type_is_reached() -> None:
-    assert set(Type) <= life()
+    assert set(Type) <= life() | SCENES[Reason.WITHIN_BUDGET]()

@@ -28,6 +28,8 @@ STOP, START = "compute.instances.stop", "compute.instances.start"
 BOOT = [SET_LABELS, STOP, SET_LABELS, START]
 ANEW = ["compute.instances.delete", "compute.instances.create"]
 TYPES, RESIZE = "compute.instances.setMachineType", "compute.disks.resize"
+GIVE_BACK = ["compute.instances.deleteAccessConfig", "compute.addresses.delete"]
+TAKE = ["compute.addresses.create", "compute.instances.addAccessConfig"]
 CALLS: Mapping[str, list[list[str]]] = {
     "nothing": [[]],
     "front door": [[SET_METADATA]],
@@ -35,7 +37,7 @@ CALLS: Mapping[str, list[list[str]]] = {
     "rollout": [[SET_METADATA]],
     "restart": [[*BOOT[:2], TYPES, *BOOT[2:]], [RESIZE, *BOOT]],
     "recreate": [ANEW],
-    "power": [BOOT[:2]],
+    "power": [[*BOOT[:2], *GIVE_BACK], [SET_METADATA]],
 }
 """For each kind of change, what may be called of Compute, in order."""
 
@@ -123,6 +125,12 @@ EDITS: Mapping[str, tuple[Spec, Spec]] = {
     "spec.server.batch.maxSize": (server(), server(batch={"maxSize": 2})),
     "spec.server.batch.windowMilliseconds": (server(), server(batch={"windowMilliseconds": 2})),
     "spec.server.corsOrigins": (server(), server(corsOrigins=["*"])),
+    "spec.budget.monthly": (inline(budget={"monthly": 30}), inline(budget={"monthly": 31})),
+    "spec.budget.onExceeded": (
+        inline(budget={"monthly": 30}),
+        inline(budget={"monthly": 30, "onExceeded": "Warn"}),
+    ),
+    "spec.budget.warnAt": (inline(budget={"monthly": 30}), inline(budget={"monthly": 30, "warnAt": 50})),
     "spec.suspend": (inline(), inline(suspend=True)),
     "spec.deletionPolicy": (inline(), inline(deletionPolicy="Retain")),
 }
@@ -134,7 +142,7 @@ class Picture:
 
     vm: str  # an id, as those of disk and address
     disk: str
-    address: str
+    address: str  # empty: given back
     ip: str
     config: Mapping[str, Any]
     last_entry: int
@@ -148,11 +156,12 @@ class Picture:
 def picture(made: World) -> Picture:
     (instance,) = [doc for _, doc in made.store.list(INSTANCE)]
     (disk,) = [doc for _, doc in made.store.list("compute.disk")]
-    (address,) = [doc for _, doc in made.store.list("compute.address")]
+    address = next((doc["id"] for _, doc in made.store.list("compute.address")), "")
     items = {item["key"]: item["value"] for item in instance["body"]["metadata"]["items"]}
     entries = made.cloud.context.journal.entries(limit=1)
     config = json.loads(items["budget-config"])
-    return Picture(instance["body"]["id"], disk["id"], address["id"], instance["ip"], config, entries[-1].id)
+    ip = instance["ip"] if address else ""
+    return Picture(instance["body"]["id"], disk["id"], address, ip, config, entries[-1].id)
 
 
 def called(made: World, since: Picture) -> list[str]:
@@ -191,7 +200,8 @@ def changed(edit: Callable[[World], None], before: Spec) -> tuple[World, Picture
 
 def check(kind: str, old: Picture, new: Picture, calls: list[str]) -> None:
     assert calls in CALLS[kind]
-    assert (new.address, new.ip) == (old.address, old.ip), "the endpoint stays whatever is changed"
+    kept = (new.address, new.ip) == (old.address, old.ip)
+    assert kept == (GIVE_BACK[0] not in calls), "the endpoint stays whatever else is changed"
     assert ((new.vm, new.disk) == (old.vm, old.disk)) == (kind != "recreate")
     assert (new.revision != old.revision) == (kind == "rollout")
     assert (new.config != old.config) == (kind in ("rollout", "front door", "replace"))
@@ -298,8 +308,9 @@ def test_a_suspended_deployment_stays_off_and_comes_back_with_all_that_was_chang
     made, old, new, calls = changed(suspend, inline())
     counted = Counter(calls)
     assert counted.pop(SET_LABELS) >= 2
-    assert counted == Counter([SET_METADATA, RESIZE, TYPES, STOP, START])
-    assert (new.vm, new.disk, new.address, new.ip) == (old.vm, old.disk, old.address, old.ip)
+    assert counted == Counter([SET_METADATA, RESIZE, TYPES, STOP, START, *GIVE_BACK, *TAKE])
+    assert (new.vm, new.disk) == (old.vm, old.disk)
+    assert new.address not in ("", old.address)
     assert serves(made)
 
 
