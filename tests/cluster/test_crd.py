@@ -112,7 +112,12 @@ INLINE = {"inline": "class Predictor: ..."}
         ({"predictor": INLINE, "endpoint": {"tls": {"email": "you"}}}, "spec.endpoint.tls.email must be"),
         ({"predictor": INLINE, "endpoint": {"tls": {"mode": "acme"}}}, "spec.endpoint.tls.mode"),
         ({"predictor": INLINE, "readiness": {"payload": "text"}}, "spec.readiness.payload"),
-        ({"predictor": INLINE, "budget": {"monthly": "15"}}, 'unknown field "spec.budget"'),
+        *(
+            ({"predictor": INLINE, "budget": {"monthly": monthly}}, "spec.budget.monthly")
+            for monthly in (0, 12.5, "0", "1.234", "$15", 1_000_000)
+        ),
+        ({"predictor": INLINE, "budget": {"monthly": 15, "onExceeded": "No"}}, "spec.budget.onExceeded"),
+        ({"predictor": INLINE, "quota": {"monthly": "15"}}, 'unknown field "spec.quota"'),
     ],
 )
 def test_the_api_server_refuses_what_cannot_work(crd: Any, spec: dict[str, Any], expected: str) -> None:
