@@ -85,15 +85,12 @@ def _preview(
 
 def _terms(spec: Spec, prices: PriceList, region: str) -> Terms | None:
     """Raises InvalidSpec for a budget that is too small, or that cannot be kept for want of a price."""
-    machine = spec.machine
     if spec.budget is None:
         return None
-    rates = prices.rates(region, machine.type, machine.provisioning, machine.disk_gib)
-    where = f"{machine.type} ({machine.provisioning}) in {region}"
-    if rates is None:
+    found = budget.agreed(spec.budget, prices, spec, region)
+    if found is None:
+        where = f"{spec.machine.type} ({spec.machine.provisioning}) in {region}"
         raise InvalidSpec(f"spec.budget: it cannot be kept: there is no price of {where} in {prices.source}")
-    found = budget.terms(spec.budget, rates, spec)
-    budget.check_pays(found, where)
     return found
 
 

@@ -20,7 +20,7 @@ from budget_operator.core.conditions import Reason, Verdict
 from budget_operator.core.cost.ledger import Month
 from budget_operator.core.errors import InvalidSpec
 from budget_operator.core.names import METADATA_LIMIT
-from budget_operator.core.prices.model import HOURS_A_MONTH, Rates
+from budget_operator.core.prices.model import HOURS_A_MONTH, PriceList, Rates
 
 NANO = 1_000_000_000
 LONGEST_MONTH = 744  # hours
@@ -121,6 +121,21 @@ class Terms:
 def terms(budget: Budget, rates: Rates, spec: Spec) -> Terms:
     """Of a spec. A host name of its owner's points to the address."""
     return Terms(budget, rates, releasable=spec.endpoint.host is None)
+
+
+def agreed(asked: Budget, prices: PriceList, spec: Spec, region: str) -> Terms | None:
+    """What a budget is kept by in a region; None if a price is not known.
+
+    Raises:
+        InvalidSpec: it cannot pay a tenth of a month.
+    """
+    machine = spec.machine
+    rates = prices.rates(region, machine.type, machine.provisioning, machine.disk_gib)
+    if rates is None:
+        return None
+    found = terms(asked, rates, spec)
+    check_pays(found, f"{machine.type} ({machine.provisioning}) in {region}")
+    return found
 
 
 def months_share(found: Terms) -> float:

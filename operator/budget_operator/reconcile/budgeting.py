@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from budget_operator.core import budget, pause
-from budget_operator.core.api import Budget, Spec
-from budget_operator.core.budget import Limit, Spending, Standing, Terms
+from budget_operator.core.budget import Limit, Spending, Standing
 from budget_operator.core.conditions import Reason, Verdict, because
 from budget_operator.core.cost.ledger import Month
 from budget_operator.core.cost.stretches import Book, spent
@@ -38,7 +37,8 @@ def budgeted(
     if wish.spec.budget is None:
         return replace(wish, desired=_unlimited(wish.desired, seen.instance))
     try:
-        found = _terms(prices, wish.spec, wish.spec.budget, place)
+        region = region_of(place) if place is not None else ""
+        found = budget.agreed(wish.spec.budget, prices, wish.spec, region)
     except InvalidSpec as error:
         return Wish(wish.spec, stall=error)
     if found is None or isinstance(book, BudgetError):
@@ -48,18 +48,6 @@ def budgeted(
         return _unknown(wish, wish.desired, seen, book, now)
     spending = Spending(gone.total, _held(seen.instance), _is_on(seen.instance))
     return _standing(wish, wish.desired, seen.instance, budget.standing(found, spending, now))
-
-
-def _terms(prices: PriceList, spec: Spec, asked: Budget, place: str | None) -> Terms | None:
-    """None: a price is not known."""
-    machine = spec.machine
-    region = region_of(place) if place is not None else ""
-    rates = prices.rates(region, machine.type, machine.provisioning, machine.disk_gib)
-    if rates is None:
-        return None
-    found = budget.terms(asked, rates, spec)
-    budget.check_pays(found, f"{machine.type} ({machine.provisioning}) in {region}")
-    return found
 
 
 def _unknown(
