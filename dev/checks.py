@@ -20,7 +20,6 @@ from dev.errors import DevError
 from dev.kind import cluster as kind
 from dev.paths import ROOT, VENV_BIN, locked
 from dev.progress import step
-from dev.promtool import PROMTOOL
 
 TYPED = ("budget_operator", "budget_server", "localcloud", "dev")
 
@@ -174,9 +173,6 @@ def _prepared(name: str) -> Iterator[None]:
     if name in {"cluster", "e2e", "kind"}:
         with locked("go"), step("control plane built"):
             CONTROL_PLANE.build()
-        if name == "cluster":
-            with locked("go"), step("promtool built"):
-                PROMTOOL.build()
     if name not in {"e2e", "kind"}:
         yield
         return

@@ -1,24 +1,23 @@
-"""Prometheus' own checker of rules, built from Go modules like the control plane; or the one in PATH."""
+"""Prometheus' own checker of rules: the one in PATH, or that of Debian's package, fetched below `.local`."""
 
-import os
 import shutil
 
-from dev.errors import DevError
-from dev.golang import Programs
-from dev.paths import BIN, ROOT
+from dev.packages import unpack
+from dev.paths import LOCAL, locked
 
-PROMTOOL = Programs(
-    "promtool",
-    ROOT / "dev" / "promtool",
-    ("github.com/prometheus/prometheus/cmd/promtool",),
-    # without the ways to discover what is to be scraped, which are most of the code
-    tags="grpcnotrace,remove_all_sd",
-)
+FOLDER = LOCAL / "prometheus"
 
 
 def program() -> str:
-    """The built program, or the one in PATH."""
-    found = shutil.which("promtool", path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}")
-    if not found:
-        raise DevError("promtool is neither built (make cluster) nor in PATH.")
-    return found
+    """Its path.
+
+    Raises:
+        DevError: it is neither there nor to be had.
+    """
+    if installed := shutil.which("promtool"):
+        return installed
+    path = FOLDER / "usr" / "bin" / "promtool"
+    with locked("promtool"):
+        if not path.exists():
+            unpack(("prometheus",), FOLDER)
+    return str(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev.errors import DevError
+from dev.packages import unpack
 from dev.paths import LOCAL
 
 FOLDER = LOCAL / "bench" / "wrk"
@@ -20,7 +21,6 @@ SCRIPT = Path(__file__).with_name("load.lua")
 PACKAGES = ("wrk", "libluajit-5.1-2", "libluajit-5.1-common")
 TIMEOUT_SECONDS = 10
 """An answer that takes longer is an error."""
-INSTALL = "Install wrk: apt-get install wrk."
 
 
 @dataclass(frozen=True)
@@ -83,37 +83,9 @@ def program() -> Program:
         return Program(installed, {})
     path = FOLDER / "usr" / "bin" / "wrk"
     if not path.exists():
-        _fetch()
+        unpack(PACKAGES, FOLDER)
     libraries = FOLDER / "usr" / "lib" / f"{platform.machine()}-linux-gnu"
     return Program(str(path), {"LD_LIBRARY_PATH": str(libraries)})
-
-
-def _fetch() -> None:
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise DevError(f"wrk is missing, and this is no Debian to fetch it from. {INSTALL}")
-    draft = FOLDER.with_name("wrk.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    (draft / "packages").mkdir(parents=True)
-    # A list may be missing or tell of packages that are gone; only root may bring it up to date.
-    if not _download(draft / "packages"):
-        if os.geteuid() == 0:
-            _run(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "update"], draft)
-        if not _download(draft / "packages"):
-            raise DevError(f"apt-get cannot download {' '.join(PACKAGES)}. {INSTALL}")
-    for package in (draft / "packages").glob("*.deb"):
-        if not _run(["dpkg-deb", "-x", str(package), str(draft)], draft):
-            raise DevError(f"{package.name} cannot be unpacked. {INSTALL}")
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    draft.rename(FOLDER)
-
-
-def _download(folder: Path) -> bool:
-    # root's apt would hand the download to a user who may not write here
-    return _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *PACKAGES], folder)
-
-
-def _run(argv: list[str], folder: Path) -> bool:
-    return not subprocess.run(argv, cwd=folder, capture_output=True, check=False, timeout=600).returncode
 
 
 @dataclass(frozen=True)

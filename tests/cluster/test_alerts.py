@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from dev import promtool
-from dev.paths import ROOT, locked
+from dev.paths import ROOT
 
 MONITORING = ROOT / "operator" / "deploy" / "monitoring"
 
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    with locked("go"):
-        promtool.PROMTOOL.build()
     return promtool.program()
 
 
