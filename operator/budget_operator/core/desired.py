@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from budget_operator.core.actions import JobRequest
 from budget_operator.core.api import Spec
@@ -58,6 +59,11 @@ class Parts:
     startup_script: str
     shutdown_script: str
     function_files: Mapping[str, bytes]
+
+    @cached_property
+    def function(self) -> Blob:
+        """The keep-alive function's source, as it is uploaded."""
+        return function_blob(self.function_files)
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def keep_alive(settings: Settings, parts: Parts) -> KeepAlive:
     """The keep-alive of the installation."""
     shared = Shared(settings.installation)
     label = shared.schedule_label(settings.schedule, settings.time_zone)
-    source = function_blob(parts.function_files)
+    source = parts.function
     return KeepAlive(
         job=JobRequest(
             name=shared.keep_alive,
