@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +33,29 @@ _HALF_BUILT = ".building-"
 _USED = ".used-"
 #: Shares of the disk: what the cache may hold beyond what environments use, what is to be free for a build.
 _CACHE_MOST, _FREE_LEAST = 0.2, 0.2
+#: Settings of uv that name a file, perhaps one of the code's.
+_OF_FILES = frozenset({"UV_BUILD_CONSTRAINT", "UV_CONFIG_FILE", "UV_CONSTRAINT", "UV_EXCLUDE", "UV_OVERRIDE"})
+
+
+def uv_settings(env: Mapping[str, str]) -> dict[str, str]:
+    """Variables of the user's that may change what uv installs. Indexes are where it comes from: their logins
+    are renewed without another environment."""
+    return {name: env[name] for name in sorted(env) if name.startswith("UV_") and "INDEX" not in name}
 
 
 def environment_key(
-    lines: Sequence[str], server: Sequence[str], image: Sequence[str], python: str, code_sha256: str
+    lines: Sequence[str],
+    settings: Mapping[str, str],
+    server: Sequence[str],
+    image: Sequence[str],
+    python: str,
+    code_sha256: str,
 ) -> str:
     """Names an environment by what determines its content."""
-    # a line that points to a file means another environment whenever the code changes
-    code = code_sha256 if any(requirements.points_to_file(line) for line in lines) else ""
-    content = json.dumps([list(lines), list(server), list(image), python, code])
+    # what points to a file means another environment whenever the code changes
+    points = any(map(requirements.points_to_file, lines)) or not _OF_FILES.isdisjoint(settings)
+    parts: list[object] = [list(lines), list(server), list(image), python, code_sha256 if points else ""]
+    content = json.dumps([*parts, settings] if settings else parts)
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
@@ -75,7 +89,8 @@ class Environments:
         python = f"{sys.version} {sys.base_prefix}"
         code = artifact.config.bundle_sha256
         server = (requirements.server_version(), *requirements.server_requirements())
-        return environment_key(lines, server, self._image, python, code)
+        settings = uv_settings(artifact.secrets.env)
+        return environment_key(lines, settings, server, self._image, python, code)
 
     def provide(self, artifact: Artifact, env: dict[str, str], given_up: Callable[[], bool]) -> Environment:
         """The revision's environment, built now if it is not there yet."""

@@ -89,7 +89,7 @@ def test_the_manifest_is_of_the_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", CARRIED)
 def test_the_manifest_carries_the_code_beside_it(name: str) -> None:
-    beside = [path for path in (EXAMPLES / name).iterdir() if path.suffix in (".py", ".json")]
+    beside = [path for path in (EXAMPLES / name).iterdir() if path.suffix in (".py", ".json", ".txt")]
     held = [path for path in beside if path.name not in DOWNLOADED]
     assert code(name) == {path.name: path.read_text(encoding="utf-8") for path in held}
 

@@ -22,7 +22,7 @@ import pytest
 from budget_server.vm import environment, requirements
 from budget_server.vm.artifact import Artifact
 from budget_server.vm.config import BudgetConfig, Manifest, Secrets
-from budget_server.vm.environment import Environments, cache_is_too_large, environment_key
+from budget_server.vm.environment import Environments, cache_is_too_large, environment_key, uv_settings
 from budget_server.vm.errors import Interrupted, RequirementsFailed
 from budget_server.vm.process import Identity
 from budget_server.vm.settings import image_paths
@@ -486,15 +486,28 @@ def test_the_cache_is_emptied_before_a_build_but_not_without_one(
 def test_the_name_follows_the_content() -> None:
     given: dict[str, Any] = {
         "lines": ["a==1"],
+        "settings": {},
         "server": ["b>2"],
         "image": ["/x"],
         "python": "3.11",
         "code_sha256": "0",
     }
     name = environment_key(**given)
-    others = {"lines": ["a==2"], "server": ["b>3"], "image": ["/y"], "python": "3.12"}
+    others = {
+        "lines": ["a==2"],
+        "settings": {"UV_TORCH_BACKEND": "cpu"},
+        "server": ["b>3"],
+        "image": ["/y"],
+        "python": "3.12",
+    }
     for field, value in others.items():
         assert environment_key(**{**given, field: value}) != name, field
     assert environment_key(**{**given, "code_sha256": "1"}) == name, "other code, same environment"
-    files = {**given, "lines": ["-r more.txt"]}
-    assert environment_key(**{**files, "code_sha256": "1"}) != environment_key(**files)
+    for pointing in ({"lines": ["-r more.txt"]}, {"settings": {"UV_EXCLUDE": "without.txt"}}):
+        files = {**given, **pointing}
+        assert environment_key(**{**files, "code_sha256": "1"}) != environment_key(**files)
+
+
+def test_what_uv_is_told_names_the_environment_but_for_its_indexes() -> None:
+    env = {"UV_INDEX_URL": "https://u:p@packages.example", "HOME": "/x", "UV_EXCLUDE": "without.txt"}
+    assert uv_settings(env) == {"UV_EXCLUDE": "without.txt"}
