@@ -82,7 +82,7 @@ class History:
         """How often each action met each fault."""
 
     def __enter__(self) -> "History":
-        made = world(self.trouble.carry, repeating=True, clock=self._clock, kept=1000)
+        made = world(self.trouble.carry, clock=self._clock, kept=1000)
         self.world = self._stack.enter_context(made)
         self.world.kube.journal.fault = self.trouble.kubernetes
         self._standby = self.world.new_operator()

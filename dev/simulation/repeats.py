@@ -1,82 +1,103 @@
-"""Answers that cannot have changed: for looks at a cloud in which nothing was written since the last one.
+"""Reads that cannot have changed: of a cloud in which nothing was written of what they were answered from.
 
-Most calls of a history are such looks, and a third of its time goes into them. While a fault is in force
-that counts calls, or makes them late, each of them is made.
+Most of what an operator does in a history is to look once more. So what it reads through its gateways is
+remembered, with the documents of the local cloud that went into it, and read again only after one of these
+was written. While a fault is in force that counts calls, or makes them late, everything is read again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Hashable
+from dataclasses import fields, replace
+from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
-
-from budget_operator.cloud.inventory import Inventories
-from budget_operator.core.gateways import Snapshots
-from budget_operator.core.observed import Inventory
+from budget_operator.cloud.inventory import Gateways
+from localcloud import faults, iam
 from localcloud.faults import CallFault, RateLimit
 from localcloud.mounted import Mounted
 
-#: What the answers of a service depend on, by the first part of the path: kinds of documents begin so.
-SOURCES = {"compute": ("compute", "vm"), "storage": ("storage",)}
-OTHERS = ("pubsub", "scheduler", "functions")
-ALWAYS = ("localcloud", "iam")  # faults, and who may do what
+READS = frozenset(
+    {
+        *("instances", "instance", "addresses", "address", "disks", "disk", "firewall", "guest_report"),
+        *("power_changes", "power_events", "operation", "zone", "machine_type", "zones_with"),
+        *("bucket", "objects", "contents", "listed", "read", "topic", "job", "function"),
+    }
+)
+ALWAYS = (faults.KIND, *iam.SOURCES)
+"""Kinds of documents on which every answer depends, and which the local cloud remembers itself."""
+Source = tuple[str, str]
+"""Kind and key of a document; without a key all of the kind."""
 
 
 class Repeats:
-    """Of one cloud."""
+    """Of one cloud. A reader that has an operator's gateways of its own remembers what it has read itself."""
 
     def __init__(self, cloud: Mounted) -> None:
         self._faults = cloud.context.faults
-        self._changes: Counter[str] = Counter()
-        self._known: dict[Hashable, tuple[tuple[int, ...], requests.Response]] = {}
-        told = cloud.context.store.on_write
+        self._writes: Counter[Source] = Counter()
+        self._noted: dict[Source, int] = {}
+        """What the read that is being made is answered from, and how often that was written before."""
+        store: Any = cloud.context.store
+        told = store.on_write
 
-        def note(kind: str, key: str) -> None:
+        def wrote(kind: str, key: str) -> None:
             told(kind, key)
-            self._changes[kind.partition(".")[0]] += 1
+            self._writes.update(((kind, key), (kind, "")))
 
-        cloud.context.store.on_write = note
+        store.on_write = wrote
+        store.get = self._watched(store.get, keyed=True)
+        for name in ("list", "find", "column"):
+            setattr(store, name, self._watched(getattr(store, name), keyed=False))
 
-    def answer(
-        self, whose: str, method: str, url: str, more: Mapping[str, Any], ask: Callable[[], requests.Response]
-    ) -> requests.Response:
-        """As it was, or from `ask`."""
-        if method != "GET" or more.get("stream") or any(map(_counts, self._faults.all())):
+    def remembering(self, services: Gateways) -> Gateways:
+        """The same gateways, for one operator."""
+        known = {each.name: _Remembering(self, getattr(services, each.name)) for each in fields(services)}
+        return replace(services, **known)
+
+    def read(self, known: dict[Hashable, "Remembered"], key: Hashable, ask: Callable[[], Any]) -> Any:
+        """As it is known, or from `ask`."""
+        if any(isinstance(fault, CallFault | RateLimit) for fault in self._faults.all()):
             return ask()
-        key = (whose, url, _frozen(more.get("params")))
-        version = self._version(url)
-        known = self._known.get(key)
-        if known is not None and known[0] == version:
-            return known[1]
-        found = ask()
-        if self._version(url) == version:
-            self._known[key] = (version, found)
-        return found
+        found = known.get(key)
+        if found is None or any(self._writes[source] != count for source, count in found[1].items()):
+            noted = self._noted = {(kind, ""): self._writes[kind, ""] for kind in ALWAYS}
+            try:
+                found = known[key] = ask(), noted
+            finally:
+                self._noted = {}
+        return found[0]
 
-    def spare(self, snapshots: Snapshots) -> None:
-        """Have them take no picture of what cannot have changed since the last one."""
-        assert isinstance(snapshots, Inventories)
-        look, last = snapshots._look, [(-1, Inventory(datetime.min.replace(tzinfo=UTC)))]
+    def _watched(self, look: Callable[..., Any], *, keyed: bool) -> Callable[..., Any]:
+        def watched(kind: str, key: str = "", *more: str) -> Any:
+            source = kind, key if keyed else ""
+            self._noted.setdefault(source, self._writes[source])
+            return look(kind, key, *more)
 
-        def looked(now: datetime) -> Inventory:
-            version = self._changes.total()
-            if last[0][0] != version or any(map(_counts, self._faults.all())):
-                last[0] = version, look(now)
-            return replace(last[0][1], taken_at=now)
-
-        snapshots._look = looked  # type: ignore[method-assign]
-
-    def _version(self, url: str) -> tuple[int, ...]:
-        service = urlsplit(url).path.split("/", 2)[1]
-        return tuple(self._changes[each] for each in (*SOURCES.get(service, OTHERS), *ALWAYS))
+        return watched
 
 
-def _counts(fault: object) -> bool:
-    return isinstance(fault, CallFault | RateLimit)
+Remembered = tuple[Any, dict[Source, int]]
 
 
-def _frozen(params: Any) -> Hashable:
-    return tuple(sorted(params.items())) if isinstance(params, Mapping) else tuple(params or ())
+class _Remembering:
+    """One gateway."""
+
+    def __init__(self, repeats: Repeats, gateway: object) -> None:
+        self._repeats = repeats
+        self._gateway = gateway
+        self._known: dict[Hashable, Remembered] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._gateway, name)
+        if name not in READS:
+            return method
+
+        def read(*given: Any) -> Any:
+            return self._repeats.read(self._known, (name, *map(_rough, given)), lambda: method(*given))
+
+        return read
+
+
+def _rough(given: Hashable) -> Hashable:
+    """Since a moment is since about then: no history is as long as such a while."""
+    return given.date() if isinstance(given, datetime) else given

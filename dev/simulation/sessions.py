@@ -6,7 +6,6 @@ Every `requests` session is, Google's clients' own included: there is no constru
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -15,7 +14,6 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
-from dev.simulation.repeats import Repeats
 from localcloud.accounts import token
 from localcloud.mounted import Answer, Mounted
 
@@ -109,11 +107,10 @@ def _response(request: requests.PreparedRequest, answer: Answer) -> requests.Res
 
 
 @contextmanager
-def mounted(cloud: Mounted, carrier: Carrier = carried, repeats: Repeats | None = None) -> Iterator[None]:
-    """While this lasts, sessions of this process that call the cloud's address reach it; with `repeats` they
-    get the answer that they have had where nothing can have changed."""
+def mounted(cloud: Mounted, carrier: Carrier = carried) -> Iterator[None]:
+    """While this lasts, sessions of this process that call the cloud's address reach it."""
     adapter, base = Adapter(cloud, carrier), cloud.context.settings.base_url
-    get_adapter, request = requests.Session.get_adapter, requests.Session.request
+    get_adapter = requests.Session.get_adapter
 
     def adapter_for(session: requests.Session, url: str) -> BaseAdapter:
         if not url.startswith(base):
@@ -121,16 +118,8 @@ def mounted(cloud: Mounted, carrier: Carrier = carried, repeats: Repeats | None 
         session.trust_env = False  # no proxy leads here; looking for one costs a tenth of a history
         return adapter
 
-    def requested(session: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
-        if repeats is None or not url.startswith(base):
-            return request(session, method, url, **more)
-        ask = partial(request, session, method, url, **more)
-        return repeats.answer(_ACCOUNT.get(), method, url, more, ask)
-
     requests.Session.get_adapter = adapter_for  # type: ignore[method-assign, assignment]
-    requests.Session.request = requested  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         requests.Session.get_adapter = get_adapter  # type: ignore[method-assign]
-        requests.Session.request = request  # type: ignore[method-assign]

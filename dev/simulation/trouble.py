@@ -33,7 +33,7 @@ class Trouble:
     """`rival` is what another operator does between a decision and its call. The function never crashes."""
 
     clock: Clock
-    rival: Callable[[], None] = lambda: None
+    rival: Callable[[], object] = lambda: None
     kind: Kind | None = None
     left: int = 0
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)

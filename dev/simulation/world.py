@@ -16,7 +16,7 @@ from typing import Any
 
 from budget_operator.cloud.inventory import one_after_another
 from budget_operator.cloud.probe import HttpProber
-from budget_operator.cloud.wiring import gateways
+from budget_operator.cloud.wiring import cloud_of, services
 from budget_operator.core.budget import Limit
 from budget_operator.core.desired import WANTED_STOPPED
 from budget_operator.core.names import LABEL_WANTED, Owner
@@ -58,8 +58,6 @@ class World:
     """Whether an operator that dies is started again at once."""
     clock_error: timedelta = timedelta(0)
     """Of the operator's machine."""
-    repeating: bool = False
-    """Whether looks at what cannot have changed are spared."""
     _touched: set[str] = field(default_factory=set)
     _idle: tuple[tuple[int, int], bool] = ((-1, 0), False)
 
@@ -80,7 +78,7 @@ class World:
         self.ticks.idle, self.ticks.kept = self._nothing_waits, min(self.kept, 1000)
         self._changed = threading.Event()
         self.store.on_write = self._note
-        self.repeats = Repeats(self.cloud) if self.repeating else None
+        self._repeats = Repeats(self.cloud)
         self.journal = Journal()
         self.kube = ApiServer(self.clock.now, self.journal)
         self.settings = Settings(
@@ -99,9 +97,9 @@ class World:
     def new_operator(self, kube: ApiServer | None = None, **settings: Any) -> Reconciler:
         """A process that has just started and remembers nothing; perhaps of another cluster."""
         now, wall, changed = self.clock.now, self._wall, replace(self.settings, **settings)
-        cloud = replace(gateways(changed, now, wall, one_after_another), prober=HttpProber(self._streets))
-        if self.repeats is not None:
-            self.repeats.spare(cloud.snapshots)
+        reached = self._repeats.remembering(services(changed))
+        cloud = cloud_of(reached, changed, now, wall, one_after_another)
+        cloud = replace(cloud, prober=HttpProber(self._streets))
         return Reconciler(changed, kube or self.kube, Means(cloud, now, wall, jitter=lambda: 0.5))
 
     def new_cluster(self, uid: str) -> ApiServer:
@@ -239,7 +237,7 @@ def world(carrier: Carrier = carried, **settings: Any) -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="simulation-"))
     try:
         made = World(folder, **settings)
-        with mounted(made.cloud, carrier, made.repeats):
+        with mounted(made.cloud, carrier):
             made.cloud.start()
             yield made
             made.cloud.stop()

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from localcloud.store import Json, Store
 
-_KIND = "localcloud.fault"
+KIND = "localcloud.fault"
 _F = TypeVar("_F", bound="Fault")
 Service = Literal["compute", "storage", "pubsub", "cloudscheduler", "cloudfunctions"]
 Api = Literal[
@@ -242,30 +242,30 @@ class Faults:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._read: tuple[int, tuple[AnyFault, ...]] | None = None  # as of which revision of the store
+        self._read: tuple[tuple[int, ...], tuple[AnyFault, ...]] | None = None  # as of which revision
 
     def add(self, fault: AnyFault, now: datetime) -> str:
         """Returns the fault's id."""
         name = uuid.uuid4().hex[:12]
         since = {"since": now} if isinstance(fault, FreshApi) else {}
         made = fault.model_copy(update={"id": name, **since})
-        self._store.insert(_KIND, name, made.model_dump(mode="json"))
+        self._store.insert(KIND, name, made.model_dump(mode="json"))
         return name
 
     def remove(self, name: str) -> bool:
         """False if there is none of that id."""
-        return self._store.delete(_KIND, name)
+        return self._store.delete(KIND, name)
 
     def clear(self) -> None:
         with self._store.transaction():
-            for name, _ in self._store.list(_KIND):
-                self._store.delete(_KIND, name)
+            for name, _ in self._store.list(KIND):
+                self._store.delete(KIND, name)
 
     def all(self) -> tuple[AnyFault, ...]:
-        """Several times for each call, so they are read again only after something was written."""
-        revision, read = self._store.revision, self._read
+        """Asked for several times in each call, so they are read again only after one was written."""
+        revision, read = self._store.revisions(KIND), self._read
         if read is None or read[0] != revision:
-            found = tuple(_ADAPTER.validate_python(body) for _, body in self._store.list(_KIND))
+            found = tuple(_ADAPTER.validate_python(body) for _, body in self._store.list(KIND))
             read = self._read = (revision, found)
         return read[1]
 
@@ -282,10 +282,10 @@ class Faults:
         with self._store.transaction():
             found = next(self.of(CallFault, lambda each: _meets(each, method, path)), None)
             if found is not None and found.count == 1:
-                self._store.delete(_KIND, found.id)
+                self._store.delete(KIND, found.id)
             elif found is not None and found.count:
                 left = found.model_copy(update={"count": found.count - 1})
-                self._store.put(_KIND, found.id, left.model_dump(mode="json"))
+                self._store.put(KIND, found.id, left.model_dump(mode="json"))
             return found
 
     def stock_out(self, zone: str, machine_type: str, spot: bool, when: str) -> StockOut | None:

@@ -21,6 +21,8 @@ from localcloud.store import Json, Store
 ACT_AS = "iam.serviceAccounts.actAs"
 
 _KIND = "localcloud.binding"
+SOURCES = (_KIND, policies.POLICY, policies.ROLE)
+"""Kinds of documents that the bindings are read from."""
 _LISTED = re.compile(r"^ *- *([a-z]+\.[A-Za-z]+\.[A-Za-z]+) *(?:#.*)?$", re.MULTILINE)
 
 
@@ -66,11 +68,19 @@ class Iam:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._read: tuple[tuple[int, ...], list[Binding]] | None = None  # as of which revision
 
     def bind(self, binding: Binding) -> None:
         self._store.insert(_KIND, uuid.uuid4().hex, binding.model_dump(mode="json"))
 
     def bindings(self) -> list[Binding]:
+        """Asked for twice in each call, so they are read again only after one was written."""
+        revision, read = self._store.revisions(*SOURCES), self._read
+        if read is None or read[0] != revision:
+            read = self._read = (revision, self._bindings())
+        return read[1]
+
+    def _bindings(self) -> list[Binding]:
         bound = [Binding.model_validate(body) for _, body in self._store.list(_KIND)]
         return bound + [
             Binding(account=grant.account, permissions=grant.permissions, on=place)

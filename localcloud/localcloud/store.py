@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ class Store:
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.RLock()
         self._depth = 0
-        self._revision = 0
+        self._revisions: Counter[str] = Counter()
         self.on_write: Callable[[str, str], object] = _nobody
         """Told the kind and key of every change, in the middle of its transaction."""
         self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None)
@@ -53,7 +54,11 @@ class Store:
     @property
     def revision(self) -> int:
         """Grows with every write of this process: cheap for long polls to see that something changed."""
-        return self._revision
+        return self._revisions.total()
+
+    def revisions(self, *kinds: str) -> tuple[int, ...]:
+        """Of these kinds alone; what was read from them holds until one of these grows."""
+        return tuple(self._revisions[kind] for kind in kinds)
 
     def insert(self, kind: str, key: str, body: Json) -> None:
         """Add a document; raises AlreadyExists."""
@@ -83,7 +88,7 @@ class Store:
     def _write(self, statement: str, kind: str, key: str, *body: str) -> int:
         """How many documents it has changed."""
         changed = self._db.execute(statement, (kind, key, *body)).rowcount
-        self._revision += changed
+        self._revisions[kind] += changed
         self.on_write(kind, key)
         return changed
 
@@ -131,6 +136,7 @@ class Store:
                 self._depth -= 1
                 if self._depth == 0:
                     self._db.execute("ROLLBACK")
+                    self._revisions.update(self._revisions.keys())  # what was read meanwhile holds no more
                 raise
             self._depth -= 1
             if self._depth == 0:

@@ -12,9 +12,11 @@ import pytest
 from dev.simulation.apiserver import CODE
 from dev.simulation.bill import Bill
 from dev.simulation.month import DAY
-from dev.simulation.world import ZONES, World, vm, world
+from dev.simulation.trouble import Kind, Trouble
+from dev.simulation.world import NAMESPACE, ZONES, World, vm, world
 from localcloud.errors import ApiError
 from localcloud.faults import parse
+from localcloud.jumping import JumpingClock
 from localcloud.services.compute import prices
 from localcloud.services.compute.records import INSTANCE
 
@@ -32,15 +34,19 @@ def spec(monthly: float = MONTHLY, **fields: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def played(monthly: float = MONTHLY, **fields: Any) -> Iterator[tuple[World, Bill]]:
+def played(monthly: float = MONTHLY, **fields: Any) -> Iterator[tuple[World, Bill, Trouble]]:
     """Three ticks an hour: most of the time of a simulated month goes into those that start nothing."""
-    with world(kept=2000) as made:
+    clock = JumpingClock()
+    trouble = Trouble(clock)
+    with world(trouble.carry, clock=clock, kept=2000) as made:
+        made.kube.journal.fault = trouble.kubernetes
         made.settings = replace(made.settings, schedule="*/20 * * * *")
         made.operator = made.new_operator()
+        trouble.rival = lambda: made.new_operator().reconcile(NAMESPACE, NAME)
         bill = Bill(made, vm(NAME))
         made.apply(NAME, spec(monthly, **fields))
         made.run(SETTLED)
-        yield made, bill
+        yield made, bill, trouble
 
 
 def status_of(made: World) -> str:
@@ -66,7 +72,7 @@ def check(bill: Bill, begin: datetime, end: datetime, monthly: float = MONTHLY) 
 
 
 def test_it_stops_in_time_and_starts_again_with_the_next_month() -> None:
-    with played() as (made, bill):
+    with played() as (made, bill, _):
         assert made.kube.condition(NAME, "WithinBudget")[:2] == ("True", "WithinBudget")
         assert "it lasts until 2026-01-0" in made.kube.condition(NAME, "WithinBudget")[2]
         run_until(made, datetime(2026, 1, 20, tzinfo=UTC))
@@ -88,7 +94,7 @@ def test_it_stops_in_time_and_starts_again_with_the_next_month() -> None:
 
 
 def test_with_the_operator_off_the_vm_and_the_function_keep_it() -> None:
-    with played() as (made, bill):
+    with played() as (made, bill, _):
         made.operator = None
         run_until(made, datetime(2026, 1, 20, tzinfo=UTC))
         assert status_of(made) == "TERMINATED"
@@ -109,7 +115,7 @@ def test_with_the_operator_off_the_vm_and_the_function_keep_it() -> None:
 
 
 def test_raised_it_starts_again() -> None:
-    with played() as (made, _):
+    with played() as (made, _, _):
         run_until(made, datetime(2026, 1, 10, tzinfo=UTC))
         assert cut_off(made)
         made.apply(NAME, spec(2 * MONTHLY))
@@ -125,7 +131,7 @@ def test_raised_it_starts_again() -> None:
 
 def test_it_is_only_told_where_that_is_wanted() -> None:
     budget = {"monthly": "5", "onExceeded": "Warn", "warnAt": 50}
-    with played(budget=budget) as (made, bill):
+    with played(budget=budget) as (made, bill, _):
         reasons = []
         for day in range(2, 32):
             run_until(made, datetime(2026, 1, day, tzinfo=UTC))
@@ -142,7 +148,7 @@ def test_it_is_only_told_where_that_is_wanted() -> None:
 
 def test_a_name_of_the_owners_keeps_its_address() -> None:
     endpoint = {"host": "model.acme.org", "tls": {"mode": "Acme"}}
-    with played(endpoint=endpoint) as (made, bill):
+    with played(endpoint=endpoint) as (made, bill, _):
         run_until(made, datetime(2026, 1, 20, tzinfo=UTC))
         assert status_of(made) == "TERMINATED"
         ((_, address),) = made.store.list("compute.address")
@@ -151,18 +157,24 @@ def test_a_name_of_the_owners_keeps_its_address() -> None:
 
 
 def test_one_that_is_too_small_makes_nothing() -> None:
-    with played(3.0) as (made, _):
+    with played(3.0) as (made, _, _):
         assert made.store.list(INSTANCE) == made.store.list("compute.address") == []
         state, reason, message = made.kube.condition(NAME, "Stalled")
         assert (state, reason) == ("True", "InvalidSpec")
         assert message.startswith("spec.budget.monthly: $3.00 cannot pay for e2-medium (Spot) in us-central1")
 
 
-def happen(made: World, chance: random.Random) -> None:
+CHANGES: dict[str, dict[str, Any]] = {
+    "suspend": {"suspend": True},
+    "resume": {},
+    "small": {"machine": {"type": "e2-small"}},
+}
+EVENTS = ("preempt", "preempt", "sold out", "room", "off", "on", "trouble", "trouble", "by hand", *CHANGES)
+
+
+def happen(made: World, trouble: Trouble, chance: random.Random) -> None:
     """What users, Google and bad luck do."""
-    what = chance.choice(
-        ("preempt", "preempt", "sold out", "room", "off", "on", "suspend", "resume", "small")
-    )
+    what = chance.choice(EVENTS)
     if what == "preempt":
         with suppress(ApiError):
             made.preempt(NAME)
@@ -175,23 +187,30 @@ def happen(made: World, chance: random.Random) -> None:
         made.operator = None
     elif what == "on":
         made.restart()
+    elif what == "trouble":
+        trouble.plan(chance.choice(tuple(Kind)), chance.randrange(8))
+    elif what == "by hand":
+        by_hand(made, chance.choice(("start", "stop")))
     else:
-        changes: dict[str, dict[str, Any]] = {
-            "suspend": {"suspend": True},
-            "resume": {},
-            "small": {"machine": {"type": "e2-small"}},
-        }
-        made.apply(NAME, spec(**changes[what]))
+        made.apply(NAME, spec(**CHANGES[what]))
 
 
-@pytest.mark.parametrize("seed", range(4))
+def by_hand(made: World, verb: str) -> None:
+    """Somebody with gcloud; refused where there is nothing to do."""
+    for key, _ in made.store.list(INSTANCE):
+        url = f"{made.cloud.context.settings.base_url}/compute/v1/{key}/{verb}"
+        made.cloud.answer("POST", url, {"content-type": "application/json"}, b"")
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_whatever_happens_it_is_kept(seed: int) -> None:
     chance = random.Random(seed)
-    with played() as (made, bill):
+    with played() as (made, bill, trouble):
         for _ in range(16):
-            happen(made, chance)
+            happen(made, trouble, chance)
             made.run(chance.choice((60, 900, 3600)))
         made.cloud.context.faults.clear()
+        trouble.clear()
         run_until(made, FEBRUARY)
         check(bill, JANUARY, FEBRUARY)
         made.run(DAY * 6)

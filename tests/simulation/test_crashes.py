@@ -54,7 +54,7 @@ class Watch:
 def played() -> Iterator[tuple[World, Trouble]]:
     clock = JumpingClock()
     trouble = Trouble(clock)
-    with world(trouble.carry, repeating=True, clock=clock) as made:
+    with world(trouble.carry, clock=clock) as made:
         made.kube.journal.fault = trouble.kubernetes
         yield made, trouble
 

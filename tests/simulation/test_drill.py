@@ -114,7 +114,7 @@ def test_wherever_trouble_strikes_it_preempts_once_and_tells_the_end(kind: Kind)
     for number in range(MOST_CALLS):
         clock = JumpingClock()
         trouble = Trouble(clock)
-        with world(trouble.carry, repeating=True, clock=clock) as made:
+        with world(trouble.carry, clock=clock) as made:
             made.kube.journal.fault = trouble.kubernetes
             made.apply(NAME, SPEC)
             made.run(WHILE)

@@ -120,7 +120,7 @@ def test_the_zone_that_has_room_in_the_end_gets_it(there: str) -> None:
 
 
 def test_where_all_are_sold_out_the_others_are_asked_twice_an_hour() -> None:
-    with world(repeating=True) as made:
+    with world() as made:
         up(made, NAMES[0])
         inserts = calls(made, "create")
         lose(made, A, B)

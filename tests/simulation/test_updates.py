@@ -218,6 +218,7 @@ def test_a_change_does_what_the_reference_says(field: str) -> None:
     if field == "spec.deletionPolicy":  # the VM has to know what it is once its object is gone
         assert calls.pop() == SET_LABELS
     check(kind_of(field), old, new, calls)
+    assert (GIVE_BACK[0] in calls) == (field == "spec.suspend")
     # whose certificate nobody signs, or nobody can look at, is not asked in the simulation
     assert serves(made) or field.startswith("spec.endpoint.") or field == "spec.suspend"
 

@@ -23,14 +23,29 @@ def gateways(
     together: Callable[[Iterable[Look]], None] = at_once,
 ) -> Cloud:
     """Everything a pass reaches Google Cloud through. Makes no call; clients are built when first used."""
+    return cloud_of(services(settings), settings, clock, wall, together)
+
+
+def services(settings: Settings) -> Gateways:
+    """One of each, on one connection."""
     connection = Connection(settings.project, settings.api_endpoint, settings.credentials)
-    services = Gateways(
+    return Gateways(
         compute=ComputeGateway(connection),
         storage=StorageGateway(connection, settings.bucket),
         pubsub=PubSubGateway(connection),
         scheduler=SchedulerGateway(connection, settings.scheduler_location or settings.region),
         functions=FunctionsGateway(connection, settings.region),
     )
+
+
+def cloud_of(
+    services: Gateways,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    wall: Callable[[], datetime],
+    together: Callable[[Iterable[Look]], None],
+) -> Cloud:
+    """These, with the pictures that are taken of what they show."""
     return Cloud(
         compute=services.compute,
         storage=services.storage,

@@ -76,6 +76,19 @@ def test_a_restart_forgets_nothing_and_writes_are_noticed(tmp_path: Path) -> Non
     assert Store(tmp_path / "s.db").get("vm", "a") == {"ä": ["x"]}
 
 
+def test_a_write_is_noticed_by_its_kind_and_one_undone_too(store: Store) -> None:
+    store.put("vm", "a", {})
+    vms, disks = store.revisions("vm"), store.revisions("disk")
+    store.put("disk", "a", {})
+    assert store.revisions("vm") == vms
+    assert store.revisions("disk") > disks
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.put("vm", "a", {"status": "never"})
+        inside = store.revisions("vm")
+        1 / 0  # noqa: B018
+    assert store.revisions("vm") > inside, "what was read inside must be read again"
+
+
 def test_one_field_of_all_documents_of_a_kind(store: Store) -> None:
     store.insert("vm", "a", {"ip": "1", "body": {"status": "RUNNING"}})
     store.insert("vm", "b", {"ip": ""})

@@ -31,7 +31,7 @@ from localcloud.vm import VmSpec, VmState
 
 log = logging.getLogger(__name__)
 
-_NOTICE_LOOK = 0.1
+_NOTICE_LOOK = 1.0  # seconds in which a stop in the middle of a notice is noticed
 _GUEST_OFF = ("compute.instances.guestTerminate", "Instance terminated by guest OS shutdown.")
 _HOST_ERROR = ("compute.instances.hostError", "Instance terminated by Compute Engine.")
 ALIVE = ("PROVISIONING", "STAGING", "RUNNING")
