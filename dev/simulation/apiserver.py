@@ -7,7 +7,7 @@ where there is a real one.
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from budget_operator.core.errors import (
     PreconditionFailed,
     ResourceNotReady,
 )
-from budget_operator.core.gateways import Document
+from budget_operator.core.gateways import Document, Named
 
 CODE = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
 
@@ -193,6 +193,9 @@ class ApiServer:
 
     def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return self.secrets.get((namespace, name))
+
+    def many_secrets(self, names: Sequence[Named]) -> Mapping[Named, Mapping[str, bytes] | None]:
+        return {name: self.secret(*name) for name in names}
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         return self.config_maps.get((namespace, name))

@@ -5,9 +5,10 @@ and at rest such requests are most of what the operator does. Which connections 
 tried again, is the business of `cluster.reads` and `cloud.doors`.
 """
 
+import contextlib
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import httptools
@@ -57,7 +58,7 @@ def exchange(
         OSError: the connection failed, or timed out.
     """
     connection.sendall(sent)
-    reading = _Reading()
+    reading = Reading()
     received = 0
     while not reading.complete:
         if until and time.monotonic() >= until:
@@ -73,13 +74,28 @@ def exchange(
     return Answer(reading.status, body if most is None else body[:most], reading.reusable)
 
 
-def _cut_off(reading: "_Reading", most: int | None) -> Answer:
+def exchange_all(connection: socket.socket, sent: Sequence[bytes]) -> tuple[list[Answer], bool]:
+    """Send requests one behind the other and read their answers: as many as came, in the same order; and
+    whether the connection is good for more.
+
+    All of them are under way at once, so that both sides have less to do for each than for one alone. Only
+    for what may be asked again.
+    """
+    reading = _Readings(len(sent))
+    with contextlib.suppress(OSError):
+        connection.sendall(b"".join(sent))
+        while not reading.complete:
+            reading.feed(connection.recv(_CHUNK))
+    return reading.answers, reading.complete and reading.reusable
+
+
+def _cut_off(reading: "Reading", most: int | None) -> Answer:
     if not reading.status:
         raise TimeoutError
     return Answer(reading.status, bytes(reading.body[:most]), reusable=False)
 
 
-class _Reading:
+class Reading:
     """What the parser calls while it reads one answer."""
 
     def __init__(self) -> None:
@@ -124,3 +140,22 @@ class _Reading:
 
     def on_message_complete(self) -> None:
         self.complete = bool(self.status)
+
+
+class _Readings(Reading):
+    """The same for so many answers, one behind the other."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.answers: list[Answer] = []
+        self._count = count
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.status, self._bounded = 0, False
+
+    def on_message_complete(self) -> None:
+        if self.status and not self.complete:
+            self.answers.append(Answer(self.status, bytes(self.body), self._kept))
+            self.body.clear()
+            self.complete = len(self.answers) == self._count or not self._kept

@@ -10,7 +10,7 @@ import base64
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ class NobodyAnswers:
 
     def ready(self, door: Door) -> Probe:
         return Probe(False, "connection refused")
+
+    def many_ready(self, _: Sequence[Door]) -> Mapping[Door, Probe]:
+        return {}
 
     def predict(self, door: Door, token: str, payload: object) -> Probe:
         return self.ready(door)

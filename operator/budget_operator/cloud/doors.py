@@ -7,12 +7,13 @@ means, is in `probe`.
 """
 
 import resource
+import select
 import socket
 import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ CONNECT_SECONDS = 3.0
 BODY_LIMIT = 64 * 1024
 #: For so long one that is kept may be silent before a new one is tried.
 _KEPT_SECONDS = 2.0
+#: The same where many are asked at once: whoever takes longer is asked alone, and holds nobody up.
+_TOGETHER_SECONDS = 0.5
 #: After so long the certificate is looked at again, and whether newcomers get in.
 _OLDEST = 15 * 60.0
 #: Caddy closes what was idle for five minutes.
@@ -97,6 +100,37 @@ class Doors:
         now = time.monotonic()
         return self._answer(door, request, _Connection(_connected(door), now, now), request.seconds)
 
+    def ask_kept(self, doors: Sequence[Door], request: Request) -> Mapping[Door, Answer]:
+        """The same request to many at once, over connections that are kept. Whoever has none, or does not
+        answer over it within half a second, is left out: a kept connection proves nothing against them.
+        """
+        asked: dict[int, _Asked] = {}
+        answers: dict[Door, Answer] = {}
+        poll = select.poll()
+        for door in doors:
+            kept = self._taken(door)
+            if kept is not None and (found := _asked(door, request, kept)) is not None:
+                asked[kept.socket.fileno()] = found
+                poll.register(kept.socket, select.POLLIN)
+        until = time.monotonic() + _TOGETHER_SECONDS
+        while asked and (left := until - time.monotonic()) > 0:
+            for number, _ in poll.poll(left * 1000):
+                if asked[number].go_on():
+                    poll.unregister(number)
+                    self._end(asked.pop(number), answers)
+        for each in asked.values():
+            each.connection.socket.close()
+        return answers
+
+    def _end(self, asked: "_Asked", answers: dict[Door, Answer]) -> None:
+        reading = asked.reading
+        if reading.complete and len(reading.body) <= BODY_LIMIT:
+            answers[asked.door] = Answer(reading.status, bytes(reading.body))
+        if reading.complete and reading.reusable:
+            self._keep(asked.door, asked.connection)
+        else:
+            asked.connection.socket.close()
+
     def _taken(self, door: Door) -> _Connection | None:
         with self._lock:
             found = self._kept.pop(door, None)
@@ -109,8 +143,7 @@ class Doors:
         return None
 
     def _answer(self, door: Door, request: Request, connection: _Connection, seconds: float) -> Answer:
-        headers = {"Host": urlsplit(door.url).netloc, **request.headers}
-        sent = exchange.request(request.method, request.path, headers, request.body)
+        sent = _sent(door, request)
         try:
             connection.socket.settimeout(seconds)
             # A VM that trickles or floods does not hold the operator up.
@@ -135,6 +168,43 @@ class Doors:
                 gone.append(self._kept.popitem(last=False)[1])
         for each in gone:
             each.socket.close()
+
+
+@dataclass
+class _Asked:
+    """A request over a connection that does not block, and what has come of its answer."""
+
+    door: Door
+    connection: _Connection
+    reading: exchange.Reading = field(default_factory=exchange.Reading)
+
+    def go_on(self) -> bool:
+        """Read what is there; true at the end of the answer, or of all hope for one."""
+        try:
+            while not self.reading.complete and len(self.reading.body) <= BODY_LIMIT:
+                self.reading.feed(self.connection.socket.recv(BODY_LIMIT))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            self.reading.complete = False
+        return True
+
+
+def _asked(door: Door, request: Request, kept: _Connection) -> _Asked | None:
+    """None: the connection is not good any more."""
+    try:
+        kept.socket.settimeout(_TOGETHER_SECONDS)
+        kept.socket.sendall(_sent(door, request))
+        kept.socket.setblocking(False)
+    except OSError:
+        kept.socket.close()
+        return None
+    return _Asked(door, kept)
+
+
+def _sent(door: Door, request: Request) -> bytes:
+    headers = {"Host": urlsplit(door.url).netloc, **request.headers}
+    return exchange.request(request.method, request.path, headers, request.body)
 
 
 def _connected(door: Door) -> socket.socket:

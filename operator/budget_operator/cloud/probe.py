@@ -6,6 +6,7 @@ words are cleaned. What an outcome means for the deployment is `core.serving`'s 
 
 import json
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,12 +27,14 @@ _PREDICT_SECONDS = 30.0
 _QUOTED = 200
 # Nothing compressed: a small answer must not unfold into a large one.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "budget-operator"}
+_READY = Request("GET", "/healthz/ready", _READY_SECONDS, headers=_HEADERS, kept=True)
 
 
 class Way(Protocol):
     """How a request reaches a door; failures are those of `Doors.ask`."""
 
     def ask(self, door: Door, request: Request) -> Answer: ...
+    def ask_kept(self, doors: Sequence[Door], request: Request) -> Mapping[Door, Answer]: ...
 
 
 class HttpProber:
@@ -42,9 +45,12 @@ class HttpProber:
 
     def ready(self, door: Door) -> Probe:
         """Whether the front door, its certificate and the model's workers answer."""
-        request = Request("GET", "/healthz/ready", _READY_SECONDS, headers=_HEADERS, kept=True)
-        probe, body = self._ask(door, request)
-        return replace(probe, revision=_revision(body))
+        return _with_revision(*self._ask(door, _READY))
+
+    def many_ready(self, doors: Sequence[Door]) -> Mapping[Door, Probe]:
+        """At once, of those that answer over a connection that is kept."""
+        answers = self._way.ask_kept(doors, _READY)
+        return {door: _with_revision(*_judged(door, _READY, answer)) for door, answer in answers.items()}
 
     def predict(self, door: Door, token: str, payload: object) -> Probe:
         """A prediction with the user's own example."""
@@ -61,10 +67,19 @@ class HttpProber:
             return Probe(False, f"{what}: no answer within {limit:.0f} s"), b""
         except OSError as error:
             return Probe(False, f"{what}: {_cause(error)}"), b""
-        message, ok = f"{what}: status {answer.status}", 200 <= answer.status < 300
-        if not ok:
-            message += f": {clean(answer.body.decode(errors='replace'))[:_QUOTED]}"
-        return Probe(ok, message, certificate_ok=door.url.startswith("https://")), answer.body
+        return _judged(door, request, answer)
+
+
+def _judged(door: Door, request: Request, answer: Answer) -> tuple[Probe, bytes]:
+    """What an answer says, and its body."""
+    message, ok = f"{request.method} {request.path}: status {answer.status}", 200 <= answer.status < 300
+    if not ok:
+        message += f": {clean(answer.body.decode(errors='replace'))[:_QUOTED]}"
+    return Probe(ok, message, certificate_ok=door.url.startswith("https://")), answer.body
+
+
+def _with_revision(probe: Probe, body: bytes) -> Probe:
+    return replace(probe, revision=_revision(body))
 
 
 def _cause(error: Exception) -> str:

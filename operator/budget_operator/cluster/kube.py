@@ -27,7 +27,7 @@ from budget_operator.cluster.access import Access
 from budget_operator.cluster.lease import LeaseRecord
 from budget_operator.cluster.reads import Reads
 from budget_operator.core import api, errors, names
-from budget_operator.core.gateways import Document
+from budget_operator.core.gateways import Document, Named
 
 log = logging.getLogger(__name__)
 
@@ -307,6 +307,20 @@ class Kube:
     def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         found = self._named("secret", namespace, name)
         return None if found is None else _decoded(found.get("data"))
+
+    def many_secrets(self, names: Sequence[Named]) -> Mapping[Named, Mapping[str, bytes] | None]:
+        """Each is asked for by its name, one request behind the other."""
+        targets = [f"/api/v1/namespaces/{namespace}/secrets/{name}" for namespace, name in names]
+        with _translated(f"get {len(names)} secrets"):
+            headers = {"Accept": JSON, **self._authorization()}
+            answers = self._reads.get_all(targets, headers, TIMEOUT)
+        found: dict[Named, Mapping[str, bytes] | None] = {}
+        for name, (status, body) in zip(names, answers, strict=False):
+            if status == 200:
+                found[name] = _decoded(json.loads(body).get("data"))
+            elif status == 404:
+                found[name] = None
+        return found
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         found = self._named("configmap", namespace, name)

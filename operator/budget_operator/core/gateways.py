@@ -5,7 +5,7 @@ returns None where nothing exists and raises `errors.BudgetError` where it could
 after a failed look-up. Mutations never retry by themselves and never wait for a long-running operation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -33,6 +33,7 @@ from budget_operator.core.observed import (
 
 T = TypeVar("T")
 
+Named: TypeAlias = tuple[str, str]  # namespace and name
 Document: TypeAlias = Mapping[str, Any]  # a live Kubernetes object, as the API server returns it
 
 HTTPS_PORTS = ("80", "443")  # what the firewall rule opens
@@ -242,6 +243,11 @@ class Prober(Protocol):
     """Real requests to a deployment's public address, under its name, with a verified certificate."""
 
     def ready(self, door: Door) -> Probe: ...
+    def many_ready(self, doors: Sequence[Door]) -> Mapping[Door, Probe]:
+        """The same for many at once, over connections that are open; those that do not answer that way are
+        left out, and have to be asked alone.
+        """
+
     def predict(self, door: Door, token: str, payload: object) -> Probe: ...
 
 
@@ -272,6 +278,9 @@ class Kubernetes(References, Protocol):
         """What tells this cluster from every other one."""
 
     def deployment(self, namespace: str, name: str) -> Document | None: ...
+
+    def many_secrets(self, names: Sequence[Named]) -> Mapping[Named, Mapping[str, bytes] | None]:
+        """What `secret` gives, for many at once; those that could not be read are left out."""
 
     def all_deployments(self) -> tuple[Document, ...]:
         """The metadata of every BudgetDeployment of the cluster, those being deleted included."""

@@ -8,6 +8,7 @@ deployment is at rest is decided by `core.quiet`.
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice, takewhile
 
 from budget_operator.core import quiet
 from budget_operator.core.artifact import CODE_PREFIX
@@ -16,9 +17,10 @@ from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Inventory, Listed
+from budget_operator.core.observed import Inventory, Listed, Probe
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
+from budget_operator.reconcile.ahead import MOST, Ahead, Found, Wanted
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import PROBE_EVERY
@@ -85,6 +87,9 @@ class Calm:
         self._rests: dict[Key, Rest] = {}
         self._woken: set[Key] = set()  # since their last full pass began
         self._seen: dict[Key, str] = {}  # each object's resourceVersion, as the watch last told
+        # Whose quiet passes began with which picture, and what was known of it; the longest ago first.
+        self._looked: dict[Key, tuple[datetime, Memory]] = {}
+        self._ahead = Ahead(kube, cloud.prober, clock)
         self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
         self._turn = threading.Semaphore()
 
@@ -113,6 +118,7 @@ class Calm:
         """It is gone."""
         self._rests.pop(key, None)
         self._seen.pop(key, None)
+        self._looked.pop(key, None)
         self._woken.discard(key)
 
     def version(self, key: Key) -> str | None:
@@ -134,7 +140,9 @@ class Calm:
         try:
             inventory, left = self._cloud.snapshots.resting()
             pause = min(max(left, SHORTEST), LONGEST)
-            same = self._is_same(key, owner, rest, inventory, memory) and self._answers(rest, memory, pause)
+            same = self._is_same(key, owner, rest, inventory, memory) and self._stays(
+                key, rest, memory, inventory.taken_at, pause
+            )
         except BudgetError:  # a full pass meets it, too, and tells
             return None
         finally:
@@ -150,21 +158,47 @@ class Calm:
         if self.objects(owner, rest.at) not in (None, rest.objects):
             memory.objects_at = None  # the full pass looks again
             return False
-        return all(self._content(each) == known for each, known in rest.references.items())
+        return True
 
-    def _content(self, reference: Reference) -> Digest:
+    def _stays(self, key: Key, rest: Rest, memory: Memory, taken_at: datetime, pause: timedelta) -> bool:
+        """Whether what it refers to is as it was, and its endpoint answers."""
+        self._looked.pop(key, None)
+        self._looked[key] = taken_at, memory
+        found = self._ahead.take(key, lambda: self._wanted(key, taken_at, pause))
+        same = all(self._content(each, found) == known for each, known in rest.references.items())
+        return same and self._answers(rest, memory, pause, found.probe)
+
+    def _wanted(self, key: Key, taken_at: datetime, pause: timedelta) -> list[Wanted]:
+        """By this deployment, and by those whose turn with this picture comes next."""
+        looked = list(self._looked.items())
+        next_ones = takewhile(lambda each: each[1][0] != taken_at, looked)
+        memories = {key: self._looked[key][1], **{other: memory for other, (_, memory) in next_ones}}
+        found = []
+        for each, memory in islice(memories.items(), MOST):
+            rest = self._rests.get(each)
+            secrets = () if rest is None else tuple(ref[1:] for ref in rest.references if ref[0] == "Secret")
+            asked = rest is not None and self._is_due(memory, pause)
+            found.append(Wanted(each, secrets, rest.door if rest is not None and asked else None))
+        return found
+
+    def _content(self, reference: Reference, found: Found) -> Digest:
         kind, namespace, name = reference
         if kind == "Objects":
             return quiet.objects(self._buckets.listed(Address(name)))
+        if kind == "Secret" and (namespace, name) in found.secrets:
+            return found.secrets[namespace, name]
         read = self._kube.secret if kind == "Secret" else self._kube.config_map
         return quiet.content(read(namespace, name))
 
-    def _answers(self, rest: Rest, memory: Memory, pause: timedelta) -> bool:
-        """Asked now if the next pass would be too late for it."""
-        now = self._clock()
-        if memory.probed_at is not None and now + pause - memory.probed_at <= PROBE_EVERY:
+    def _is_due(self, memory: Memory, pause: timedelta) -> bool:
+        """Whether the next pass would be too late to ask the endpoint."""
+        return memory.probed_at is None or self._clock() + pause - memory.probed_at > PROBE_EVERY
+
+    def _answers(self, rest: Rest, memory: Memory, pause: timedelta, ahead: Probe | None) -> bool:
+        if not self._is_due(memory, pause):
             return True
-        probe = self._cloud.prober.ready(rest.door)
+        now = self._clock()
+        probe = ahead or self._cloud.prober.ready(rest.door)
         if not probe.ok or probe.revision != rest.revision:
             return False
         memory.probed_at = now

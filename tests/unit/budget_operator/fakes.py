@@ -8,7 +8,7 @@ import io
 import itertools
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -862,6 +862,9 @@ class FakeCloud:
         if vm is None or self._active(vm) is None:
             return Probe(False, "connection refused")
         return Probe(True, "ok", self._active(vm), certificate_ok=True)
+
+    def many_ready(self, doors: Sequence[Door]) -> Mapping[Door, Probe]:
+        return {door: self.ready(door) for door in doors}
 
     def predict(self, door: Door, token: str, payload: object) -> Probe:
         vm = self._endpoint(door)

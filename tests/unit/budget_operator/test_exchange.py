@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from budget_operator.exchange import BadAnswer, _Reading, exchange, request
+from budget_operator.exchange import BadAnswer, Reading, exchange, exchange_all, request
 
 SENT = request("GET", "/x", {"Host": "a"})
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -66,7 +66,7 @@ def test_an_answer_ends_where_it_says(
 
 
 def test_an_answer_may_come_in_pieces() -> None:
-    found = _Reading()
+    found = Reading()
     for byte in OK + b"Content-Length: 3\r\n\r\nabc":
         assert not found.complete
         found.feed(bytes([byte]))
@@ -125,3 +125,29 @@ def test_a_body_that_trickles_is_taken_as_far_as_it_came(pair: tuple[socket.sock
         patch.setattr("budget_operator.exchange.time.monotonic", lambda: next(clock))
         found = exchange(pair[0], SENT, until=50.0)
     assert (found.status, found.body, found.reusable) == (200, b"he", False)
+
+
+def test_many_answers_come_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone"
+    answered(pair, OK + b"Content-Length: 1\r\n\r\na" + missing + OK + b"Content-Length: 1\r\n\r\nc")
+    answers, reusable = exchange_all(pair[0], [SENT] * 3)
+    assert [(each.status, each.body) for each in answers] == [(200, b"a"), (404, b"none"), (200, b"c")]
+    assert reusable
+    assert pair[1].recv(1000) == SENT * 3
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", OK, OK + b"Content-Length: 5\r\n\r\nhel", b"nonsense", OK + b"\r\nuntil the end"]
+)
+def test_of_answers_that_break_off_the_whole_ones_count(
+    pair: tuple[socket.socket, socket.socket], rest: bytes
+) -> None:
+    answered(pair, OK + b"Content-Length: 1\r\n\r\na" + rest, closed=True)
+    answers, reusable = exchange_all(pair[0], [SENT] * 3)
+    assert ([each.body for each in answers], reusable) == ([b"a"], False)
+
+
+def test_the_last_answer_may_be_the_last(pair: tuple[socket.socket, socket.socket]) -> None:
+    answered(pair, OK + b"Connection: close\r\nContent-Length: 1\r\n\r\na")
+    answers, reusable = exchange_all(pair[0], [SENT] * 3)
+    assert ([each.body for each in answers], reusable) == ([b"a"], False)

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -167,3 +168,49 @@ def test_a_connection_that_nobody_takes() -> None:
             patch.setattr(doors, "CONNECT_SECONDS", 0.1)
             with pytest.raises(NoConnection):
                 Doors().ask(Door(f"http://127.0.0.1:{port}", "127.0.0.1"), KEPT)
+
+
+def test_many_answer_over_what_is_kept(server: Server) -> None:
+    kept, names = Doors(), [f"{number}.test" for number in range(30)]
+    for name in names:
+        kept.ask(server.door(name), KEPT)
+    asked = [server.door(name) for name in (*names, "new.test")]
+    answers = kept.ask_kept(asked, KEPT)
+    assert {door: answer.body for door, answer in answers.items()} == dict.fromkeys(asked[:-1], b"hi")
+    assert server.taken == len(names), "nobody gets a new connection"
+    assert kept.ask(server.door(names[0]), KEPT).body == b"hi"
+    assert server.taken == len(names), "and each keeps the one it had"
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", b"nonsense\r\n\r\n"])
+def test_who_does_not_answer_is_left_out_and_holds_nobody_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 0.3)
+    others = Server()
+    kept = Doors()
+    for door in (server.door(), others.door()):
+        kept.ask(door, KEPT)
+    others.said = said
+    begun = time.monotonic()
+    assert list(kept.ask_kept([others.door(), server.door()], KEPT)) == [server.door()]
+    assert time.monotonic() - begun < 5
+    others.said = SAID
+    assert kept.ask(others.door(), KEPT).body == b"hi"
+    assert others.taken == 2, "a connection that was silent is not used again"
+    others.close()
+
+
+def test_who_went_away_is_left_out(server: Server) -> None:
+    kept = Doors()
+    kept.ask(server.door(), KEPT)
+    server.hang_up()
+    assert kept.ask_kept([server.door()], KEPT) == {}
+
+
+def test_what_is_too_large_is_left_out(server: Server) -> None:
+    kept = Doors()
+    kept.ask(server.door(), KEPT)
+    large = b"x" * (doors.BODY_LIMIT + 1)
+    server.said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(large), large)
+    assert kept.ask_kept([server.door()], KEPT) == {}

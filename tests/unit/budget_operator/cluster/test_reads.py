@@ -19,6 +19,7 @@ class Server:
     def __init__(self) -> None:
         self.answers = 100
         self.silent = False
+        self.said = SAID
         self.taken = 0
         self.asked: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -42,7 +43,7 @@ class Server:
                     return
                 self.asked.append(request)
                 if not self.silent:
-                    connection.sendall(SAID)
+                    connection.sendall(self.said)
 
     def close(self) -> None:
         with suppress(OSError):  # it is closed already
@@ -100,3 +101,31 @@ def test_nobody_there(server: Server, reads: Reads) -> None:
     server.close()
     with pytest.raises(ConnectionRefusedError):
         get(reads)
+
+
+def get_all(reads: Reads, count: int) -> list[tuple[int, bytes]]:
+    targets = [f"/secrets/{number}" for number in range(count)]
+    return reads.get_all(targets, {"Authorization": "Bearer t"}, (5.0, 0.2))
+
+
+def test_many_are_asked_for_at_once(server: Server, reads: Reads) -> None:
+    get(reads)
+    server.said = SAID * 20
+    assert get_all(reads, 20) == [(200, b"{}")] * 20
+    server.said = SAID
+    get(reads)
+    assert server.taken == 1
+    assert [server.asked[1].count(word) for word in (b"GET /secrets/", b"Authorization: Bearer t")] == [
+        20,
+        20,
+    ]
+
+
+def test_of_many_those_count_that_were_answered(server: Server, reads: Reads) -> None:
+    server.answers = 1
+    assert get_all(reads, 3) == [(200, b"{}")], "then it hangs up"
+    server.answers, server.silent = 100, True
+    assert get_all(reads, 3) == []
+    server.silent = False
+    assert get(reads) == (200, b"{}")
+    assert server.taken == 3, "what hangs, or was closed, is not used again"

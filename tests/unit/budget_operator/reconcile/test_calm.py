@@ -338,6 +338,7 @@ def test_one_whose_vm_does_not_answer_holds_no_other_up(rest: World) -> None:
         return ready(door)
 
     rest.cloud.ready = first_is_slow  # type: ignore[method-assign]
+    rest.cloud.many_ready = lambda doors: {}  # type: ignore[method-assign]  # nobody answers in time
     rest.clock.advance(60)
     with ThreadPoolExecutor(2) as pool:
         try:
@@ -346,6 +347,41 @@ def test_one_whose_vm_does_not_answer_holds_no_other_up(rest: World) -> None:
             assert pool.submit(rest.reconciler.reconcile, "default", "lily", quiet=True).result(30).ok
         finally:
             let_go.set()
+
+
+def test_many_at_rest_are_asked_together() -> None:
+    world, names = World(), [f"model-{number:02d}" for number in range(60)]
+    for name in names:
+        world.up(name)
+    for name in names:
+        settle(world, name)
+
+    def all_pass() -> None:
+        world.clock.advance(61)
+        for name in names:
+            assert world.reconciler.reconcile("default", name, quiet=True).ok
+
+    all_pass()
+    asked = Counted(world.cloud.many_ready)
+    world.cloud.many_ready = asked  # type: ignore[method-assign, assignment]
+    read = Counted(world.kube.many_secrets)
+    world.kube.many_secrets = read  # type: ignore[method-assign, assignment]
+    all_pass()
+    all_pass()
+    assert len(read.sizes) == len(asked.sizes) == 4, "not each alone"
+    assert sum(read.sizes) == sum(asked.sizes) == 2 * len(names), "each once"
+
+
+class Counted:
+    """How many something was called with, each time."""
+
+    def __init__(self, call: Callable[[Any], Any]) -> None:
+        self._call = call
+        self.sizes: list[int] = []
+
+    def __call__(self, asked: Any) -> Any:
+        self.sizes.append(len(asked))
+        return self._call(asked)
 
 
 def test_many_new_ones_share_the_next_picture(monkeypatch: pytest.MonkeyPatch) -> None:
