@@ -35,6 +35,7 @@ from budget_operator.reconcile import Reconciler
 log = logging.getLogger(__name__)
 
 WORKERS = 8
+_OK, _ERROR = metrics.PASSES.labels("ok"), metrics.PASSES.labels("error")
 
 Key = tuple[str, str]
 
@@ -266,15 +267,16 @@ class Operator:
                 passed = self.reconciler.reconcile(*key, quiet=True)
             except Exception:
                 log.exception("the pass failed unexpectedly")
-                metrics.PASSES.labels("error").inc()
+                _ERROR.inc()
                 return self.pace.unexpected
         _count(key, passed)
         return passed.after
 
 
 def _count(key: Key, passed: Passed) -> None:
-    metrics.PASSES.labels("ok" if passed.ok else "error").inc()
-    metrics.PREEMPTIONS.inc(passed.preemptions)
+    (_OK if passed.ok else _ERROR).inc()
+    if passed.preemptions:
+        metrics.PREEMPTIONS.inc(passed.preemptions)
     for outage in passed.ended:
         metrics.DOWN_SECONDS.labels(outage.found).observe(outage.down_seconds or 0)
         if outage.cause == "Preempted":

@@ -8,6 +8,7 @@ watched, on the watcher's own clock: however wrong the clocks of two clusters ar
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from budget_operator.core.conditions import timestamp
 from budget_operator.core.errors import OwnedElsewhere
@@ -42,6 +43,7 @@ class Claim:
         return json.dumps(held).encode()
 
 
+@lru_cache(maxsize=4)  # every pass reads the same one
 def read(stored: Stored | None) -> Claim | None:
     """The claim that is stored; what cannot be read is somebody's, too."""
     if stored is None:

@@ -5,6 +5,7 @@ kinds are in `calm`, `one_pass` and `deletion`; here is what outlives a pass, or
 """
 
 import logging
+from functools import lru_cache, partial
 from pathlib import Path
 
 from budget_operator.core import trail
@@ -64,6 +65,8 @@ class Reconciler:
             sharing=Sharing(),
         )
         self._memories: dict[tuple[str, str], Memory] = {}
+        # Its names are digests, which every pass would make anew.
+        self._owner = lru_cache(maxsize=4096)(partial(Owner, settings.installation))
 
     def wake(self, namespace: str, name: str) -> None:
         """Something was heard of the object: the next pass over it is a full one."""
@@ -103,8 +106,7 @@ class Reconciler:
         """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
         if self._is_awaited(memory):
             return Passed(AWAITED_SECONDS)
-        owner = Owner(self.common.settings.installation, *key)
-        return self.common.calm.quiet_pass(key, owner, memory)
+        return self.common.calm.quiet_pass(key, self._owner(*key), memory)
 
     def _is_awaited(self, memory: Memory) -> bool:
         newest = observe.newest(memory, self.common.means.clock())
@@ -120,7 +122,7 @@ class Reconciler:
     def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]
         trail.read(int(metadata.get("generation", 1)))
-        owner = Owner(self.common.settings.installation, metadata["namespace"], metadata["name"])
+        owner = self._owner(metadata["namespace"], metadata["name"])
         marked = FINALIZER in metadata.get("finalizers", ())
         if metadata.get("deletionTimestamp"):
             if not marked:
