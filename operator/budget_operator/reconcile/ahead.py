@@ -6,9 +6,10 @@ asks for those that come next as well. What could not be had like this each of t
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from budget_operator.core import quiet
 from budget_operator.core.errors import BudgetError
@@ -17,7 +18,7 @@ from budget_operator.core.observed import Probe
 from budget_operator.core.quiet import Digest
 
 MOST = 50  # deployments at once: none of them waits long for the others
-FRESH = timedelta(seconds=5)  # what was not used by then is asked for again
+FRESH = timedelta(seconds=10)  # what was not used by then is asked for again
 
 
 @dataclass(frozen=True)
@@ -48,29 +49,26 @@ class Ahead:
         self._lock = threading.Lock()
         self._found: dict[Named, Found] = {}
 
-    def take(self, deployment: Named, wanted: Callable[[], Sequence[Wanted]]) -> Found:
-        """What was found for a deployment, which is used once; `wanted` begins with its own."""
+    def take(self, deployment: Named, others: Iterable[Named], want: Callable[[Named], Wanted]) -> Found:
+        """What was found for a deployment, which is used once; `others` are those whose passes come soon, in
+        whatever order."""
         with self._lock:
+            now = self._clock()
             found = self._found.pop(deployment, None)
-            if found is None or self._clock() - found.at >= FRESH:
-                self._look(wanted())
+            if found is None or now - found.at >= FRESH:
+                self._found = {name: each for name, each in self._found.items() if now - each.at < FRESH}
+                new = (each for each in others if each not in self._found and each != deployment)
+                self._look([want(deployment), *map(want, islice(new, MOST - 1))], now)
                 found = self._found.pop(deployment)
         return found
 
-    def _look(self, wanted: Sequence[Wanted]) -> None:
-        now = self._clock()
+    def _look(self, wanted: Sequence[Wanted], now: datetime) -> None:
         secrets = self._read({name for each in wanted for name in each.secrets})
         probes = self._prober.many_ready([each.door for each in wanted if each.door is not None])
-        kept = {name: found for name, found in self._found.items() if now - found.at < FRESH}
-        new = {
-            each.deployment: Found(
-                now,
-                {name: secrets[name] for name in each.secrets if name in secrets},
-                None if each.door is None else probes.get(each.door),
-            )
-            for each in wanted
-        }
-        self._found = kept | new
+        for each in wanted:
+            held = {name: secrets[name] for name in each.secrets if name in secrets}
+            probe = None if each.door is None else probes.get(each.door)
+            self._found[each.deployment] = Found(now, held, probe)
 
     def _read(self, names: set[Named]) -> Mapping[Named, Digest]:
         """A failure is met, and told, by whoever asks alone."""

@@ -8,7 +8,7 @@ deployment is at rest is decided by `core.quiet`.
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from itertools import islice, takewhile
+from itertools import takewhile
 
 from budget_operator.core import quiet
 from budget_operator.core.artifact import CODE_PREFIX
@@ -20,7 +20,7 @@ from budget_operator.core.names import Owner
 from budget_operator.core.observed import Inventory, Listed, Probe
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
-from budget_operator.reconcile.ahead import MOST, Ahead, Found, Wanted
+from budget_operator.reconcile.ahead import Ahead, Found, Wanted
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import PROBE_EVERY
@@ -164,22 +164,18 @@ class Calm:
         """Whether what it refers to is as it was, and its endpoint answers."""
         self._looked.pop(key, None)
         self._looked[key] = taken_at, memory
-        found = self._ahead.take(key, lambda: self._wanted(key, taken_at, pause))
+        looked = takewhile(lambda each: each[1][0] != taken_at, list(self._looked.items()))
+        found = self._ahead.take(key, (other for other, _ in looked), lambda each: self._want(each, pause))
         same = all(self._content(each, found) == known for each, known in rest.references.items())
         return same and self._answers(rest, memory, pause, found.probe)
 
-    def _wanted(self, key: Key, taken_at: datetime, pause: timedelta) -> list[Wanted]:
-        """By this deployment, and by those whose turn with this picture comes next."""
-        looked = list(self._looked.items())
-        next_ones = takewhile(lambda each: each[1][0] != taken_at, looked)
-        memories = {key: self._looked[key][1], **{other: memory for other, (_, memory) in next_ones}}
-        found = []
-        for each, memory in islice(memories.items(), MOST):
-            rest = self._rests.get(each)
-            secrets = () if rest is None else tuple(ref[1:] for ref in rest.references if ref[0] == "Secret")
-            asked = rest is not None and self._is_due(memory, pause)
-            found.append(Wanted(each, secrets, rest.door if rest is not None and asked else None))
-        return found
+    def _want(self, key: Key, pause: timedelta) -> Wanted:
+        """What a quiet pass over it would ask for now."""
+        rest, (_, memory) = self._rests.get(key), self._looked.get(key, (None, None))
+        if rest is None or memory is None:
+            return Wanted(key, (), None)
+        secrets = tuple(reference[1:] for reference in rest.references if reference[0] == "Secret")
+        return Wanted(key, secrets, rest.door if self._is_due(memory, pause) else None)
 
     def _content(self, reference: Reference, found: Found) -> Digest:
         kind, namespace, name = reference
