@@ -17,7 +17,7 @@ from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Inventory, Listed, Probe
+from budget_operator.core.observed import Inventory, Listed
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
 from budget_operator.reconcile.ahead import Ahead, Found, Wanted
@@ -167,7 +167,7 @@ class Calm:
         looked = takewhile(lambda each: each[1][0] != taken_at, list(self._looked.items()))
         found = self._ahead.take(key, (other for other, _ in looked), lambda each: self._want(each, pause))
         same = all(self._content(each, found) == known for each, known in rest.references.items())
-        return same and self._answers(rest, memory, pause, found.probe)
+        return same and self._answers(rest, memory, pause, found)
 
     def _want(self, key: Key, pause: timedelta) -> Wanted:
         """What a quiet pass over it would ask for now."""
@@ -190,14 +190,14 @@ class Calm:
         """Whether the next pass would be too late to ask the endpoint."""
         return memory.probed_at is None or self._clock() + pause - memory.probed_at > PROBE_EVERY
 
-    def _answers(self, rest: Rest, memory: Memory, pause: timedelta, ahead: Probe | None) -> bool:
+    def _answers(self, rest: Rest, memory: Memory, pause: timedelta, found: Found) -> bool:
         if not self._is_due(memory, pause):
             return True
-        now = self._clock()
-        probe = ahead or self._cloud.prober.ready(rest.door)
+        asked_at = self._clock() if found.probe is None else found.at
+        probe = found.probe or self._cloud.prober.ready(rest.door)
         if not probe.ok or probe.revision != rest.revision:
             return False
-        memory.probed_at = now
+        memory.probed_at = asked_at
         return True
 
     def _all_objects(self) -> Mapping[str, frozenset[str]]:
