@@ -135,3 +135,20 @@ def test_a_lease_call_that_hangs_is_not_repeated_behind_our_back(silent: socket.
     with pytest.raises(Unavailable):
         lease.read_lease()
     assert connections(silent) == 1, "with repeats the timeouts that the lease counts on would not hold"
+
+
+def test_of_many_secrets_those_count_that_are_there_or_are_not(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Kube(connect(pool_size=1))
+    answers = [(200, b'{"data": {"x": "MQ=="}}'), (404, b""), (403, b""), (500, b"")]
+    asked: list[str] = []
+
+    def get_all(targets: list[str], *_: object) -> list[tuple[int, bytes]]:
+        asked.extend(targets)
+        return answers
+
+    monkeypatch.setattr(found._reads, "get_all", get_all)
+    names = [("a", name) for name in ("there", "gone", "forbidden", "failed", "unanswered")]
+    assert found.many_secrets(names) == {("a", "there"): {"x": b"1"}, ("a", "gone"): None}
+    assert asked == [f"/api/v1/namespaces/a/secrets/{name}" for _, name in names]
