@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from dev import engine, images
 from dev.cluster import CONTROL_PLANE
@@ -100,7 +101,7 @@ def run(only: list[str]) -> bool:
     lowest = [check.name for check in chosen if check.aside and len(chosen) > 1]
     started = time.monotonic()
     with ExitStack() as stack:
-        ends = [stack.enter_context(aside(name, _alone(19, name))) for name in lowest]
+        ends = [stack.enter_context(aside(name, _alone(name), niceness=19)) for name in lowest]
         results = [result for group in groups(chosen, lowest) for result in _together(*group)]
         results += [end() for end in ends]
     for result in results:
@@ -123,7 +124,7 @@ def _together(check: Check, beside: Sequence[str]) -> list[Result]:
     if not beside:
         return [_one(check)]
     print(f"\n=== {', '.join(beside)}: beside {check.name}", flush=True)
-    with aside(", ".join(beside), _alone(10, *beside)) as end:
+    with aside(", ".join(beside), _alone(*beside), niceness=10) as end:
         return [_one(check), end()]
 
 
@@ -141,18 +142,19 @@ def _word(result: Result) -> str:
     return "ok" if result.passed else "FAILED"
 
 
-def _alone(niceness: int, *names: str) -> tuple[str, ...]:
-    return ("nice", "-n", str(niceness), sys.executable, "-m", "dev", "test", *names)
+def _alone(*names: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "dev", "test", *names)
 
 
 @contextmanager
-def aside(name: str, argv: Sequence[str]) -> Iterator[Callable[[], Result]]:
+def aside(name: str, argv: Sequence[str], niceness: int) -> Iterator[Callable[[], Result]]:
     """Runs a check beside others; gives what waits for its end. With the block it is ended in any case."""
     since = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+        _be_nice(process.pid, niceness)
 
         def end() -> Result:
             passed = process.wait() == 0
@@ -165,6 +167,14 @@ def aside(name: str, argv: Sequence[str]) -> Iterator[Callable[[], Result]]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _be_nice(session: int, niceness: int) -> None:
+    """Lets others go first, also where the scheduler weighs sessions, not processes (sched(7), autogroup)."""
+    os.setpriority(os.PRIO_PROCESS, session, niceness)
+    autogroup = Path(f"/proc/{session}/autogroup")
+    if autogroup.exists():
+        autogroup.write_text(str(niceness))
 
 
 @contextmanager

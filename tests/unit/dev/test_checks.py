@@ -10,19 +10,37 @@ from dev.checks import CHECKS, aside, groups
 
 
 def test_what_runs_aside_tells_at_its_end() -> None:
-    with aside("good", [sys.executable, "-c", "print('done')"]) as end:
+    with aside("good", [sys.executable, "-c", "print('done')"], 19) as end:
         result = end()
     assert (result.name, result.passed, result.output) == ("good", True, "done\n")
-    with aside("bad", [sys.executable, "-c", "raise SystemExit('broken')"]) as end:
+    with aside("bad", [sys.executable, "-c", "raise SystemExit('broken')"], 19) as end:
         result = end()
     assert (result.passed, result.output) == (False, "broken\n")
+
+
+def test_what_runs_aside_lets_others_go_first(tmp_path: Path) -> None:
+    told = tmp_path / "nice"
+    os.mkfifo(told)
+    program = """
+import os, sys
+told = open(sys.argv[1], "w")
+told.write(str(os.nice(0)))
+if os.path.exists("/proc/self/autogroup"):
+    told.write(open("/proc/self/autogroup").read())
+"""
+    with aside("nice", [sys.executable, "-c", program, str(told)], 12) as end:
+        words = told.read_text()
+        assert end().passed
+    assert words.startswith("12")
+    if Path("/proc/self/autogroup").exists():
+        assert words.endswith(" nice 12\n")
 
 
 def test_what_runs_aside_ends_with_the_others(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     os.mkfifo(told)
     program = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    with pytest.raises(KeyboardInterrupt), aside("endless", [sys.executable, "-c", program]):
+    with pytest.raises(KeyboardInterrupt), aside("endless", [sys.executable, "-c", program], 19):
         pid = int(told.read_text())
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
