@@ -86,3 +86,10 @@ def test_what_outlived_its_environment_is_not_denied(clone: Path, target: str, f
 def test_other_targets_bring_a_stale_environment_up_to_date(clone: Path) -> None:
     environment(clone, REMEMBERS)
     assert "Python 3.11 is needed" in make(clone, "up", NO_PYTHON).stderr
+
+
+def test_what_python_compiled_is_kept(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    environment(clone, "#!/bin/bash\necho ${PYTHONDONTWRITEBYTECODE-kept}\n")
+    done = make(clone, "status", NO_PYTHON)
+    assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr
