@@ -23,7 +23,8 @@ import httpx
 from dev.bench.cores import on_core
 from dev.bench.results import verdict
 from dev.conformance import bodies, clients
-from dev.conformance.server import PROJECT, ZONE, until
+from dev.conformance.bodies import PROJECT, ZONE
+from dev.conformance.server import until
 from dev.paths import LOCAL, VENV_BIN, locked
 from localcloud.ports import free_port
 

@@ -4,8 +4,9 @@ import io
 import zipfile
 from typing import Any
 
-from dev.conformance.server import PROJECT, REGION, ZONE
-
+PROJECT = "p1"
+ZONE = "us-central1-a"
+REGION = "us-central1"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 FUNCTION = """
 def main(event):

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from dev.conformance.bodies import PROJECT
 from dev.conformance.recording import Recorder
 from localcloud.app import build_context, create_app
 from localcloud.clock import Clock, SystemClock
@@ -18,9 +19,6 @@ from localcloud.context import Context
 from localcloud.settings import Durations, Settings
 from localcloud.vm.simulated import SimulatedBackend
 
-PROJECT = "p1"
-ZONE = "us-central1-a"
-REGION = "us-central1"
 FAST = Durations(
     provisioning=0.02, staging=0.02, operation=0.01, notice=0.3, stop_spot=0.5, stop_standard=0.5, watch=0.05
 )

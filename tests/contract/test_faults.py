@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dev.conformance.server import ZONE
+from dev.conformance.bodies import ZONE
 
 SOLD_OUT = "ZONE_RESOURCE_POOL_EXHAUSTED"
 INSTANCES = f"zones/{ZONE}/instances"

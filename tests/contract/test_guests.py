@@ -21,7 +21,8 @@ from budget_operator.core.endpoint import Tls
 from budget_operator.core.gateways import Door
 from budget_operator.core.observed import GuestReport
 from budget_operator.core.serving import Glimpse, Serving, judge
-from dev.conformance.server import PROJECT, ZONE, Cloud
+from dev.conformance.bodies import PROJECT, ZONE
+from dev.conformance.server import Cloud
 from localcloud.ports import free_port
 
 OLD, NEW = "a1b2c3d4", "ffee0011"

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from dev.conformance import bodies
-from dev.conformance.server import PROJECT, REGION, ZONE, until
+from dev.conformance.bodies import PROJECT, REGION, ZONE
+from dev.conformance.server import until
 from dev.paths import VENV_BIN
 from localcloud.ports import free_port
 

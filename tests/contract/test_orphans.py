@@ -30,7 +30,8 @@ from budget_operator.core.names import LABEL_DELETION, METADATA_OWNER, Owner, Sh
 from budget_operator.core.observed import OperationRef
 from budget_operator.core.ownership import Claim
 from budget_operator.main import app
-from dev.conformance.server import REGION, ZONE, Cloud, until
+from dev.conformance.bodies import REGION, ZONE
+from dev.conformance.server import Cloud, until
 from dev.paths import ROOT
 from localcloud.clock import SystemClock
 from localcloud.ports import free_port

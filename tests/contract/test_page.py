@@ -11,7 +11,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from dev import engine
-from dev.conformance.server import REGION, ZONE, Cloud
+from dev.conformance.bodies import REGION, ZONE
+from dev.conformance.server import Cloud
 from dev.paths import locked
 
 PACKAGES = {"chromium": "chromium", "chromium-driver": "chromedriver"}

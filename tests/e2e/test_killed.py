@@ -19,7 +19,7 @@ import pytest
 from dev import images
 from dev import stack as stacks
 from dev.conformance import bodies
-from dev.conformance.server import PROJECT, REGION, ZONE
+from dev.conformance.bodies import PROJECT, REGION, ZONE
 from dev.docker import Docker
 from dev.paths import CLOUD_PORT, KILLED, KILLED_BESIDE, VENV_BIN, Home, locked
 from dev.progress import until

@@ -5,9 +5,10 @@ import tempfile
 from pathlib import Path
 
 from dev.conformance import bodies, clients
+from dev.conformance.bodies import PROJECT, REGION, ZONE
 from dev.conformance.clients import Gcloud, GcloudFailed
 from dev.conformance.script import Script, same
-from dev.conformance.server import PROJECT, REGION, ZONE, until
+from dev.conformance.server import until
 
 AT = f"--zone={ZONE}"
 THERE = f"--region={REGION}"

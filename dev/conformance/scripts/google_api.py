@@ -9,8 +9,9 @@ from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaIoBaseUpload
 
 from dev.conformance import bodies, clients
+from dev.conformance.bodies import PROJECT, REGION, ZONE
 from dev.conformance.script import Script, same
-from dev.conformance.server import PROJECT, REGION, ZONE, until
+from dev.conformance.server import until
 
 AT = {"project": PROJECT, "zone": ZONE}
 BUCKET = "conform-api"

@@ -9,8 +9,9 @@ from google.api_core import exceptions
 from google.cloud import compute_v1
 
 from dev.conformance import bodies, clients
+from dev.conformance.bodies import PROJECT, REGION, ZONE
 from dev.conformance.script import Script, same
-from dev.conformance.server import PROJECT, REGION, ZONE, until
+from dev.conformance.server import until
 
 NAME = "conform-1"
 AT = {"project": PROJECT, "zone": ZONE}

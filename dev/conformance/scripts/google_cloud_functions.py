@@ -8,8 +8,9 @@ from google.cloud import functions_v2
 from google.cloud.pubsub_v1 import PublisherClient
 
 from dev.conformance import bodies, clients
+from dev.conformance.bodies import PROJECT
 from dev.conformance.script import Script, same
-from dev.conformance.server import PROJECT, until
+from dev.conformance.server import until
 
 NAME = f"{bodies.PARENT}/functions/conform"
 TOPIC = f"projects/{PROJECT}/topics/conform-function"

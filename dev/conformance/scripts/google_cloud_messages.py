@@ -7,8 +7,8 @@ from google.cloud import scheduler_v1
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from dev.conformance import bodies, clients
+from dev.conformance.bodies import PROJECT
 from dev.conformance.script import Script, same
-from dev.conformance.server import PROJECT
 
 TOPIC = f"projects/{PROJECT}/topics/conform"
 SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/conform-reader"

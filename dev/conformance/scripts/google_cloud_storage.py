@@ -8,8 +8,8 @@ from google.api_core import exceptions
 from google.cloud import storage
 
 from dev.conformance import clients
+from dev.conformance.bodies import PROJECT, REGION
 from dev.conformance.script import Script, same
-from dev.conformance.server import PROJECT, REGION
 
 BUCKET = "conform-bucket"
 NAME = "code/a b/ü?#%2F+.py"

@@ -13,7 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from dev.conformance import bodies
-from dev.conformance.server import PROJECT, ZONE, until
+from dev.conformance.bodies import PROJECT, ZONE
+from dev.conformance.server import until
 from localcloud.app import build_context, create_app
 from localcloud.operations import Interrupted
 from localcloud.settings import Durations, Settings
