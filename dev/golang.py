@@ -11,8 +11,14 @@ from pathlib import Path
 from dev.errors import DevError
 from dev.paths import BIN, MAIN
 
-FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false -l")
-"""Without debugging tables and inlining: a quarter less to compile, and no program of these is in a hurry."""
+QUICK = "-dwarf=false -l"
+FLAGS = (
+    "-trimpath",
+    "-gcflags=all=-dwarf=false",
+    f"-gcflags=k8s.io/client-go/...={QUICK}",
+    f"-gcflags=k8s.io/kubernetes/...={QUICK}",
+)
+"""Without debugging tables; and without inlining what is most of the code and little of the work."""
 NO_GO = (
     "The command `go` is missing: {name} is compiled from Go modules."
     " Install Go 1.21 or later (it fetches the version it needs), or give a cluster: make up KUBECONFIG=…"
