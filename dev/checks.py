@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,9 +172,8 @@ def aside(name: str, argv: Sequence[str], niceness: int) -> Iterator[Callable[[]
 def _be_nice(session: int, niceness: int) -> None:
     """Lets others go first, also where the scheduler weighs sessions, not processes (sched(7), autogroup)."""
     os.setpriority(os.PRIO_PROCESS, session, niceness)
-    autogroup = Path(f"/proc/{session}/autogroup")
-    if autogroup.exists():
-        autogroup.write_text(str(niceness))
+    with suppress(OSError):  # where it does not, or nobody may say so
+        Path(f"/proc/{session}/autogroup").write_text(str(niceness))
 
 
 @contextmanager
