@@ -108,7 +108,11 @@ def run(only: list[str]) -> bool:
             # while the checks before wait for what they test; whoever needs it waits for its lock
             stack.enter_context(aside("control plane", (*DEV, "cluster", "build"), niceness=5))
         ends = [stack.enter_context(aside(name, _alone(name), niceness=19)) for name in lowest]
-        results = [result for group in groups(chosen, lowest) for result in _together(*group)]
+        results = [
+            result
+            for check, beside in groups(chosen, lowest)
+            for result in _together(check, beside, before_kind=any(each.name == "kind" for each in chosen))
+        ]
         results += [end() for end in ends]
     for result in results:
         print(result.output, end="")
@@ -126,18 +130,18 @@ def groups(chosen: Sequence[Check], lowest: Sequence[str]) -> list[tuple[Check, 
     return [(check, [each.name for each in chosen if each.beside == check.name]) for check in front]
 
 
-def _together(check: Check, beside: Sequence[str]) -> list[Result]:
+def _together(check: Check, beside: Sequence[str], *, before_kind: bool) -> list[Result]:
     if not beside:
-        return [_one(check)]
+        return [_one(check, before_kind=before_kind)]
     print(f"\n=== {', '.join(beside)}: beside {check.name}", flush=True)
     with aside(", ".join(beside), _alone(*beside), niceness=10) as end:
-        return [_one(check), end()]
+        return [_one(check, before_kind=before_kind), end()]
 
 
-def _one(check: Check) -> Result:
+def _one(check: Check, *, before_kind: bool) -> Result:
     print(f"\n=== {check.name}", flush=True)
     since = time.monotonic()
-    with _prepared(check.name):
+    with _prepared(check.name, before_kind=before_kind):
         good = [_succeeds(command) for command in check.commands]
     result = Result(check.name, all(good), time.monotonic() - since)
     print(f"=== {check.name}: {_word(result)} after {result.seconds:.1f} s", flush=True)
@@ -183,10 +187,10 @@ def _be_nice(session: int, niceness: int) -> None:
 
 
 @contextmanager
-def _prepared(name: str) -> Iterator[None]:
+def _prepared(name: str, *, before_kind: bool) -> Iterator[None]:
     """Builds what a check stands on where its seconds are seen; ends the engine if it was started here."""
     if name in COMPILED:
-        with locked("go"), step("control plane built"):
+        with step("control plane built"):
             CONTROL_PLANE.build()
     if name not in {"e2e", "kind"}:
         yield
@@ -198,7 +202,11 @@ def _prepared(name: str) -> Iterator[None]:
             images.build(docker, images.TARGETS if name == "kind" else images.STACK_TARGETS)
         if name == "kind":
             kind.programs(docker)
-        yield
+        with ExitStack() as stack:
+            if name == "e2e" and before_kind:
+                # compiled while these tests wait, as far as they leave time for it
+                stack.enter_context(aside("kind's programs", (*DEV, "kind-programs"), niceness=15))
+            yield
     finally:
         if not was_up:
             engine.release()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dev.errors import DevError
-from dev.paths import BIN, MAIN
+from dev.paths import BIN, MAIN, locked
 
 QUICK = "-dwarf=false -l"
 FLAGS = (
@@ -51,11 +51,18 @@ class Programs:
         return False
 
     def build(self) -> bool:
-        """Compiles them unless they are there; true if they were compiled."""
+        """Compiles them unless they are there, or another process just did; true if they were compiled."""
         if self.is_built():
             return False
         if not (go := find_go()):
             raise DevError(NO_GO.format(name=self.name))
+        with locked(f"go-{self.name}"):
+            if self.is_built():
+                return False
+            self._make(go)
+        return True
+
+    def _make(self, go: str) -> None:
         output = BIN / f".{self.name}.new"
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
@@ -64,7 +71,6 @@ class Programs:
             path.replace(BIN / self.renamed.get(path.name, path.name))
         output.rmdir()
         self.stamp.write_text(self._inputs())
-        return True
 
     @property
     def stamp(self) -> Path:

@@ -165,7 +165,7 @@ def _cluster(home: Home, kubeconfig: Path | None) -> None:
         _take(home, kubeconfig.expanduser().resolve(), given)
     if given.exists():
         return
-    with locked("go"), step("control plane built") as current:
+    with step("control plane built") as current:
         if not cluster.CONTROL_PLANE.is_built():
             announce("compiling the control plane: 4 to 7 minutes when Go's caches are empty")
         current.note = "compiled" if cluster.CONTROL_PLANE.build() else "unchanged"

@@ -30,8 +30,7 @@ class ControlPlane:
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
     with locked("test-cluster"):
-        with locked("go"):
-            cluster.CONTROL_PLANE.build()
+        cluster.CONTROL_PLANE.build()
         cluster.down(TEST_CLUSTER)
         cluster.forget(TEST_CLUSTER)
         try:

@@ -207,8 +207,7 @@ def cloud(folder: Path, port: int, backend: str, latency: float) -> Iterator[Non
 def opened(latency: float) -> Iterator[Stage]:
     """Everything but the operator runs; nothing of it is left afterwards."""
     with locked("bench-operator"), tempfile.TemporaryDirectory(prefix="bench-operator-") as folder:
-        with locked("go"):
-            cluster.CONTROL_PLANE.build()
+        cluster.CONTROL_PLANE.build()
         cluster.down(BENCH)
         cluster.forget(BENCH)
         try:

@@ -76,6 +76,13 @@ def test_without_go_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         cluster.CONTROL_PLANE.build()
 
 
+def test_what_another_process_has_just_compiled_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter((False, True))
+    monkeypatch.setattr(golang, "find_go", lambda: "/bin/false")
+    monkeypatch.setattr(golang.Programs, "is_built", lambda self: next(looks))
+    assert golang.Programs("tried", cluster.MODULE, (), tags="").build() is False
+
+
 def test_without_an_engine_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find", lambda: None)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
