@@ -1,8 +1,8 @@
 """Every check of the project, each announced with its seconds; `make test` and CI run them all.
 
 One after another, but for three things. What knows no time but its own runs aside from the beginning, and
-gets what the others leave of the processor. The control plane is compiled meanwhile. What needs no Docker
-runs beside the tests that mostly wait for VMs.
+gets what the others leave of the processor. The control plane is compiled meanwhile. What mostly computes
+runs beside tests that mostly wait.
 """
 
 import os
@@ -79,6 +79,7 @@ CHECKS = (
             ("mypy", "--strict", "restart_function/main.py"),
             ("mypy", "--strict", "tests"),
         ),
+        beside="unit",
     ),
     Check("imports", (("lint-imports",),)),
     Check("unit", (("pytest", "tests/unit"),)),
