@@ -12,7 +12,7 @@ LOCKED := requirements/bootstrap.txt requirements/dev.txt \
 # Only a KUBECONFIG given on purpose (make up KUBECONFIG=…) is used; one that happens to be exported is not.
 GIVEN := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig=$(KUBECONFIG))
 
-# Hundreds of processes start in the tests: without it each compiles all that it imports, Google's clients too.
+# Where it is set, each of the hundreds of processes that the tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv up down status demo kind kind-down test lint types imports unit contract simulation cluster e2e images bench-serving bench-rollout bench-vm bench-localcloud bench-operator conformance crds lock clean

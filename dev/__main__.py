@@ -12,7 +12,6 @@ from dev import checks, cluster, demo, engine, environment, images, locks, stack
 from dev.bench import localcloud, operator, rollout, serving, vm
 from dev.conformance import run as conformance
 from dev.errors import DevError
-from dev.kind import cluster as kind_cluster
 from dev.kind import story
 from dev.paths import KIND, MAIN, locked
 from dev.process import Process
@@ -80,13 +79,6 @@ def play_in_kind() -> None:
     if not good:
         raise typer.Exit(1)
     print(f"\nUp. For this shell:  . {environment.path(KIND).relative_to(Path.cwd())}")
-
-
-@app.command("kind-programs", hidden=True)
-def compile_for_kind() -> None:
-    """Compile what a kind cluster needs; the images must have been built."""
-    with told():
-        kind_cluster.compiled(engine.up())
 
 
 @app.command("kind-down")

@@ -105,15 +105,11 @@ def run(only: list[str]) -> bool:
     lowest = [check.name for check in chosen if check.aside and len(chosen) > 1]
     started = time.monotonic()
     with ExitStack() as stack:
-        if COMPILED & {check.name for check in chosen}:
-            # while the checks before wait for what they test; whoever needs it waits for its lock
+        if chosen[0].name not in COMPILED and COMPILED & {check.name for check in chosen}:
+            # while the checks in front of them run; whoever needs it before it is done waits for its lock
             stack.enter_context(aside("control plane", (*DEV, "cluster", "build"), niceness=5))
         ends = [stack.enter_context(aside(name, _alone(name), niceness=19)) for name in lowest]
-        results = [
-            result
-            for check, beside in groups(chosen, lowest)
-            for result in _together(check, beside, before_kind=any(each.name == "kind" for each in chosen))
-        ]
+        results = [result for group in groups(chosen, lowest) for result in _together(*group)]
         results += [end() for end in ends]
     for result in results:
         print(result.output, end="")
@@ -131,18 +127,18 @@ def groups(chosen: Sequence[Check], lowest: Sequence[str]) -> list[tuple[Check, 
     return [(check, [each.name for each in chosen if each.beside == check.name]) for check in front]
 
 
-def _together(check: Check, beside: Sequence[str], *, before_kind: bool) -> list[Result]:
+def _together(check: Check, beside: Sequence[str]) -> list[Result]:
     if not beside:
-        return [_one(check, before_kind=before_kind)]
+        return [_one(check)]
     print(f"\n=== {', '.join(beside)}: beside {check.name}", flush=True)
     with aside(", ".join(beside), _alone(*beside), niceness=10) as end:
-        return [_one(check, before_kind=before_kind), end()]
+        return [_one(check), end()]
 
 
-def _one(check: Check, *, before_kind: bool) -> Result:
+def _one(check: Check) -> Result:
     print(f"\n=== {check.name}", flush=True)
     since = time.monotonic()
-    with _prepared(check.name, before_kind=before_kind):
+    with _prepared(check.name):
         good = [_succeeds(command) for command in check.commands]
     result = Result(check.name, all(good), time.monotonic() - since)
     print(f"=== {check.name}: {_word(result)} after {result.seconds:.1f} s", flush=True)
@@ -159,7 +155,7 @@ def _alone(*names: str) -> tuple[str, ...]:
 
 @contextmanager
 def aside(name: str, argv: Sequence[str], niceness: int) -> Iterator[Callable[[], Result]]:
-    """Runs a check beside others; gives what waits for its end. With the block it is ended in any case."""
+    """Runs something beside the checks; gives what waits for its end. It never outlives the block."""
     since = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -183,12 +179,12 @@ def aside(name: str, argv: Sequence[str], niceness: int) -> Iterator[Callable[[]
 def _be_nice(session: int, niceness: int) -> None:
     """Lets others go first, also where the scheduler weighs sessions, not processes (sched(7), autogroup)."""
     os.setpriority(os.PRIO_PROCESS, session, niceness)
-    with suppress(OSError):  # where it does not, or nobody may say so
+    with suppress(OSError):  # a kernel without them, or a /proc that may not be written to
         Path(f"/proc/{session}/autogroup").write_text(str(niceness))
 
 
 @contextmanager
-def _prepared(name: str, *, before_kind: bool) -> Iterator[None]:
+def _prepared(name: str) -> Iterator[None]:
     """Builds what a check stands on where its seconds are seen; ends the engine if it was started here."""
     if name in COMPILED:
         with step("control plane built"):
@@ -203,11 +199,7 @@ def _prepared(name: str, *, before_kind: bool) -> Iterator[None]:
             images.build(docker, images.TARGETS if name == "kind" else images.STACK_TARGETS)
         if name == "kind":
             kind.programs(docker)
-        with ExitStack() as stack:
-            if name == "e2e" and before_kind:
-                # compiled while these tests wait, as far as they leave time for it
-                stack.enter_context(aside("kind's programs", (*DEV, "kind-programs"), niceness=15))
-            yield
+        yield
     finally:
         if not was_up:
             engine.release()

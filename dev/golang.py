@@ -18,7 +18,8 @@ FLAGS = (
     f"-gcflags=k8s.io/client-go/...={QUICK}",
     f"-gcflags=k8s.io/kubernetes/...={QUICK}",
 )
-"""Without debugging tables; and without inlining what is most of the code and little of the work."""
+"""Without debugging tables; without inlining what is most of the code and little of the work.
+Of the patterns that fit a package only the last counts."""
 NO_GO = (
     "The command `go` is missing: {name} is compiled from Go modules."
     " Install Go 1.21 or later (it fetches the version it needs), or give a cluster: make up KUBECONFIG=…"

@@ -1,4 +1,4 @@
-"""What more than one client sends."""
+"""What more than one client sends, and where its resources lie."""
 
 import io
 import zipfile

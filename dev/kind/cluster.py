@@ -78,15 +78,6 @@ def keep_logs(docker: Docker, home: KindHome) -> None:
 
 def programs(docker: Docker) -> bool:
     """kind, and for a node image of our own all that lies in it; true if it takes one of our own."""
-    own = compiled(docker)
-    if own:
-        with locked("images"), step("node image") as current:
-            current.note = "built" if node_image.build(docker) else "unchanged"
-    return own
-
-
-def compiled(docker: Docker) -> bool:
-    """The same, but for the image."""
     own = images.base(docker) != images.HUB_BASE
     wanted = [] if shutil.which("kind") else [PROGRAM]
     if own:
@@ -95,6 +86,9 @@ def compiled(docker: Docker) -> bool:
         if not all(each.is_built() for each in wanted):
             announce("compiling: up to 9 minutes when Go's caches are empty")
         current.note = ", ".join(each.name for each in wanted if each.build()) or "unchanged"
+    if own:
+        with locked("images"), step("node image") as current:
+            current.note = "built" if node_image.build(docker) else "unchanged"
     return own
 
 

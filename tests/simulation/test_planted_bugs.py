@@ -20,7 +20,8 @@ BUGS = sorted((Path(__file__).parent / "bugs").glob("*.patch"))
 ENOUGH = 10
 HISTORIES = 120
 HUNTED = frozenset(BUGS[:-1:3])
-"""Those that random histories look for at each run, half a minute for each; the short ones find all."""
+"""Those that random histories look for at each run, half a minute for each; the short ones find all.
+The last one, `leaves-labels`, takes them longer."""
 SOURCES = ("operator/budget_operator", "restart_function")
 Played = subprocess.CompletedProcess[str]
 

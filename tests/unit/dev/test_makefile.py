@@ -92,4 +92,5 @@ def test_what_python_compiled_is_kept(clone: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     environment(clone, "#!/bin/bash\necho ${PYTHONDONTWRITEBYTECODE-kept}\n")
     done = make(clone, "status", NO_PYTHON)
+    # it is tried before it is used
     assert (done.returncode, done.stdout) == (0, "kept\n" * 2), done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import cluster, docker, engine, environment, golang, process
+from dev import cluster, docker, engine, environment, golang, paths, process
 from dev.checks import run as run_checks
 from dev.docker import Docker
 from dev.errors import DevError
@@ -76,8 +76,11 @@ def test_without_go_one_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         cluster.CONTROL_PLANE.build()
 
 
-def test_what_another_process_has_just_compiled_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_process_has_just_compiled_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     looks = iter((False, True))
+    monkeypatch.setattr(paths, "LOCAL", tmp_path)
     monkeypatch.setattr(golang, "find_go", lambda: "/bin/false")
     monkeypatch.setattr(golang.Programs, "is_built", lambda self: next(looks))
     assert golang.Programs("tried", cluster.MODULE, (), tags="").build() is False
