@@ -191,7 +191,7 @@ def make_strangers(world: Any, name: str, *, bucket: bool) -> dict[str, Any]:
             "POST",
             f"/v1/projects/{PROJECT}/locations/{REGION}/jobs",
             f"/{keep_alive}",
-            {"name": job, "schedule": "0 0 1 1 *", "timeZone": "Etc/UTC", "pubsubTarget": target},
+            {"name": job, "schedule": "30 6 * * *", "timeZone": "Etc/UTC", "pubsubTarget": target},
         ),
         *([("POST", "/storage/v1/b", "/budgetml-local", {"name": "budgetml-local"})] if bucket else []),
     ]
