@@ -4,6 +4,7 @@
 `process`, what it says of itself in `health`. `budget-operator preflight` is in `preflight`.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -76,6 +77,8 @@ def operate(pace: Pace = USUAL) -> NoReturn:
         log.error("cannot start: %s", error)  # noqa: TRY400 (the message says it all)
         sys.exit(2)
 
+    _collect_rarely()
+
     def stop(number: int, _frame: FrameType | None) -> None:
         log.info("stopping on %s", signal.Signals(number).name)
         operator.stopping.set()
@@ -91,6 +94,15 @@ def operate(pace: Pace = USUAL) -> NoReturn:
     logging.shutdown()
     # Workers, kopf and gRPC leave threads behind that must not hold the process.
     os._exit(code)
+
+
+def _collect_rarely() -> None:
+    """What is there by now stays, so that no collection has to walk through it: an eighth of the processor's
+    time while hundreds of deployments come up was spent on that.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20)
 
 
 @app.command()

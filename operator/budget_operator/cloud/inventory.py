@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from budget_operator.core.backoff import Backoff
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.gateways import Compute, Functions, PubSub, Scan, Scheduler, Storage
 from budget_operator.core.names import LABEL_INSTALLATION, Shared
@@ -85,15 +86,15 @@ class Inventories:
         self._cached: Inventory | None = None
         self._ended = datetime.min.replace(tzinfo=UTC)  # of the cached picture
         self._forgotten = 0
-        self._attempts = 0
-        self._failure: tuple[int, BudgetError] | None = None
+        self._backoff = Backoff(clock)  # only touched while a picture is taken
 
     def snapshot(self, newer_than: datetime | None = None) -> Inventory:
-        """A picture ended within `max_age`, begun after the last `forget` and not before `newer_than`."""
-        with self._state:
-            begun_before_me = self._attempts
+        """A picture ended within `max_age`, begun after the last `forget` and not before `newer_than`.
+
+        Raises:
+            BudgetError: there is none, or the last attempt failed a moment ago.
+        """
         with self._looking:
-            self._raise_shared_failure(begun_before_me)
             return self._usable(self._max_age, newer_than) or self._take()
 
     def resting(self) -> tuple[Inventory, timedelta]:
@@ -120,13 +121,6 @@ class Inventories:
             self._cached = None
             self._forgotten += 1
 
-    def _raise_shared_failure(self, begun_before_me: int) -> None:
-        """Do not let every waiting deployment run into the same time-out, one after another."""
-        with self._state:
-            failure = self._failure
-        if failure is not None and failure[0] > begun_before_me:
-            raise failure[1]
-
     def _usable(self, age: timedelta, newer_than: datetime | None = None) -> Inventory | None:
         with self._state:
             cached, ended = self._cached, self._ended
@@ -136,15 +130,15 @@ class Inventories:
         return cached if newer_than is None or cached.taken_at >= newer_than else None
 
     def _take(self) -> Inventory:
+        self._backoff.check()
         with self._state:
-            self._attempts += 1
-            attempt, forgotten = self._attempts, self._forgotten
+            forgotten = self._forgotten
         try:
             taken = self._look(self._clock())
         except BudgetError as error:
-            with self._state:
-                self._failure = (attempt, error)
+            self._backoff.failed(error)
             raise
+        self._backoff.succeeded()
         with self._state:
             if forgotten == self._forgotten:
                 self._cached, self._ended = taken, self._clock()

@@ -65,6 +65,7 @@ class Memory:
     generation: int | None = None
     troubles: dict[Room, Trouble] = field(default_factory=dict)
     operations: dict[str, Started] = field(default_factory=dict)  # by resource
+    unpolled: dict[str, Trouble] = field(default_factory=dict)  # by resource: its operation cannot be seen
     request_ids: dict[str, str] = field(default_factory=dict)  # by the key of the action being attempted
     acted_at: datetime | None = None
     objects: frozenset[str] | None = None

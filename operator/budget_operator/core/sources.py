@@ -6,10 +6,15 @@ Code is compiled, never executed. Every refusal is an `InvalidSpec` that names t
 
 import ast
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from budget_operator.core.api import Spec
 from budget_operator.core.errors import InvalidSpec
+
+# Python 3.11 counts how deep it is in a tree for all threads together, and fails with a SystemError where
+# another one parses meanwhile (CPython issue 106905): workers parse one after another.
+_PARSING = threading.Lock()
 
 _FILE_NAME = re.compile(r"[-._A-Za-z0-9]{1,253}")
 
@@ -48,9 +53,10 @@ def check_file_names(field: str, names: Iterable[str]) -> None:
 
 def _parse(field: str, name: str, data: bytes) -> ast.Module:
     try:
-        tree = ast.parse(data, filename=name)
-        # What parses may still not compile: `return` outside a function, `def f(a, a)`.
-        compile(tree, name, "exec", dont_inherit=True)
+        with _PARSING:
+            tree = ast.parse(data, filename=name)
+            # What parses may still not compile: `return` outside a function, `def f(a, a)`.
+            compile(tree, name, "exec", dont_inherit=True)
     except SyntaxError as error:
         where = f", line {error.lineno}" if error.lineno else ""
         raise InvalidSpec(f"{field}: {name}{where} does not compile: {error.msg}") from error

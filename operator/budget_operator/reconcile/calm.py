@@ -6,9 +6,10 @@ deployment is at rest is decided by `core.quiet`.
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import islice
 
 from budget_operator.core import quiet
 from budget_operator.core.artifact import CODE_PREFIX
@@ -20,7 +21,7 @@ from budget_operator.core.names import Owner
 from budget_operator.core.observed import Inventory, Listed
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
-from budget_operator.reconcile.ahead import Ahead, Found, Wanted
+from budget_operator.reconcile.ahead import MOST, Ahead, Found, Wanted
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import PROBE_EVERY
@@ -88,10 +89,11 @@ class Calm:
         self._woken: set[Key] = set()  # since their last full pass began
         self._seen: dict[Key, str] = {}  # each object's resourceVersion, as the watch last told
         # Whose quiet passes began with which picture, and what was known of it; the longest ago first.
-        self._looked: dict[Key, tuple[datetime, Memory]] = {}
+        self._looked: OrderedDict[Key, tuple[datetime, Memory]] = OrderedDict()
+        self._looking = threading.Lock()  # guards them
         self._ahead = Ahead(kube, cloud.prober, clock)
         self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
-        self._turn = threading.Semaphore()
+        self._turn = threading.Lock()
 
     def begin(self, key: Key) -> tuple[int, bool]:
         """A full pass begins: how many in a row had found rest, and whether time alone brings this one."""
@@ -118,7 +120,8 @@ class Calm:
         """It is gone."""
         self._rests.pop(key, None)
         self._seen.pop(key, None)
-        self._looked.pop(key, None)
+        with self._looking:
+            self._looked.pop(key, None)
         self._woken.discard(key)
 
     def version(self, key: Key) -> str | None:
@@ -162,12 +165,19 @@ class Calm:
 
     def _stays(self, key: Key, rest: Rest, memory: Memory, taken_at: datetime, pause: timedelta) -> bool:
         """Whether what it refers to is as it was, and its endpoint answers."""
-        self._looked.pop(key, None)
-        self._looked[key] = taken_at, memory
-        looked = takewhile(lambda each: each[1][0] != taken_at, list(self._looked.items()))
-        found = self._ahead.take(key, (other for other, _ in looked), lambda each: self._want(each, pause))
+        found = self._ahead.take(
+            key, self._looked_before(key, taken_at, memory), lambda each: self._want(each, pause)
+        )
         same = all(self._content(each, found) == known for each, known in rest.references.items())
         return same and self._answers(rest, memory, pause, found)
+
+    def _looked_before(self, key: Key, taken_at: datetime, memory: Memory) -> list[Key]:
+        """Whose next passes come soonest: they have not begun with this picture yet, as this one has."""
+        with self._looking:
+            self._looked[key] = taken_at, memory
+            self._looked.move_to_end(key)
+            soonest = list(islice(self._looked.items(), 2 * MOST))  # some of them may be had already
+        return [other for other, (at, _) in soonest if at != taken_at]
 
     def _want(self, key: Key, pause: timedelta) -> Wanted:
         """What a quiet pass over it would ask for now."""

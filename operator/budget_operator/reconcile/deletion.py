@@ -25,9 +25,9 @@ from budget_operator.core.names import LABEL_DELETION, RETAIN, Owner, Shared
 from budget_operator.core.observed import Instance, Inventory, OperationRef
 from budget_operator.core.parting import Parting, ignored, parting
 from budget_operator.core.settings import Settings
-from budget_operator.core.steps import CHANGE, OPERATION, SOON, Outcome, Passed, Plan
+from budget_operator.core.steps import CHANGE, SOON, Outcome, Passed, Plan
 from budget_operator.reconcile import observe
-from budget_operator.reconcile.execution import Execution, Means
+from budget_operator.reconcile.execution import Execution, Means, poll_pause
 from budget_operator.reconcile.inputs import key_secret
 from budget_operator.reconcile.ownership import Ownership
 
@@ -209,8 +209,8 @@ class Deletion:
             document = self._kube.patch_status(document, patch)
             for event in statuses.events(before.conditions, after.conditions):
                 self._kube.event(document, event.kind, event.reason, event.message)
-        if self._memory.operations:
-            outcome.again(OPERATION)
+        for resource in self._memory.operations:
+            outcome.again(poll_pause(self._memory, resource, self._means.clock()))
         if outcome.acted:
             outcome.again(SOON)
         pause = CHANGE if outcome.after is None else min(outcome.after, LONGEST_WAIT)

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from budget_operator.core import errors
 from budget_operator.core.actions import (
@@ -25,8 +25,8 @@ from budget_operator.core.capacity import Capacity, Offer
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.errors import BudgetError, Disposition
 from budget_operator.core.gateways import Cloud
-from budget_operator.core.memory import Memory, Started, pause_after
-from budget_operator.core.observed import OperationState
+from budget_operator.core.memory import Memory, Started, Trouble, pause_after
+from budget_operator.core.observed import OperationRef, OperationState
 from budget_operator.core.operations import operation_error
 from budget_operator.core.prices import table
 from budget_operator.core.prices.model import PriceList
@@ -80,7 +80,6 @@ class Execution:
         self._persist = persist
         self._outcome = Outcome({})
         self._failed: set[Room] = set()  # an action of theirs failed in this pass
-        self._unpolled: dict[str, BudgetError] = {}  # resources whose operation could not be looked at
 
     def poll(self) -> None:
         """Look at the operations in flight; one that failed is a trouble of its room.
@@ -89,10 +88,9 @@ class Execution:
         """
         for resource, started in list(self._memory.operations.items()):
             try:
-                state = self._means.cloud.compute.operation(started.ref)
-            except BudgetError as error:
-                self._unpolled[resource] = error
-                continue
+                state = self._state(resource, started.ref)
+            except BudgetError:
+                continue  # told by whoever waits for it
             if state is not None and not state.done:
                 continue
             del self._memory.operations[resource]
@@ -102,6 +100,26 @@ class Execution:
                 self._means.capacity.admit(_offer(started.action))
             if failure is not None:
                 self._note(started.room, started.action, failure, aside=started.aside)
+
+    def _state(self, resource: str, ref: OperationRef) -> OperationState | None:
+        """Of an operation in flight. After a look that failed it rests, each time for longer.
+
+        Raises:
+            BudgetError: it cannot be looked at now.
+        """
+        memory, now = self._memory, self._means.clock()
+        before = memory.unpolled.get(resource)
+        if before is not None and now < before.until:
+            raise before.error
+        try:
+            state = self._means.cloud.compute.operation(ref)
+        except BudgetError as error:
+            attempts = 1 if before is None else before.attempts + 1
+            until = now + timedelta(seconds=pause_after(error, attempts, self._means.jitter()))
+            memory.unpolled[resource] = Trouble(error, attempts, until, rests=False)
+            raise
+        memory.unpolled.pop(resource, None)
+        return state
 
     def insert_ended(self, state: OperationState, lost: InsertInstance) -> None:
         """An insert whose operation was in the status has ended without an instance."""
@@ -173,7 +191,7 @@ class Execution:
 
     def _perform(self, room: Room, action: Action, *, aside: bool) -> bool:
         if action.resource and action.resource in self._memory.operations:
-            self._wait_for(room, self._unpolled.get(action.resource))
+            self._wait_for(room, action.resource)
             return False
         if isinstance(action, InsertInstance):
             self._persist(action.intent)
@@ -205,13 +223,12 @@ class Execution:
         self._remember_object(action)
         return True
 
-    def _wait_for(self, room: Room, unpolled: BudgetError | None) -> None:
+    def _wait_for(self, room: Room, resource: str) -> None:
         """For the operation in flight; what keeps its end from being seen is told."""
-        if unpolled is None:
-            self._outcome.again(OPERATION)
-            return
-        self._outcome.problems.setdefault(room, unpolled)
-        self._outcome.again(pause_after(unpolled, 1, self._means.jitter()))
+        unpolled = self._memory.unpolled.get(resource)
+        if unpolled is not None:
+            self._outcome.problems.setdefault(room, unpolled.error)
+        self._outcome.again(poll_pause(self._memory, resource, self._means.clock()))
 
     def _refused(self, room: Room, action: Action, error: BudgetError, *, aside: bool) -> None:
         if error.disposition is not Disposition.BACK_OFF:
@@ -268,6 +285,12 @@ class Execution:
             self._memory.objects |= {action.copied.name}
         elif isinstance(action, DeleteObject):
             self._memory.objects -= {action.name}
+
+
+def poll_pause(memory: Memory, resource: str, now: datetime) -> float:
+    """Seconds until a resource's operation is to be looked at again."""
+    unpolled = memory.unpolled.get(resource)
+    return OPERATION if unpolled is None else max(0.0, (unpolled.until - now).total_seconds())
 
 
 def _offer(action: InsertInstance | StartInstance) -> Offer:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+from budget_operator.core.backoff import Backoff
+from budget_operator.core.errors import BudgetError
+
 T = TypeVar("T")
 
 
@@ -26,11 +29,26 @@ class Shared(Generic[T]):
         self._clock = clock
         self._lock = threading.Lock()
         self._last: Taken[T] | None = None
+        self._backoff = Backoff(clock)
 
     def get(self) -> Taken[T]:
-        """One that is not older than `age`. Raises what the look raises."""
+        """One that is not older than `age`.
+
+        Raises:
+            BudgetError: the look failed, just now or a moment ago.
+        """
         with self._lock:
             now = self._clock()
             if self._last is None or now - self._last.at >= self._age:
-                self._last = Taken(now, self._look())
+                self._last = Taken(now, self._renewed())
             return self._last
+
+    def _renewed(self) -> T:
+        self._backoff.check()
+        try:
+            found = self._look()
+        except BudgetError as error:
+            self._backoff.failed(error)
+            raise
+        self._backoff.succeeded()
+        return found

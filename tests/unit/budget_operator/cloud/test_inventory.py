@@ -153,7 +153,8 @@ def test_without_instances_there_is_no_picture(world: World, inventories: Invent
     with pytest.raises(Unavailable):
         inventories.snapshot()
     world.on_list = lambda: None
-    assert inventories.snapshot().taken_at == START, "the next one looks again"
+    world.now += timedelta(seconds=1)
+    assert inventories.snapshot().taken_at == world.now, "a moment later it is looked again"
 
 
 def test_a_part_that_cannot_be_seen_is_unknown_not_absent(world: World, inventories: Inventories) -> None:
@@ -223,7 +224,41 @@ def test_waiting_deployments_share_one_failure(world: World, inventories: Invent
         thread.join(10)
     assert len(found + more) == 9
     assert all(isinstance(item, Unavailable) for item in found + more)
-    assert world.lists < 9, "not one time-out after another"
+    assert world.lists == 1, "not one time-out after another"
+
+
+def test_a_cloud_that_fails_is_asked_after_growing_pauses_however_many_ask(
+    world: World, inventories: Inventories
+) -> None:
+    def fail() -> None:
+        raise Unavailable("overloaded")
+
+    world.on_list = fail
+    for _ in range(120):  # two minutes, in which three deployments ask each second
+        for ask in (inventories.snapshot, inventories.snapshot, inventories.resting):
+            with pytest.raises(Unavailable, match="overloaded"):
+                ask()
+        world.now += timedelta(seconds=1)
+    assert world.lists == 8, "after 0, 1, 3, 7, 15, 31, 61 and 91 seconds"
+    world.on_list = lambda: None
+    world.now += timedelta(seconds=30)
+    assert inventories.snapshot() is inventories.snapshot()
+
+
+def test_a_picture_that_is_good_enough_is_had_while_no_newer_one_can_be_taken(
+    world: World, inventories: Inventories
+) -> None:
+    taken = inventories.snapshot()
+
+    def fail() -> None:
+        raise Unavailable("overloaded")
+
+    world.on_list = fail
+    world.now += timedelta(seconds=1)
+    with pytest.raises(Unavailable):
+        inventories.snapshot(newer_than=world.now)
+    assert inventories.snapshot() is taken
+    assert inventories.resting()[0] is taken
 
 
 def test_at_rest_a_picture_is_shared_for_longer(world: World, inventories: Inventories) -> None:

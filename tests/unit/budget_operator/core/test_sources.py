@@ -1,5 +1,10 @@
 """What the user wrote is checked without being executed; refusals name the field."""
 
+import gc
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from budget_operator.core.api import parse_spec
@@ -100,3 +105,20 @@ def test_usable_file_names(name: str) -> None:
 def test_unusable_file_names(name: str) -> None:
     with pytest.raises(InvalidSpec, match=r"^spec\.predictor\.configMap: "):
         check_file_names("spec.predictor.configMap", [name])
+
+
+def test_workers_that_parse_at_once_do_not_disturb_each_other() -> None:
+    """As they come up together: where Python itself is not prepared for it, at some collection of garbage."""
+    source = "class Predictor:\n" + "    x = [(1, 2), {3: (4, 5)}]\n" * 300
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    gc.callbacks.append(lambda *_: time.sleep(0))
+    sys.setswitchinterval(1e-5)
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for checked in [pool.submit(check, source) for _ in range(40)]:
+                checked.result()
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+        gc.callbacks.pop()

@@ -1,0 +1,35 @@
+"""Keeps a look at the cloud that failed from being made again at once, by whichever deployment needs it.
+
+What many deployments need is asked for by one of them; where it fails all others would ask next, and a
+service that is overloaded or limits calls would be asked the more often the more deployments there are.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from budget_operator.core.errors import BudgetError
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
+
+
+class Backoff:
+    """Of one look. Not safe to share between threads: its owner has a lock."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._failure: tuple[datetime, BudgetError] | None = None  # until when it rests, and why
+
+    def check(self) -> None:
+        """Raises what the last look failed with while its pause lasts."""
+        if self._failure is not None and self._clock() < self._failure[0]:
+            raise self._failure[1].with_traceback(None)  # it has been raised before
+
+    def failed(self, error: BudgetError) -> None:
+        """The pause doubles with each failure in a row."""
+        pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
+        self._failures += 1
+        self._failure = self._clock() + pause, error
+
+    def succeeded(self) -> None:
+        self._failures, self._failure = 0, None
