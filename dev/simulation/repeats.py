@@ -2,27 +2,30 @@
 
 Most of what an operator does in a history is to look once more. So what it reads through its gateways is
 remembered, with the documents of the local cloud that went into it, and read again only after one of these
-was written. While a fault is in force that counts calls, or makes them late, everything is read again.
+was written. While a fault is in force that counts calls, or makes them late, what it may meet is read again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from budget_operator.cloud.inventory import Gateways
 from localcloud import faults, iam
-from localcloud.faults import CallFault, RateLimit
+from localcloud.faults import CallFault, Fault, RateLimit
 from localcloud.mounted import Mounted
 
-READS = frozenset(
-    {
-        *("instances", "instance", "addresses", "address", "disks", "disk", "firewall", "guest_report"),
-        *("power_changes", "power_events", "operation", "zone", "machine_type", "zones_with"),
-        *("bucket", "objects", "contents", "listed", "read", "topic", "job", "function"),
-    }
-)
+READS: Mapping[str, str] = {
+    **dict.fromkeys(("instances", "instance", "addresses", "address", "disks", "disk", "firewall"), "compute"),
+    **dict.fromkeys(("guest_report", "power_changes", "power_events", "operation"), "compute"),
+    **dict.fromkeys(("zone", "machine_type", "zones_with"), "compute"),
+    **dict.fromkeys(("bucket", "objects", "contents", "listed", "read"), "storage"),
+    "topic": "pubsub",
+    "job": "cloudscheduler",
+    "function": "cloudfunctions",
+}
+"""Of which service each is."""
 ALWAYS = (faults.KIND, *iam.SOURCES)
 """Kinds of documents on which every answer depends, and which the local cloud remembers itself."""
 Source = tuple[str, str]
@@ -54,9 +57,11 @@ class Repeats:
         known = {each.name: _Remembering(self, getattr(services, each.name)) for each in fields(services)}
         return replace(services, **known)
 
-    def read(self, known: dict[Hashable, "Remembered"], key: Hashable, ask: Callable[[], Any]) -> Any:
+    def read(
+        self, known: dict[Hashable, "Remembered"], service: str, key: Hashable, ask: Callable[[], Any]
+    ) -> Any:
         """As it is known, or from `ask`."""
-        if any(isinstance(fault, CallFault | RateLimit) for fault in self._faults.all()):
+        if any(_counts(fault, service) for fault in self._faults.all()):
             return ask()
         found = known.get(key)
         if found is None or any(self._writes[source] != count for source, count in found[1].items()):
@@ -93,9 +98,17 @@ class _Remembering:
             return method
 
         def read(*given: Any) -> Any:
-            return self._repeats.read(self._known, (name, *map(_rough, given)), lambda: method(*given))
+            key = (name, *map(_rough, given))
+            return self._repeats.read(self._known, READS[name], key, lambda: method(*given))
 
         return read
+
+
+def _counts(fault: Fault, service: str) -> bool:
+    """Whether each read of a service makes a difference to a fault."""
+    if isinstance(fault, RateLimit):
+        return fault.calls == "read" and fault.service == service
+    return isinstance(fault, CallFault)
 
 
 def _rough(given: Hashable) -> Hashable:

@@ -21,7 +21,11 @@ def test_everything_remembered_is_as_it_would_be_read(monkeypatch: pytest.Monkey
     read, spared = Repeats.read, Counter[bool]()
 
     def compared(
-        self: Repeats, known: dict[Hashable, Remembered], key: Hashable, ask: Callable[[], Any]
+        self: Repeats,
+        known: dict[Hashable, Remembered],
+        service: str,
+        key: Hashable,
+        ask: Callable[[], Any],
     ) -> Any:
         asked = []
 
@@ -29,7 +33,7 @@ def test_everything_remembered_is_as_it_would_be_read(monkeypatch: pytest.Monkey
             asked.append(key)
             return ask()
 
-        told = read(self, known, key, noted)
+        told = read(self, known, service, key, noted)
         spared[not asked] += 1
         if not asked:
             assert content(told) == content(ask()), key
