@@ -46,7 +46,7 @@ ACTIONS = {
     "preempt": Action(4, lambda history, name, _: history.preempt(name)),
     "begin fault": Action(5, lambda history, _, choice: history.begin_fault(_chosen(FAULTS, choice))),
     "end faults": Action(3, lambda history, _name, _choice: history.end_faults()),
-    "by hand": Action(3, lambda history, name, choice: history.by_hand(_chosen(_BY_HAND, choice), name)),
+    "by hand": Action(6, lambda history, name, choice: history.by_hand(_chosen(_BY_HAND, choice), name)),
     "break shared": Action(2, lambda history, _, choice: history.break_keep_alive(_chosen(_PARTS, choice))),
     "stranger": Action(1, lambda history, _name, _choice: history.stranger()),
     "trouble": Action(8, _plan_trouble),

@@ -16,11 +16,14 @@ from localcloud import faults, iam
 from localcloud.faults import CallFault, Fault, RateLimit
 from localcloud.mounted import Mounted
 
+_COMPUTE = (
+    *("instances", "instance", "addresses", "address", "disks", "disk", "firewall", "guest_report"),
+    *("power_changes", "power_events", "operation", "zone", "machine_type", "zones_with"),
+)
+_STORAGE = ("bucket", "objects", "contents", "listed", "read")
 READS: Mapping[str, str] = {
-    **dict.fromkeys(("instances", "instance", "addresses", "address", "disks", "disk", "firewall"), "compute"),
-    **dict.fromkeys(("guest_report", "power_changes", "power_events", "operation"), "compute"),
-    **dict.fromkeys(("zone", "machine_type", "zones_with"), "compute"),
-    **dict.fromkeys(("bucket", "objects", "contents", "listed", "read"), "storage"),
+    **dict.fromkeys(_COMPUTE, "compute"),
+    **dict.fromkeys(_STORAGE, "storage"),
     "topic": "pubsub",
     "job": "cloudscheduler",
     "function": "cloudfunctions",

@@ -133,12 +133,16 @@ class ComputeGateway:
         return Scan(tuple(whole.values()), scan.unknown | lost)
 
     def _whole(self, seen: Sequence[Instance]) -> Iterator[Instance]:
-        """With their metadata: those that were read before, or else another look at these instances."""
+        """With their metadata: those that were read before, or else another look at these instances.
+
+        Of thousands that are as they were the ones that are held already are kept, and no second ones.
+        """
         new: list[str] = []
         for each in seen:
             known = self._known.get(each.id)
             if known is not None and known.metadata_fingerprint == each.metadata_fingerprint:
-                yield replace(each, metadata=known.metadata)
+                whole = replace(each, metadata=known.metadata)
+                yield known if known == whole else whole
             else:
                 new.append(each.name)
         ids = {each.id for each in seen}

@@ -6,8 +6,9 @@ and looks at what may have changed; what it looks at, and how, is in `reconcile.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from budget_operator.core.api import Status
 from budget_operator.core.conditions import Type, is_true
@@ -20,6 +21,9 @@ from budget_operator.core.steps import Outcome
 #: A pass that nothing asks for is made after a minute of rest, then every hour: what is looked at in full
 #: passes alone is the deployment's key, and the rules of a newer operator.
 FULL_AFTER = (timedelta(minutes=1), timedelta(hours=1))
+
+# Of an instance all; for the metadata stands their fingerprint.
+_SHOWN = attrgetter(*(field.name for field in fields(Instance) if field.name != "metadata"))
 
 Reference = tuple[str, str, str]  # "Secret" or "ConfigMap", namespace, name; "Objects", nothing, address
 Digest = bytes
@@ -50,13 +54,8 @@ def part(inventory: Inventory, owner: Owner) -> Digest | None:
     if inventory.unknown or inventory.problems:
         return None
     name = owner.cloud_name
-    instances = [_shown(each) for each in inventory.instances_of(name)]
+    instances = [_SHOWN(each) for each in inventory.instances_of(name)]
     return _digest((instances, inventory.addresses_of(name), inventory.power_of(name), inventory.shared))
-
-
-def _shown(instance: Instance) -> tuple[object, ...]:
-    """All of it; for the metadata stands their fingerprint."""
-    return tuple(value for key, value in vars(instance).items() if key != "metadata")
 
 
 def content(found: Mapping[str, bytes] | None) -> Digest:
