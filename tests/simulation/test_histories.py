@@ -13,8 +13,8 @@ import pytest
 
 from dev.paths import ROOT
 
-HISTORIES = 200
-EXAMPLES = 190
+HISTORIES = 1000
+EXAMPLES = 920
 """That hypothesis is asked for: it plays a sixth more than it counts as valid."""
 MEDIAN_STEPS = 30
 FIRST_SEED = 100

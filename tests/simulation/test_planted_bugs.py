@@ -19,9 +19,6 @@ from dev.paths import ROOT
 BUGS = sorted((Path(__file__).parent / "bugs").glob("*.patch"))
 ENOUGH = 10
 HISTORIES = 120
-HUNTED = frozenset(BUGS[:-1:3])
-"""Those that random histories look for at each run, half a minute for each; the short ones find all.
-The last one, `leaves-labels`, takes them longer."""
 SOURCES = ("operator/budget_operator", "restart_function")
 Played = subprocess.CompletedProcess[str]
 
@@ -30,7 +27,7 @@ Played = subprocess.CompletedProcess[str]
 class Hunt:
     """What was played with one bug."""
 
-    random: Played | None
+    random: Played
     short: Played
 
 
@@ -40,8 +37,7 @@ def hunt(bug: Path, folder: Path) -> Hunt:
     subprocess.run(["git", "apply", "--unidiff-zero", str(bug)], cwd=folder, check=True)
     program = ("dev.simulation.histories", f"--histories={HISTORIES}", "--no-shrink")
     story = f"tests/simulation/test_found.py::test_comes_right[{bug.stem}]"
-    random = _run(folder, *program) if bug in HUNTED else None
-    return Hunt(random, _run(folder, "pytest", "-p", "no:cacheprovider", story))
+    return Hunt(_run(folder, *program), _run(folder, "pytest", "-p", "no:cacheprovider", story))
 
 
 def _run(folder: Path, *program: str) -> Played:
@@ -67,9 +63,8 @@ def test_each_is_one_line() -> None:
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.stem)
 def test_a_planted_bug_is_found(bug: Path, hunts: dict[Path, Future[Hunt]]) -> None:
     found = hunts[bug].result()
-    if found.random is not None:
-        assert found.random.returncode == 1, f"not found in {HISTORIES} histories"
-        assert "AssertionError" in found.random.stderr, found.random.stderr[-3000:]
-        assert "state.teardown()" in found.random.stderr
+    assert found.random.returncode == 1, f"not found in {HISTORIES} histories"
+    assert "AssertionError" in found.random.stderr, found.random.stderr[-3000:]
+    assert "state.teardown()" in found.random.stderr
     assert found.short.returncode == 1, found.short.stdout[-3000:]
     assert "1 failed" in found.short.stdout

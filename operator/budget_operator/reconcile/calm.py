@@ -98,7 +98,7 @@ class Calm:
     def begin(self, key: Key) -> tuple[int, bool]:
         """A full pass begins: how many in a row had found rest, and whether time alone brings this one."""
         self._woken.discard(key)
-        found = self._rests.pop(key, None)
+        found = self._leave(key)
         return (0, False) if found is None else (found.passes, self._clock() >= found.until)
 
     def rest(self, key: Key, rest: Rest) -> None:
@@ -110,7 +110,7 @@ class Calm:
     def wake(self, key: Key) -> None:
         """The next pass over it is a full one."""
         self._woken.add(key)
-        self._rests.pop(key, None)
+        self._leave(key)
 
     def saw(self, key: Key, version: str) -> None:
         """The watch shows the object: one that is not as its last pass left it was changed by somebody."""
@@ -118,11 +118,15 @@ class Calm:
 
     def forget(self, key: Key) -> None:
         """It is gone."""
-        self._rests.pop(key, None)
+        self._leave(key)
         self._seen.pop(key, None)
+        self._woken.discard(key)
+
+    def _leave(self, key: Key) -> Rest | None:
+        """It is at rest no longer, and nothing is asked ahead for it."""
         with self._looking:
             self._looked.pop(key, None)
-        self._woken.discard(key)
+        return self._rests.pop(key, None)
 
     def version(self, key: Key) -> str | None:
         """The object's resourceVersion that is known and needs no look; None if it is not at rest."""
