@@ -1,12 +1,14 @@
 """Every resource of the local cloud, as JSON documents in one SQLite file.
 
 A document has a kind and a key; the key is the full resource path (`projects/p/zones/z/instances/n`).
-What the documents mean is known to the services alone.
+What the documents mean is known to the services alone. What was read is held in memory until it is written
+again: to list thousands of VMs, each with a script of twenty thousand characters, was to parse them all.
 """
 
 from __future__ import annotations
 
 import json
+import marshal
 import sqlite3
 import threading
 from collections import Counter
@@ -26,6 +28,7 @@ CREATE TABLE IF NOT EXISTS documents (
 ) WITHOUT ROWID
 """
 _AFTER_EVERY_KEY = "\U0010ffff"
+_HELD = 50_000  # documents in memory at most
 
 
 class AlreadyExists(Exception):
@@ -44,6 +47,8 @@ class Store:
         self._lock = threading.RLock()
         self._depth = 0
         self._revisions: Counter[str] = Counter()
+        # Documents by kind and key, in a form that makes a new object six times as fast as JSON does.
+        self._read: dict[tuple[str, str], bytes] = {}
         self.on_write: Callable[[str, str], object] = _nobody
         """Told the kind and key of every change, in the middle of its transaction."""
         self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None)
@@ -70,10 +75,23 @@ class Store:
 
     def get(self, kind: str, key: str) -> Json | None:
         with self._lock:
-            row = self._db.execute(
-                "SELECT body FROM documents WHERE kind = ? AND key = ?", (kind, key)
-            ).fetchone()
-        return None if row is None else _load(row[0])
+            held = self._held(kind, key)
+        return None if held is None else _load(held)
+
+    def _held(self, kind: str, key: str) -> bytes | None:
+        held = self._read.get((kind, key))
+        if held is not None:
+            return held
+        row = self._db.execute(
+            "SELECT body FROM documents WHERE kind = ? AND key = ?", (kind, key)
+        ).fetchone()
+        return None if row is None else self._hold(kind, key, row[0])
+
+    def _hold(self, kind: str, key: str, text: str) -> bytes:
+        if len(self._read) >= _HELD:
+            self._read.clear()
+        held = self._read[kind, key] = marshal.dumps(json.loads(text))
+        return held
 
     def put(self, kind: str, key: str, body: Json) -> None:
         """Add or replace a document."""
@@ -88,6 +106,7 @@ class Store:
     def _write(self, statement: str, kind: str, key: str, *body: str) -> int:
         """How many documents it has changed."""
         changed = self._db.execute(statement, (kind, key, *body)).rowcount
+        self._read.pop((kind, key), None)
         self._revisions[kind] += changed
         self.on_write(kind, key)
         return changed
@@ -111,17 +130,24 @@ class Store:
         # No parameters: SQLite uses such an index only where the query spells the expression as it does.
         where = f"kind = '{kind}' AND json_extract(body, '$.{field}') = ?"
         with self._lock:
-            rows = self._db.execute(f"SELECT key, body FROM documents WHERE {where}", (text,)).fetchall()  # noqa: S608
-        return [(key, _load(body)) for key, body in rows]
+            rows = self._db.execute(f"SELECT key FROM documents WHERE {where}", (text,)).fetchall()  # noqa: S608
+            held = [(key, self._held(kind, key)) for (key,) in rows]
+        return [(key, _load(body)) for key, body in held if body is not None]
 
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
         """Documents whose key starts with `prefix`, ordered by key."""
+        within = "FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
+        bounds = kind, prefix, prefix + _AFTER_EVERY_KEY
         with self._lock:
-            rows = self._db.execute(
-                "SELECT key, body FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY key",
-                (kind, prefix, prefix + _AFTER_EVERY_KEY),
-            ).fetchall()
-        return [(key, _load(body)) for key, body in rows]
+            keys = [key for (key,) in self._db.execute(f"SELECT key {within}", bounds)]
+            if 2 * sum((kind, key) in self._read for key in keys) < len(keys):  # one query, not one for each
+                held = [
+                    (key, self._hold(kind, key, text))
+                    for key, text in self._db.execute(f"SELECT key, body {within}", bounds).fetchall()
+                ]
+            else:
+                held = [(key, found) for key in keys if (found := self._held(kind, key)) is not None]
+        return [(key, _load(body)) for key, body in held]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -137,6 +163,7 @@ class Store:
                 if self._depth == 0:
                     self._db.execute("ROLLBACK")
                     self._revisions.update(self._revisions.keys())  # what was read meanwhile holds no more
+                    self._read.clear()
                 raise
             self._depth -= 1
             if self._depth == 0:
@@ -155,6 +182,6 @@ def _dump(body: Json) -> str:
     return json.dumps(body, separators=(",", ":"))
 
 
-def _load(text: str) -> Json:
-    body: Json = json.loads(text)
+def _load(held: bytes) -> Json:
+    body: Json = marshal.loads(held)  # noqa: S302 (made here, a moment ago)
     return body

@@ -1,3 +1,4 @@
+import random
 import sqlite3
 import threading
 from pathlib import Path
@@ -109,3 +110,49 @@ def test_documents_are_found_by_an_indexed_field(store: Store, tmp_path: Path) -
     query = "SELECT body FROM documents WHERE kind = 'vm' AND json_extract(body, '$.ip') = '10.0.0.1'"
     plan = sqlite3.connect(tmp_path / "store.db").execute(f"EXPLAIN QUERY PLAN {query}")
     assert "USING INDEX vm by ip" in plan.fetchone()[3]
+
+
+def test_what_was_read_is_the_reader_s_own(store: Store) -> None:
+    """However it was read: nobody changes a document but by writing it."""
+    store.put("vm", "a", {"labels": {"x": "1"}, "disks": [1, 2.5, None, True]})
+    for read in (
+        lambda: store.get("vm", "a"),
+        lambda: store.list("vm")[0][1],
+        lambda: store.find("vm", "labels.x", "1")[0][1],
+    ):
+        for _ in range(2):
+            found = read()
+            assert found == {"labels": {"x": "1"}, "disks": [1, 2.5, None, True]}
+            found["labels"]["x"] = "2"
+            found["disks"].clear()
+
+
+def test_what_was_read_in_a_transaction_that_failed_never_was(store: Store) -> None:
+    store.put("vm", "a", {"n": 1})
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.put("vm", "a", {"n": 2})
+        store.put("vm", "b", {"n": 2})
+        assert [body["n"] for _, body in store.list("vm")] == [2, 2]
+        raise ZeroDivisionError
+    assert store.get("vm", "a") == {"n": 1}
+    assert store.get("vm", "b") is None
+    assert store.list("vm") == [("a", {"n": 1})]
+
+
+@pytest.mark.parametrize("held", [1, 3, 10, 1000])
+def test_documents_are_right_however_many_are_held(
+    store: Store, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared with a plain dictionary, over changes that come by chance."""
+    monkeypatch.setattr("localcloud.store._HELD", held)
+    chance, plain = random.Random(held), dict[str, int]()
+    for number in range(400):
+        key = f"vm-{chance.randrange(12):02d}"
+        if chance.random() < 0.5:
+            plain[key] = number
+            store.put("vm", key, {"n": number})
+        elif store.delete("vm", key):
+            del plain[key]
+        assert store.list("vm") == [(name, {"n": n}) for name, n in sorted(plain.items())]
+        wanted = f"vm-{chance.randrange(12):02d}"
+        assert store.get("vm", wanted) == ({"n": plain[wanted]} if wanted in plain else None)
