@@ -14,7 +14,7 @@ import pytest
 from dev.paths import ROOT
 
 HISTORIES = 1000
-EXAMPLES = 920
+EXAMPLES = 880
 """That hypothesis is asked for: it plays a sixth more than it counts as valid."""
 MEDIAN_STEPS = 30
 FIRST_SEED = 100
