@@ -1,11 +1,12 @@
 import random
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from localcloud.store import AlreadyExists, Store
+from localcloud.store import AlreadyExists, Json, Store
 
 
 def test_documents_are_kept_by_kind_and_key(store: Store) -> None:
@@ -115,13 +116,15 @@ def test_documents_are_found_by_an_indexed_field(store: Store, tmp_path: Path) -
 def test_what_was_read_is_the_reader_s_own(store: Store) -> None:
     """However it was read: nobody changes a document but by writing it."""
     store.put("vm", "a", {"labels": {"x": "1"}, "disks": [1, 2.5, None, True]})
-    for read in (
+    reads: tuple[Callable[[], Json | None], ...] = (
         lambda: store.get("vm", "a"),
         lambda: store.list("vm")[0][1],
         lambda: store.find("vm", "labels.x", "1")[0][1],
-    ):
+    )
+    for read in reads:
         for _ in range(2):
             found = read()
+            assert found is not None
             assert found == {"labels": {"x": "1"}, "disks": [1, 2.5, None, True]}
             found["labels"]["x"] = "2"
             found["disks"].clear()
