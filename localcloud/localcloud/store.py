@@ -2,7 +2,7 @@
 
 A document has a kind and a key; the key is the full resource path (`projects/p/zones/z/instances/n`).
 What the documents mean is known to the services alone. What was read is held in memory until it is written
-again: to list thousands of VMs, each with a script of twenty thousand characters, was to parse them all.
+again, so that a list of thousands of VMs does not parse a script of twenty thousand characters for each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS documents (
 ) WITHOUT ROWID
 """
 _AFTER_EVERY_KEY = "\U0010ffff"
-_HELD = 50_000  # documents in memory at most
+_MOST_HELD = 50_000  # documents in memory at most
 
 
 class AlreadyExists(Exception):
@@ -48,7 +48,7 @@ class Store:
         self._depth = 0
         self._revisions: Counter[str] = Counter()
         # Documents by kind and key, in a form that makes a new object six times as fast as JSON does.
-        self._read: dict[tuple[str, str], bytes] = {}
+        self._held: dict[tuple[str, str], bytes] = {}
         self.on_write: Callable[[str, str], object] = _nobody
         """Told the kind and key of every change, in the middle of its transaction."""
         self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None)
@@ -75,11 +75,11 @@ class Store:
 
     def get(self, kind: str, key: str) -> Json | None:
         with self._lock:
-            held = self._held(kind, key)
+            held = self._body(kind, key)
         return None if held is None else _load(held)
 
-    def _held(self, kind: str, key: str) -> bytes | None:
-        held = self._read.get((kind, key))
+    def _body(self, kind: str, key: str) -> bytes | None:
+        held = self._held.get((kind, key))
         if held is not None:
             return held
         row = self._db.execute(
@@ -88,9 +88,9 @@ class Store:
         return None if row is None else self._hold(kind, key, row[0])
 
     def _hold(self, kind: str, key: str, text: str) -> bytes:
-        if len(self._read) >= _HELD:
-            self._read.clear()
-        held = self._read[kind, key] = marshal.dumps(json.loads(text))
+        if len(self._held) >= _MOST_HELD:
+            self._held.clear()
+        held = self._held[kind, key] = marshal.dumps(json.loads(text))
         return held
 
     def put(self, kind: str, key: str, body: Json) -> None:
@@ -106,7 +106,7 @@ class Store:
     def _write(self, statement: str, kind: str, key: str, *body: str) -> int:
         """How many documents it has changed."""
         changed = self._db.execute(statement, (kind, key, *body)).rowcount
-        self._read.pop((kind, key), None)
+        self._held.pop((kind, key), None)
         self._revisions[kind] += changed
         self.on_write(kind, key)
         return changed
@@ -131,7 +131,7 @@ class Store:
         where = f"kind = '{kind}' AND json_extract(body, '$.{field}') = ?"
         with self._lock:
             rows = self._db.execute(f"SELECT key FROM documents WHERE {where}", (text,)).fetchall()  # noqa: S608
-            held = [(key, self._held(kind, key)) for (key,) in rows]
+            held = [(key, self._body(kind, key)) for (key,) in rows]
         return [(key, _load(body)) for key, body in held if body is not None]
 
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
@@ -140,13 +140,13 @@ class Store:
         bounds = kind, prefix, prefix + _AFTER_EVERY_KEY
         with self._lock:
             keys = [key for (key,) in self._db.execute(f"SELECT key {within}", bounds)]
-            if 2 * sum((kind, key) in self._read for key in keys) < len(keys):  # one query, not one for each
+            if 2 * sum((kind, key) in self._held for key in keys) < len(keys):  # one query, not one for each
                 held = [
                     (key, self._hold(kind, key, text))
                     for key, text in self._db.execute(f"SELECT key, body {within}", bounds).fetchall()
                 ]
             else:
-                held = [(key, found) for key in keys if (found := self._held(kind, key)) is not None]
+                held = [(key, found) for key in keys if (found := self._body(kind, key)) is not None]
         return [(key, _load(body)) for key, body in held]
 
     @contextmanager
@@ -163,7 +163,7 @@ class Store:
                 if self._depth == 0:
                     self._db.execute("ROLLBACK")
                     self._revisions.update(self._revisions.keys())  # what was read meanwhile holds no more
-                    self._read.clear()
+                    self._held.clear()
                 raise
             self._depth -= 1
             if self._depth == 0:

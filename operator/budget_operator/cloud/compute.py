@@ -135,7 +135,7 @@ class ComputeGateway:
     def _whole(self, seen: Sequence[Instance]) -> Iterator[Instance]:
         """With their metadata: those that were read before, or else another look at these instances.
 
-        Of thousands that are as they were the ones that are held already are kept, and no second ones.
+        One that is as it was is the object of the last picture: thousands are not held twice.
         """
         new: list[str] = []
         for each in seen:

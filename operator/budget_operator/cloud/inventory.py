@@ -130,15 +130,9 @@ class Inventories:
         return cached if newer_than is None or cached.taken_at >= newer_than else None
 
     def _take(self) -> Inventory:
-        self._backoff.check()
         with self._state:
             forgotten = self._forgotten
-        try:
-            taken = self._look(self._clock())
-        except BudgetError as error:
-            self._backoff.failed(error)
-            raise
-        self._backoff.succeeded()
+        taken = self._backoff.call(lambda: self._look(self._clock()))
         with self._state:
             if forgotten == self._forgotten:
                 self._cached, self._ended = taken, self._clock()

@@ -6,10 +6,13 @@ service that is overloaded or limits calls would be asked the more often the mor
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from budget_operator.core.errors import BudgetError
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
+
+T = TypeVar("T")
 
 
 class Backoff:
@@ -17,19 +20,23 @@ class Backoff:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._failures = 0
+        self._failures = 0  # in a row
         self._failure: tuple[datetime, BudgetError] | None = None  # until when it rests, and why
 
-    def check(self) -> None:
-        """Raises what the last look failed with while its pause lasts."""
+    def call(self, look: Callable[[], T]) -> T:
+        """What the look finds. The pause doubles with each failure in a row.
+
+        Raises:
+            BudgetError: it has failed, now or the last time; after that it is not made while its pause lasts.
+        """
         if self._failure is not None and self._clock() < self._failure[0]:
             raise self._failure[1].with_traceback(None)  # it has been raised before
-
-    def failed(self, error: BudgetError) -> None:
-        """The pause doubles with each failure in a row."""
-        pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
-        self._failures += 1
-        self._failure = self._clock() + pause, error
-
-    def succeeded(self) -> None:
+        try:
+            found = look()
+        except BudgetError as error:
+            pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
+            self._failures += 1
+            self._failure = self._clock() + pause, error
+            raise
         self._failures, self._failure = 0, None
+        return found

@@ -32,7 +32,7 @@ SHUNNED_FOR = timedelta(minutes=30)  # as long as a zone counts as sold out
 
 @dataclass(frozen=True)
 class Trouble:
-    """The last failure of a room, and until when it rests."""
+    """The last failure of a room, or of the looks at an operation, and until when it rests."""
 
     error: BudgetError
     attempts: int
@@ -65,7 +65,7 @@ class Memory:
     generation: int | None = None
     troubles: dict[Room, Trouble] = field(default_factory=dict)
     operations: dict[str, Started] = field(default_factory=dict)  # by resource
-    unpolled: dict[str, Trouble] = field(default_factory=dict)  # by resource: its operation cannot be seen
+    unpolled: dict[str, Trouble] = field(default_factory=dict)  # by resource: looks at its operation
     request_ids: dict[str, str] = field(default_factory=dict)  # by the key of the action being attempted
     acted_at: datetime | None = None
     objects: frozenset[str] | None = None
@@ -124,6 +124,13 @@ class Memory:
         until = now + timedelta(seconds=pause_after(error, attempts, jitter))
         trouble = self.troubles[room] = Trouble(error, attempts, until, rests=False, key=key)
         return trouble
+
+    def note_unpolled(self, resource: str, error: BudgetError, now: datetime, jitter: float) -> None:
+        """A look at a resource's operation failed; the pause to the next one grows."""
+        before = self.unpolled.get(resource)
+        attempts = 1 if before is None else before.attempts + 1
+        until = now + timedelta(seconds=pause_after(error, attempts, jitter))
+        self.unpolled[resource] = Trouble(error, attempts, until, rests=False)
 
     def _attempts(self, room: Room) -> int:
         before = self.troubles.get(room)

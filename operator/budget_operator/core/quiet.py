@@ -22,7 +22,7 @@ from budget_operator.core.steps import Outcome
 #: passes alone is the deployment's key, and the rules of a newer operator.
 FULL_AFTER = (timedelta(minutes=1), timedelta(hours=1))
 
-# Of an instance all; for the metadata stands their fingerprint.
+# All of an instance; for its metadata stands their fingerprint.
 _SHOWN = attrgetter(*(field.name for field in fields(Instance) if field.name != "metadata"))
 
 Reference = tuple[str, str, str]  # "Secret" or "ConfigMap", namespace, name; "Objects", nothing, address

@@ -170,13 +170,13 @@ class Calm:
     def _stays(self, key: Key, rest: Rest, memory: Memory, taken_at: datetime, pause: timedelta) -> bool:
         """Whether what it refers to is as it was, and its endpoint answers."""
         found = self._ahead.take(
-            key, self._looked_before(key, taken_at, memory), lambda each: self._want(each, pause)
+            key, self._note_look(key, taken_at, memory), lambda each: self._want(each, pause)
         )
         same = all(self._content(each, found) == known for each, known in rest.references.items())
         return same and self._answers(rest, memory, pause, found)
 
-    def _looked_before(self, key: Key, taken_at: datetime, memory: Memory) -> list[Key]:
-        """Whose next passes come soonest: they have not begun with this picture yet, as this one has."""
+    def _note_look(self, key: Key, taken_at: datetime, memory: Memory) -> list[Key]:
+        """A pass over it has begun with this picture; gives those over whom none has, who come soonest."""
         with self._looking:
             self._looked[key] = taken_at, memory
             self._looked.move_to_end(key)

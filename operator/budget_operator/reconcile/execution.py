@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from budget_operator.core import errors
 from budget_operator.core.actions import (
@@ -25,8 +25,8 @@ from budget_operator.core.capacity import Capacity, Offer
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.errors import BudgetError, Disposition
 from budget_operator.core.gateways import Cloud
-from budget_operator.core.memory import Memory, Started, Trouble, pause_after
-from budget_operator.core.observed import OperationRef, OperationState
+from budget_operator.core.memory import Memory, Started
+from budget_operator.core.observed import OperationState
 from budget_operator.core.operations import operation_error
 from budget_operator.core.prices import table
 from budget_operator.core.prices.model import PriceList
@@ -87,10 +87,15 @@ class Execution:
         Comes before the picture is taken: what an operation's end has changed must be seen in it.
         """
         for resource, started in list(self._memory.operations.items()):
+            unpolled = self._memory.unpolled.get(resource)
+            if unpolled is not None and self._means.clock() < unpolled.until:
+                continue
             try:
-                state = self._state(resource, started.ref)
-            except BudgetError:
-                continue  # told by whoever waits for it
+                state = self._means.cloud.compute.operation(started.ref)
+            except BudgetError as error:  # told by whoever waits for it
+                self._memory.note_unpolled(resource, error, self._means.clock(), self._means.jitter())
+                continue
+            self._memory.unpolled.pop(resource, None)
             if state is not None and not state.done:
                 continue
             del self._memory.operations[resource]
@@ -100,26 +105,6 @@ class Execution:
                 self._means.capacity.admit(_offer(started.action))
             if failure is not None:
                 self._note(started.room, started.action, failure, aside=started.aside)
-
-    def _state(self, resource: str, ref: OperationRef) -> OperationState | None:
-        """Of an operation in flight. After a look that failed it rests, each time for longer.
-
-        Raises:
-            BudgetError: it cannot be looked at now.
-        """
-        memory, now = self._memory, self._means.clock()
-        before = memory.unpolled.get(resource)
-        if before is not None and now < before.until:
-            raise before.error
-        try:
-            state = self._means.cloud.compute.operation(ref)
-        except BudgetError as error:
-            attempts = 1 if before is None else before.attempts + 1
-            until = now + timedelta(seconds=pause_after(error, attempts, self._means.jitter()))
-            memory.unpolled[resource] = Trouble(error, attempts, until, rests=False)
-            raise
-        memory.unpolled.pop(resource, None)
-        return state
 
     def insert_ended(self, state: OperationState, lost: InsertInstance) -> None:
         """An insert whose operation was in the status has ended without an instance."""

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from budget_operator.core.backoff import Backoff
-from budget_operator.core.errors import BudgetError
 
 T = TypeVar("T")
 
@@ -40,15 +39,5 @@ class Shared(Generic[T]):
         with self._lock:
             now = self._clock()
             if self._last is None or now - self._last.at >= self._age:
-                self._last = Taken(now, self._renewed())
+                self._last = Taken(now, self._backoff.call(self._look))
             return self._last
-
-    def _renewed(self) -> T:
-        self._backoff.check()
-        try:
-            found = self._look()
-        except BudgetError as error:
-            self._backoff.failed(error)
-            raise
-        self._backoff.succeeded()
-        return found

@@ -147,7 +147,7 @@ def test_documents_are_right_however_many_are_held(
     store: Store, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compared with a plain dictionary, over changes that come by chance."""
-    monkeypatch.setattr("localcloud.store._HELD", held)
+    monkeypatch.setattr("localcloud.store._MOST_HELD", held)
     chance, plain = random.Random(held), dict[str, int]()
     for number in range(400):
         key = f"vm-{chance.randrange(12):02d}"

@@ -1,6 +1,7 @@
 """What fails is tried again after pauses that grow, and until then everybody is told why."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -15,44 +16,54 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def seconds_until_it_may_be_tried(self, backoff: Backoff) -> int:
-        for second in range(1000):
-            try:
-                backoff.check()
-            except Unavailable:
-                self.now += timedelta(seconds=1)
-            else:
-                return second
-        raise AssertionError("it rests for ever")
+
+def fail() -> None:
+    raise Unavailable("no answer")
+
+
+def pauses(backoff: Backoff, clock: Clock, count: int) -> list[int]:
+    """Whole seconds between looks that fail, each of which is asked for every second."""
+    made: list[datetime] = []
+
+    def look() -> None:
+        made.append(clock.now)
+        fail()
+
+    while len(made) <= count:
+        with pytest.raises(Unavailable):
+            backoff.call(look)
+        clock.now += timedelta(seconds=1)
+    return [int((after - before).total_seconds()) for before, after in pairwise(made)]
 
 
 def test_pauses_grow_up_to_a_bound() -> None:
     clock = Clock()
-    backoff = Backoff(clock)
-    pauses = []
-    for _ in range(40):
-        backoff.failed(Unavailable("no answer"))
-        pauses.append(clock.seconds_until_it_may_be_tried(backoff))
-    assert pauses[:6] == [1, 2, 4, 8, 16, 30]
-    assert set(pauses[6:]) == {int(LONGEST_PAUSE.total_seconds())}
+    found = pauses(Backoff(clock), clock, 40)
+    assert found[:6] == [1, 2, 4, 8, 16, 30]
+    assert set(found[6:]) == {int(LONGEST_PAUSE.total_seconds())}
 
 
 def test_a_success_is_a_new_beginning() -> None:
     clock = Clock()
     backoff = Backoff(clock)
-    for _ in range(5):
-        backoff.failed(Unavailable("no answer"))
-    backoff.succeeded()
-    backoff.check()
-    backoff.failed(Unavailable("no answer"))
-    assert clock.seconds_until_it_may_be_tried(backoff) == 1
+    pauses(backoff, clock, 5)
+    clock.now += LONGEST_PAUSE
+    assert backoff.call(lambda: "found") == "found"
+    assert pauses(backoff, clock, 2) == [1, 2]
 
 
 def test_the_newest_reason_is_told() -> None:
-    backoff = Backoff(Clock())
-    backoff.failed(Unavailable("no answer"))
-    backoff.failed(PermissionDenied("not any more"))
+    clock = Clock()
+    backoff = Backoff(clock)
+
+    def refuse() -> None:
+        raise PermissionDenied("not any more")
+
+    pauses(backoff, clock, 1)
+    clock.now += LONGEST_PAUSE
+    with pytest.raises(PermissionDenied):
+        backoff.call(refuse)
     for _ in range(3):
         with pytest.raises(PermissionDenied, match="not any more") as told:
-            backoff.check()
+            backoff.call(fail)
         assert len(told.traceback) == 2, "it does not grow each time it is told"

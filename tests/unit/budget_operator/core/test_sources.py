@@ -111,7 +111,11 @@ def test_workers_that_parse_at_once_do_not_disturb_each_other() -> None:
     """As they come up together: where Python itself is not prepared for it, at some collection of garbage."""
     source = "class Predictor:\n" + "    x = [(1, 2), {3: (4, 5)}]\n" * 300
     interval, threshold = sys.getswitchinterval(), gc.get_threshold()
-    gc.callbacks.append(lambda *_: time.sleep(0))
+
+    def hand_over(*_: object) -> None:
+        time.sleep(0)  # another thread gets the interpreter, in the middle of a collection
+
+    gc.callbacks.append(hand_over)
     sys.setswitchinterval(1e-5)
     gc.set_threshold(50)
     try:
@@ -121,4 +125,4 @@ def test_workers_that_parse_at_once_do_not_disturb_each_other() -> None:
     finally:
         gc.set_threshold(*threshold)
         sys.setswitchinterval(interval)
-        gc.callbacks.pop()
+        gc.callbacks.remove(hand_over)
