@@ -97,8 +97,8 @@ def operate(pace: Pace = USUAL) -> NoReturn:
 
 
 def _collect_rarely() -> None:
-    """What is there by now stays, so that no collection of garbage walks through it: an eighth of the processor's
-    time went into collections while hundreds of deployments came up.
+    """What is there by now stays, so that no collection of garbage walks through it: an eighth of the
+    processor's time went into collections while hundreds of deployments came up.
     """
     gc.collect()
     gc.freeze()
