@@ -16,7 +16,20 @@ LARGEST_CHOICE = 839
 """Divisible by many numbers, less one: every choice is about as likely as the others."""
 _KINDS = tuple(Kind)
 _CALLS_AHEAD = 8
-_BY_HAND = ("delete", "stop", "start", "relabel", "rewrite", "suspend", "reset")
+_BY_HAND = (
+    "delete",
+    "stop",
+    "start",
+    "relabel",
+    "rewrite",
+    "suspend",
+    "reset",
+    "untag",
+    "take address",
+    "swap address",
+    "delete, keep disk",
+)
+_EDITED = (invariants.FIREWALL, invariants.JOB)
 _PARTS = (invariants.JOB, invariants.TOPIC, invariants.FUNCTION, invariants.FIREWALL)
 _CLOCKS = (0.0, -26.0, 5.0)
 
@@ -48,6 +61,7 @@ ACTIONS = {
     "end faults": Action(3, lambda history, _name, _choice: history.end_faults()),
     "by hand": Action(6, lambda history, name, choice: history.by_hand(_chosen(_BY_HAND, choice), name)),
     "break shared": Action(2, lambda history, _, choice: history.break_keep_alive(_chosen(_PARTS, choice))),
+    "edit shared": Action(2, lambda history, _, choice: history.edit_shared(_chosen(_EDITED, choice))),
     "stranger": Action(1, lambda history, _name, _choice: history.stranger()),
     "trouble": Action(8, _plan_trouble),
     "restart": Action(3, lambda history, _name, _choice: history.restart()),

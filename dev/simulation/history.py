@@ -78,6 +78,8 @@ class History:
         self.strangers: dict[str, Json] = {}
         self.fault: str | None = None
         self.steps = 0
+        self.kept_disks: set[str] = set()
+        """Of VMs that somebody deleted without their disk."""
         self.met: Counter[tuple[str, str]] = Counter()
         """How often each action met each fault."""
 
@@ -153,6 +155,13 @@ class History:
         assert body is not None
         if verb == "delete":
             self.ask("DELETE", path)
+        elif verb == "delete, keep disk":
+            self._keep_disk(path, body["body"])
+            self.ask("DELETE", path)
+        elif verb == "untag":
+            self.ask("POST", f"{path}/setTags", {"fingerprint": body["body"]["tags"]["fingerprint"]})
+        elif verb in ("take address", "swap address"):
+            self._take_address(path, body["body"], swap=verb == "swap address")
         elif verb == "relabel":
             labels = body["body"].get("labels", {}) | {"budgetml-wanted": "no"}
             changed = {"labels": labels, "labelFingerprint": body["body"]["labelFingerprint"]}
@@ -163,6 +172,35 @@ class History:
             self.ask("POST", f"{path}/setMetadata", metadata | {"items": items})
         else:
             self.ask("POST", f"{path}/{verb}")
+
+    def _keep_disk(self, path: str, instance: Json) -> None:
+        device = instance["disks"][0]["deviceName"]
+        if self.ask("POST", f"{path}/setDiskAutoDelete?autoDelete=false&deviceName={device}").status == 200:
+            self.kept_disks.add(invariants.last(instance["disks"][0]["source"]))
+
+    def _take_address(self, path: str, instance: Json, *, swap: bool) -> None:
+        """`swap`: for one that Google chooses."""
+        interface = instance["networkInterfaces"][0]
+        for access in interface.get("accessConfigs", ()):
+            where = f"networkInterface={interface['name']}"
+            named = f"accessConfig={access['name'].replace(' ', '%20')}"
+            self.ask("POST", f"{path}/deleteAccessConfig?{where}&{named}")
+            if swap:
+                self.ask("POST", f"{path}/addAccessConfig?{where}", {"type": "ONE_TO_ONE_NAT"})
+
+    def edit_shared(self, part: str) -> None:
+        """Somebody changes a part of what all share, so that it does not do its work any more."""
+        changes: dict[str, tuple[str, str, Json]] = {
+            invariants.FIREWALL: ("compute/v1", "", {"disabled": True}),
+            invariants.JOB: ("v1", "?updateMask=pubsubTarget", {"pubsubTarget": {"data": invariants.TAMPERED}}),
+        }
+        version, query, change = changes[part]
+        for key, document in self.world.store.list(part):
+            body = change
+            if part == invariants.JOB:
+                body = {"pubsubTarget": document["pubsubTarget"] | change["pubsubTarget"]}
+            self.ask("PATCH", f"/{version}/{key}{query}", body)
+        self.world.look_again()
 
     def break_keep_alive(self, part: str) -> None:
         """Somebody deletes a part of it."""
@@ -213,7 +251,7 @@ class History:
         self.met[action, self.fault or "-"] += 1
         if self.trouble.struck.total() > before:
             self.met[action, str(next(reversed(self.trouble.struck))[0])] += 1
-        self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers))
+        self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers, self.kept_disks))
         if seconds >= SETTLED:
             self._must(list(self._after_a_while()))
 

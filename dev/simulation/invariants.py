@@ -1,12 +1,13 @@
 """What must be true at every moment of every history, and what must be true once all is calm."""
 
+import base64
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import datetime, timedelta
 from typing import Any
 
 from budget_operator.core.names import LABEL_INSTALLATION, LABEL_MOVE
-from dev.simulation.world import NAMESPACE, World, vm
+from dev.simulation.world import NAMESPACE, PROJECT, World, vm
 from localcloud.guests.residents import Residents
 from localcloud.services.compute.operations import OPERATION
 from localcloud.services.compute.records import INSTANCE
@@ -18,6 +19,8 @@ TOPIC, SUBSCRIPTION = "pubsub.topic", "pubsub.subscription"
 BUCKET, OBJECT = "storage.bucket", "storage.object"
 #: What an operator could change on a VM of somebody else's; that the VM comes up is its own affair.
 CHANGEABLE = ("id", "labels", "metadata", "machineType", "lastStopTimestamp")
+TAMPERED = base64.b64encode(b"{}").decode()
+"""A message for the function that names no VM."""
 SOME_TICKS = timedelta(seconds=200)
 PREEMPTED = "compute.instances.preempted"
 SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
@@ -27,11 +30,13 @@ def last(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def always(world: World, names: tuple[str, ...], strangers: dict[str, Json]) -> list[str]:
-    """What is wrong although nothing may ever go so wrong."""
+def always(
+    world: World, names: tuple[str, ...], strangers: dict[str, Json], kept_disks: Set[str] = frozenset()
+) -> list[str]:
+    """What is wrong although nothing may ever go so wrong. `kept_disks` were left by somebody on purpose."""
     return [
         *_doubles(world),
-        *_left_over(world, names),
+        *_left_over(world, names, kept_disks),
         *_touched_strangers(world, strangers),
         *_untrue(world, names),
     ]
@@ -41,7 +46,7 @@ def _ours(world: World, kind: str) -> list[tuple[str, Json]]:
     found = world.store.list(kind)
     if kind == INSTANCE:
         return [(key, doc) for key, doc in found if LABEL_INSTALLATION in doc["body"].get("labels", {})]
-    if kind == ADDRESS:
+    if kind in (ADDRESS, DISK):
         return [(key, doc) for key, doc in found if LABEL_INSTALLATION in doc.get("labels", {})]
     return found
 
@@ -76,7 +81,7 @@ def _has_address(document: Json) -> bool:
     return any("natIP" in each for each in access)
 
 
-def _left_over(world: World, names: tuple[str, ...]) -> Iterator[str]:
+def _left_over(world: World, names: tuple[str, ...], kept_disks: Set[str]) -> Iterator[str]:
     """Of a deployment that is not there any more."""
     there = {name for _, name in world.kube.objects}
     for name in set(names) - there:
@@ -86,7 +91,7 @@ def _left_over(world: World, names: tuple[str, ...]) -> Iterator[str]:
         if any(vm(name) in key for key, _ in world.store.list(OBJECT)):
             yield f"objects of {vm(name)} are there without their deployment"
     vms = {last(key) for key, _ in world.store.list(INSTANCE)}  # a stranger's has a disk as well
-    for disk in {last(key) for key, _ in world.store.list(DISK)} - vms:
+    for disk in {last(key) for key, _ in world.store.list(DISK)} - vms - kept_disks:
         yield f"disk {disk} is there without its VM"
 
 
@@ -170,10 +175,10 @@ def _served(world: World, name: str, spec: Any) -> Iterator[str]:
     instances = [doc for key, doc in _ours(world, INSTANCE) if last(key) == vm(name)]
     if len(instances) > 1 or _moves(instances[0]):
         yield f"{name}: it has not come to the end of its move: {[doc['body']['zone'] for doc in instances]}"
-    yield from _as_wanted(name, status, instances[0], spec.get("machine", {}))
+    yield from _as_wanted(world, name, status, instances[0], spec.get("machine", {}))
 
 
-def _as_wanted(name: str, status: Json, instance: Json, machine: Json) -> Iterator[str]:
+def _as_wanted(world: World, name: str, status: Json, instance: Json, machine: Json) -> Iterator[str]:
     body = instance["body"]
     if last(body["zone"]) != status["zone"]:
         yield f"{name}: the VM is in {last(body['zone'])}, the status says {status['zone']}"
@@ -186,6 +191,11 @@ def _as_wanted(name: str, status: Json, instance: Json, machine: Json) -> Iterat
     sizes = body["disks"][0]["diskSizeGb"], body["labels"].get("budgetml-disk")
     if sizes != (str(machine.get("diskGiB", 20)),) * 2:
         yield f"{name}: the disk has {sizes[0]} GiB, and the file system {sizes[1]}"
+    address = f"projects/{PROJECT}/regions/{last(body['zone'])[:-2]}/addresses/{vm(name)}"
+    if (world.store.get(ADDRESS, address) or {}).get("address") != status["ip"]:
+        yield f"{name}: the VM is at {status['ip']}, which is not its own address"
+    if not body["tags"].get("items"):
+        yield f"{name}: no firewall rule covers the VM"
     if body["labels"].get("budgetml-wanted") != "running":
         yield f"{name}: the keep-alive would not start it: {body['labels']}"
 
@@ -199,6 +209,16 @@ def _suspended(world: World, name: str) -> Iterator[str]:
         found = document["body"]["status"], document["body"]["labels"].get("budgetml-wanted")
         if last(key) == vm(name) and found != ("TERMINATED", "stopped"):
             yield f"{name} is suspended, and its VM is {found}"
+
+
+def _working(world: World) -> Iterator[str]:
+    """What all share does what it is there for."""
+    for key, rule in world.store.list(FIREWALL):
+        if rule.get("disabled") or rule.get("sourceRanges") != ["0.0.0.0/0"]:
+            yield f"{key} lets nobody through"
+    for key, job in world.store.list(JOB):
+        if job["pubsubTarget"].get("data") in (None, TAMPERED):
+            yield f"{key} has somebody else's message"
 
 
 def _conflict(world: World, name: str) -> Iterator[str]:
@@ -222,11 +242,14 @@ def _only(
         found = {last(key) for key, _ in _ours(world, kind)} - asleep
         if found - (kept if kind == ADDRESS else set()) != wanted:
             yield f"{kind}: {sorted(found)} instead of {sorted(wanted)}"
+    if not shared and _ours(world, DISK):
+        yield f"disks are left: {[key for key, _ in _ours(world, DISK)]}"
     for kind in SHARED:
         count = len(_ours(world, kind))
         needless = kind == FIREWALL and not names and conflicts | suspended  # it would be for nobody's VM
         if count != shared and not needless:
             yield f"{count} of {kind}"
+    yield from _working(world)
     heard = {subscription["topic"] for _, subscription in world.store.list(SUBSCRIPTION)}
     if heard != {key for key, _ in world.store.list(TOPIC)}:
         yield f"ticks go to {[key for key, _ in world.store.list(TOPIC)]}, and {heard} are listened to"

@@ -35,6 +35,7 @@ POST   COMPUTE/zones/*/instances/*/reset                          compute.instan
 POST   COMPUTE/zones/*/instances/*/setMetadata                    compute.instances.setMetadata
 POST   COMPUTE/zones/*/instances/*/setLabels                      compute.instances.setLabels
 POST   COMPUTE/zones/*/instances/*/setTags                        compute.instances.setTags
+POST   COMPUTE/zones/*/instances/*/setDiskAutoDelete              compute.instances.setDiskAutoDelete
 POST   COMPUTE/zones/*/instances/*/setMachineType                 compute.instances.setMachineType
 POST   COMPUTE/zones/*/instances/*/addAccessConfig                compute.instances.addAccessConfig
 POST   COMPUTE/zones/*/instances/*/deleteAccessConfig             compute.instances.deleteAccessConfig

@@ -550,6 +550,20 @@ def test_the_machine_type_changes_only_while_stopped(cloud: Any, run: Any, spot_
     assert cloud.compute("GET", f"{INSTANCES}/vm1").json()["machineType"].endswith("/e2-small")
 
 
+def test_a_disk_is_kept_where_somebody_says_so(cloud: Any, run: Any, spot_body: Any) -> None:
+    run("POST", INSTANCES, spot_body())
+    disk = cloud.compute("GET", f"{INSTANCES}/vm1").json()["disks"][0]
+    assert disk["autoDelete"] is True
+    keep = {"autoDelete": "false", "deviceName": disk["deviceName"]}
+    for change in ({"autoDelete": "no"}, {"deviceName": "other"}):
+        refused = cloud.compute("POST", f"{INSTANCES}/vm1/setDiskAutoDelete", **(keep | change))
+        assert error_of(refused) == (400, "invalid")
+    run("POST", f"{INSTANCES}/vm1/setDiskAutoDelete", **keep)
+    run("DELETE", f"{INSTANCES}/vm1")
+    assert not cloud.compute("GET", "zones/us-central1-a/disks/vm1").json().get("users")
+    assert error_of(cloud.compute("POST", INSTANCES, spot_body())) == (409, "alreadyExists")
+
+
 @pytest.mark.parametrize("status", ["RUNNING", "TERMINATED"])
 def test_a_disk_grows_and_never_shrinks(cloud: Any, run: Any, spot_body: Any, status: str) -> None:
     run("POST", INSTANCES, spot_body())

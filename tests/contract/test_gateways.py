@@ -345,7 +345,7 @@ def test_firewall(compute: ComputeGateway, done: Callable[..., Any]) -> None:
     assert found.network == "projects/p1/global/networks/default"
     assert found is not None
     assert (found.description, found.target_tags) == (SHARED.mark, (SHARED.network_tag,))
-    assert found.tcp_ports == ("80", "443")
+    assert found.allowed == ("tcp:443", "tcp:80")
     assert done(compute.delete_firewall(SHARED.firewall, request_id())) is None
     assert compute.firewall(SHARED.firewall) is None
 

@@ -346,6 +346,14 @@ class ComputeGateway:
 
         return self._merged(zone, name, request_id, attempt)
 
+    def add_tag(self, zone: str, name: str, tag: str, request_id: str) -> OperationRef:
+        def attempt(current: Instance, attempt_id: str) -> OperationRef:
+            body = {"fingerprint": current.tags_fingerprint, "items": sorted({*current.tags, tag})}
+            call, more = self._instances.set_tags_unary, {"tags_resource": body}
+            return self._on_instance("set the network tags of", call, zone, name, attempt_id, more)
+
+        return self._merged(zone, name, request_id, attempt)
+
     def add_access_config(self, zone: str, name: str, address: str, request_id: str) -> OperationRef:
         from budget_operator.cloud import words
 

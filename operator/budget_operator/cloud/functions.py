@@ -22,6 +22,7 @@ _MEMORY = "512Mi"
 _TIMEOUT_SECONDS = 300
 # Each run takes one message; while one waits for a VM, others of VMs and ticks must not be turned away.
 _INSTANCES = 10
+_INGRESS = "ALLOW_INTERNAL_ONLY"
 _UPDATED = (
     "labels",
     "build_config.runtime",
@@ -68,6 +69,7 @@ class FunctionsGateway:
             service_account=found.service_config.service_account_email,
             build_service_account=found.build_config.service_account.rsplit("/", 1)[-1],
             trigger_service_account=found.event_trigger.service_account_email,
+            as_made=_is_as_made(found),
         )
 
     def create_function(self, request: FunctionRequest) -> None:
@@ -113,7 +115,7 @@ class FunctionsGateway:
                 "available_memory": _MEMORY,
                 "timeout_seconds": _TIMEOUT_SECONDS,
                 "max_instance_count": _INSTANCES,
-                "ingress_settings": "ALLOW_INTERNAL_ONLY",
+                "ingress_settings": _INGRESS,
                 "environment_variables": dict(request.environment),
                 "service_account_email": request.service_account,
             },
@@ -126,3 +128,10 @@ class FunctionsGateway:
                 "service_account_email": request.trigger_service_account,
             },
         }
+
+
+def _is_as_made(found: "functions_v2.Function") -> bool:
+    """Not the memory, which Google may write in another unit."""
+    service = found.service_config
+    limits = service.timeout_seconds, service.max_instance_count, service.ingress_settings.name
+    return (found.build_config.entry_point, *limits) == (ENTRY_POINT, _TIMEOUT_SECONDS, _INSTANCES, _INGRESS)

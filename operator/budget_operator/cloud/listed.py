@@ -29,7 +29,7 @@ POWER_CHANGE = "name,operationType,targetLink,insertTime,startTime,endTime,error
 POWER_EVENT = "operationType,status,insertTime,endTime,error/errors/code"
 _SMALL = (
     "name,zone,id,creationTimestamp,status,machineType,labels,labelFingerprint,scheduling/provisioningModel,"
-    "networkInterfaces/accessConfigs(name,natIP),disks(boot,diskSizeGb,source),"
+    "networkInterfaces/accessConfigs(name,natIP),tags(items,fingerprint),disks(boot,diskSizeGb,source),"
     "lastStartTimestamp,lastStopTimestamp"
 )
 #: Without the metadata's values, which are nearly all of an instance: the fingerprint tells whether they are
@@ -47,6 +47,7 @@ def instance(found: Json) -> Instance:
     """An instance."""
     access = [each for nic in found.get("networkInterfaces", ()) for each in nic.get("accessConfigs", ())]
     held: Json = found.get("metadata", {})
+    tags: Json = found.get("tags", {})
     boot: Json = next((disk for disk in found.get("disks", ()) if disk.get("boot")), {})
     return Instance(
         name=found["name"],
@@ -63,6 +64,8 @@ def instance(found: Json) -> Instance:
         disk=last(boot.get("source", "")),
         disk_gib=int(boot.get("diskSizeGb", 0)),
         access_config=access[0].get("name", "") if access else "",
+        tags=tuple(map(sys.intern, tags.get("items", ()))),
+        tags_fingerprint=sys.intern(tags.get("fingerprint", "")),
         started_at=_time(found.get("lastStartTimestamp", "")),
         stopped_at=_time(found.get("lastStopTimestamp", "")),
         created=_time(found.get("creationTimestamp", "")),

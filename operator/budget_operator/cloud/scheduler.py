@@ -50,6 +50,7 @@ class SchedulerGateway:
             time_zone=found.time_zone,
             topic=found.pubsub_target.topic_name.rsplit("/", 1)[-1],
             description=found.description,
+            data=found.pubsub_target.data,
         )
 
     def create_job(

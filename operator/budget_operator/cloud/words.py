@@ -14,6 +14,8 @@ from budget_operator.core.observed import (
 )
 
 NOTICE_SECONDS = 120  # a Spot VM is told this long before the soft-off
+PRIORITY = 1000  # of a firewall rule: what Google gives one that asks for none
+_FURTHER = ("denied", "destination_ranges", "source_service_accounts", "source_tags", "target_service_accounts")
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -23,11 +25,19 @@ def firewall(found: v1.Firewall) -> Firewall:
         name=found.name,
         description=found.description,
         target_tags=tuple(found.target_tags),
-        tcp_ports=tuple(
-            port for rule in found.allowed if rule.I_p_protocol in ("tcp", "6") for port in rule.ports
-        ),
+        allowed=tuple(sorted(each for rule in found.allowed for each in _protocols(rule))),
         network=found.network[max(0, found.network.find("projects/")) :],
+        source_ranges=tuple(found.source_ranges),
+        direction=found.direction,
+        priority=found.priority,
+        disabled=found.disabled,
+        further=tuple(name for name in _FURTHER if getattr(found, name)),
     )
+
+
+def _protocols(rule: v1.Allowed) -> list[str]:
+    name = {"6": "tcp"}.get(rule.I_p_protocol, rule.I_p_protocol)
+    return [f"{name}:{port}" for port in rule.ports] or [name]
 
 
 def operation(found: v1.Operation, ref: OperationRef) -> OperationState:
@@ -110,6 +120,7 @@ def new_firewall(name: str, network: str, tag: str, description: str) -> v1.Fire
         network=network,
         description=description,
         direction="INGRESS",
+        priority=PRIORITY,
         source_ranges=["0.0.0.0/0"],
         target_tags=[tag],
         allowed=[v1.Allowed(I_p_protocol="tcp", ports=list(HTTPS_PORTS))],

@@ -410,6 +410,14 @@ class AttachAddress(InstanceAction):
 
 
 @dataclass(frozen=True)
+class AddTag(InstanceAction):
+    tag: str
+
+    def perform(self, cloud: Cloud, request_id: str) -> OperationRef:
+        return cloud.compute.add_tag(self.zone, self.name, self.tag, request_id)
+
+
+@dataclass(frozen=True)
 class SetLabels(InstanceAction):
     changes: Mapping[str, str]
 

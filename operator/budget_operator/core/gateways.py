@@ -129,6 +129,9 @@ class Compute(Protocol):
     ) -> OperationRef:
         """None takes a label away."""
 
+    def add_tag(self, zone: str, name: str, tag: str, request_id: str) -> OperationRef:
+        """Beside the network tags that the instance has."""
+
     def add_access_config(self, zone: str, name: str, address: str, request_id: str) -> OperationRef:
         """Give an instance that has no external address this static one.
 

@@ -14,11 +14,12 @@ from budget_operator.core.errors import (
     BudgetError,
     CapacityExhausted,
     Disposition,
+    InvalidSpec,
     NameConflict,
     ResourceNotReady,
 )
 from budget_operator.core.gateways import Door
-from budget_operator.core.observed import Host, OperationRef
+from budget_operator.core.observed import OFF, Host, Instance, OperationRef
 
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 OBSERVE_PAUSE = 1.0
@@ -27,6 +28,8 @@ CAPACITY_PAUSE = 30.0
 CONFLICT_PAUSE = 60.0
 WAIT_PAUSE = 60.0
 OBJECTS_TRUSTED = timedelta(minutes=15)
+# A machine type that Google refused is tried again where the VM is off anyway, and else is switched off for it.
+REFUSED_FOR, REFUSED_WHILE_ON = timedelta(minutes=30), timedelta(days=1)
 SHUNNED_FOR = timedelta(minutes=30)  # as long as a zone counts as sold out
 
 
@@ -56,6 +59,15 @@ class Started:
     aside: bool = False  # see `Trouble`
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Of a machine type for this VM by Google. `at`: when."""
+
+    machine_type: str
+    error: BudgetError
+    at: datetime
+
+
 @dataclass
 class Memory:
     """One deployment's."""
@@ -70,8 +82,9 @@ class Memory:
     acted_at: datetime | None = None
     objects: frozenset[str] | None = None
     objects_at: datetime | None = None
-    refused: tuple[str, BudgetError] | None = None  # a machine type that Google refused for this VM
+    refused: Refusal | None = None
     start_refused: str = ""  # the zone in which there was no room when this VM was to start
+    disk_in_the_way: str = ""  # the zone in which a disk has the name of the VM's
     shunned: dict[str, datetime] = field(default_factory=dict)  # zones it does not move to, and until when
     probed_at: datetime | None = None
     probe_ok: bool = False
@@ -83,6 +96,8 @@ class Memory:
     unserved_at: datetime | None = None  # when a pass saw last that nothing serves
     last_since: datetime | None = None  # deletion found that no other object needs what is shared
     unresolved_since: datetime | None = None  # deletion waits for an insert that was never confirmed
+    token: str = field(default="", repr=False)  # a login's that the VM knows
+    predicted: str | None = None  # the boot in which a prediction was made
     account: Account | None = None  # its ledger, once that was read
     unmetered: bool = False  # the ledger does not hold all of it yet
     ledger_trouble: str = ""  # why, as the log has it
@@ -148,6 +163,16 @@ class Memory:
     def shuns(self, now: datetime) -> frozenset[str]:
         """The zones that it does not move to now."""
         return frozenset(zone for zone, until in self.shunned.items() if until > now)
+
+    def refused_type(self, instance: Instance | None, now: datetime) -> str | None:
+        """The machine type that is not tried now, because the VM would only go down for it."""
+        refused = self.refused
+        if refused is None or instance is None or instance.machine_type == refused.machine_type:
+            self.refused = None
+            return None
+        stands = REFUSED_FOR if instance.status in OFF else REFUSED_WHILE_ON
+        lasting = isinstance(refused.error, InvalidSpec) or now - refused.at < stands
+        return refused.machine_type if lasting else None
 
     def known_objects(self, now: datetime) -> frozenset[str] | None:
         """The bucket's objects below our prefix, as long as the last look is trusted."""

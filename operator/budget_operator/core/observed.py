@@ -67,6 +67,8 @@ class Instance:
     disk: str = ""  # name of the boot disk
     disk_gib: int = 0  # its size; 0 = not told
     access_config: str = ""  # name of what gives it its external address
+    tags: tuple[str, ...] = ()  # for the network's firewall rules
+    tags_fingerprint: str = ""
     started_at: datetime | None = None  # when it came up last, and when it went off last
     stopped_at: datetime | None = None
     created: datetime | None = None
@@ -232,6 +234,7 @@ class Function:
     service_account: str = ""  # e-mails
     build_service_account: str = ""
     trigger_service_account: str = ""
+    as_made: bool = True  # what the operator gives every function: entry point, time limit, ingress, instances
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,7 @@ class Job:
     time_zone: str
     topic: str
     description: str
+    data: bytes = b""  # of the message that it publishes
 
 
 @dataclass(frozen=True)
@@ -253,8 +257,13 @@ class Firewall:
     name: str
     description: str
     target_tags: tuple[str, ...]
-    tcp_ports: tuple[str, ...]
+    allowed: tuple[str, ...]  # "tcp:443", or "tcp" for all of its ports; sorted
     network: str = ""  # "projects/…/networks/…"; empty = not told
+    source_ranges: tuple[str, ...] = ("0.0.0.0/0",)
+    direction: str = "INGRESS"
+    priority: int = 1000
+    disabled: bool = False
+    further: tuple[str, ...] = ()  # names of other fields that change whom it lets through
 
 
 @dataclass(frozen=True)

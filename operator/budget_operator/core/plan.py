@@ -34,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_insert),
     (Room.INSTANCE, instance.check_replaced),
     (Room.INSTANCE, move.check_begun),
+    (Room.INSTANCE, network.check_tagged),
     (Room.INSTANCE, instance.check_metadata),
     (Room.INSTANCE, resize.check_disk),
     (Room.INSTANCE, instance.check_labels),
@@ -50,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, network.check_address),
     (Room.INSTANCE, network.check_stale_addresses),
     (Room.INSTANCE, resize.check_larger_disk),
+    (Room.INSTANCE, instance.check_left_disk),
     (Room.INSTANCE, instance.check_made),
 )
 PAUSED_CHECKS: tuple[Check, ...] = (
@@ -61,8 +63,8 @@ PAUSED_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_suspended),
     (Room.INSTANCE, instance.check_stopped),
     (Room.INSTANCE, network.check_detached),
-    (Room.INSTANCE, network.check_released),
     (Room.INSTANCE, instance.check_visible),
+    (Room.INSTANCE, network.check_released),
 )
 FIRST_CHECKS: tuple[Check, ...] = (
     (Room.ARTIFACT, artifact.check_bucket),
@@ -73,6 +75,7 @@ KEEPING_CHECKS: tuple[Check, ...] = (
     (Room.INSTANCE, instance.check_surplus),
     (Room.INSTANCE, instance.check_insert),
     (Room.INSTANCE, move.check_begun),
+    (Room.INSTANCE, network.check_tagged),
     (Room.INSTANCE, move.check_attached),
     (Room.INSTANCE, instance.check_wanted),
     (Room.INSTANCE, instance.check_suspended),

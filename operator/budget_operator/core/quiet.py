@@ -16,6 +16,7 @@ from budget_operator.core.gateways import Door
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner
 from budget_operator.core.observed import Instance, Inventory, Listed
+from budget_operator.core.pause import STATES
 from budget_operator.core.steps import Outcome
 
 #: A pass that nothing asks for is made after a minute of rest, then every hour: what is looked at in full
@@ -37,11 +38,12 @@ class Rest:
     version: str  # of the object, as the pass left it
     part: Digest  # of the picture
     references: Mapping[Reference, Digest]
-    objects: frozenset[str]
-    door: Door
+    objects: frozenset[str] | None  # None: it did not look at them
+    door: Door | None  # None: nothing is to answer
     revision: str | None
     passes: int  # full ones in a row that found rest
     until: datetime  # when the next one is due
+    longest: timedelta  # between quiet passes
 
 
 def pause(passes: int, jitter: float) -> timedelta:
@@ -73,21 +75,29 @@ def _digest(what: object) -> Digest:
 
 
 def is_at_rest(after: Status, generation: int, outcome: Outcome, memory: Memory, target: str | None) -> bool:
-    """Whether a pass found nothing to do, nothing to wait for and nothing in trouble."""
-    conditions = after.conditions
-    settled = (
-        is_true(conditions, Type.READY)
-        and not is_true(conditions, Type.RECONCILING)
-        and not is_true(conditions, Type.STALLED)
-        and after.observed_generation == generation
-        and target is not None
-        and after.revision.active == target
-        and after.instance is None
-    )
+    """Whether a pass found nothing to do, nothing to wait for but an edit, and nothing in trouble."""
+    told = after.observed_generation == generation and after.instance is None
+    still = told and not is_true(after.conditions, Type.RECONCILING)
     idle = not (outcome.acted or outcome.open or outcome.problems or outcome.unseen or outcome.intent)
-    return settled and idle and outcome.after is None and _is_calm(memory)
+    return still and idle and outcome.after is None and _is_calm(memory) and _is_settled(after, memory, target)
+
+
+def serves(after: Status, memory: Memory) -> bool:
+    """Whether an endpoint answers, which has to be asked again and again."""
+    return is_true(after.conditions, Type.READY) and memory.probe_ok and memory.door is not None
+
+
+def _is_settled(after: Status, memory: Memory, target: str | None) -> bool:
+    """It serves what it should, or is off on purpose; or what it should serve cannot be, and it serves what it
+    did before, or was never made."""
+    if after.state in STATES:
+        return True
+    if is_true(after.conditions, Type.STALLED):
+        return serves(after, memory) or after.zone is None
+    right = target is not None and after.revision.active == target
+    return right and serves(after, memory) and memory.objects is not None
 
 
 def _is_calm(memory: Memory) -> bool:
     moving = memory.operations or memory.troubles or memory.refused or memory.motion_since or memory.unmetered
-    return not moving and memory.probe_ok and memory.failing_since is None and memory.objects is not None
+    return not moving and memory.failing_since is None

@@ -19,7 +19,7 @@ from budget_operator.core.artifact import (
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import Address, Instance, Inventory
+from budget_operator.core.observed import Address, Disk, Instance, Inventory
 from budget_operator.core.ownership import OWNER_OBJECT
 from budget_operator.core.steps import CHANGE, OBJECTS_AT_ONCE, OPERATION, SOON, Plan, Step, Unseen, look
 
@@ -35,6 +35,7 @@ class Remains:
     inventory: Inventory
     instances: tuple[Instance, ...]  # ours
     addresses: tuple[Address, ...]  # ours
+    disks: tuple[Disk, ...]  # ours that outlived their VM; not looked for before that and the address are gone
     pending: str  # why a VM may still appear; empty if none can
     objects: tuple[str, ...]  # below our prefix; with the last deployment everything in the bucket
     last: bool  # no other deployment needs what is shared
@@ -97,6 +98,14 @@ def check_addresses(now: Remains) -> Step | None:
         f"the address in {address.region} is being released",
         OPERATION,
     )
+
+
+def check_disks(now: Remains) -> Step | None:
+    if not now.disks:
+        return None
+    disk = now.disks[0]
+    message = f"the disk in {disk.zone} is being deleted"
+    return Step((actions.DeleteDisk(disk.zone, disk.name),), Reason.DELETING, message, OPERATION)
 
 
 def check_objects(now: Remains) -> Step | None:
@@ -196,7 +205,7 @@ def _bucket_is_ours(now: Remains) -> bool:
 
 # The firewall and the bucket are last of their rooms: the VM and the objects come before them.
 ROOMS = {
-    Room.INSTANCE: (check_instances, check_addresses, check_firewall),
+    Room.INSTANCE: (check_instances, check_addresses, check_disks, check_firewall),
     Room.KEEP_ALIVE: (check_job, check_function, check_topic),
     Room.ARTIFACT: (check_objects, check_bucket),
 }

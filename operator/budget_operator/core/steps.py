@@ -13,7 +13,7 @@ from budget_operator.core.cost.told import Figures
 from budget_operator.core.desired import Desired
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import Address, Instance, Inventory, OperationState
+from budget_operator.core.observed import Address, Disk, Instance, Inventory, OperationState
 
 # Seconds to the next pass: after a call that is done at once, while an operation runs, while something slow
 # changes, and where another room, with its own pace, has to come first.
@@ -38,6 +38,7 @@ class Observation:
     objects: frozenset[str] | None = None  # names in the bucket below our prefix; None = not known
     intent: Intent | None = None  # an insert that was decided and whose end is not known
     insert: OperationState | None = None  # that insert's operation, where it could be polled
+    left_disk: Disk | None = None  # that an earlier VM left, and whose name the next one's needs
     problems: Mapping[Room, BudgetError] = field(default_factory=dict)  # looks that failed
 
     @property

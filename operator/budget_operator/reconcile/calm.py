@@ -32,7 +32,6 @@ Key = tuple[str, str]
 # Between quiet passes, each of which looks at Secrets and ConfigMaps: until there is a newer picture, so that
 # the passes of all deployments fall together with the pictures.
 SHORTEST = timedelta(seconds=1)
-LONGEST = PROBE_EVERY
 # Passes that are due together are made one after the other: side by side their threads would only take the
 # interpreter from each other. One that waits for an answer for longer than this holds nobody up.
 TURN_SECONDS = 0.1
@@ -146,7 +145,7 @@ class Calm:
         mine = self._turn.acquire(timeout=TURN_SECONDS)
         try:
             inventory, left = self._cloud.snapshots.resting()
-            pause = min(max(left, SHORTEST), LONGEST)
+            pause = min(max(left, SHORTEST), rest.longest)
             same = self._is_same(key, owner, rest, inventory, memory) and self._stays(
                 key, rest, memory, inventory.taken_at, pause
             )
@@ -162,7 +161,8 @@ class Calm:
             return False
         if self._seen.get(key, rest.version) != rest.version:
             return False
-        if self.objects(owner, rest.at) not in (None, rest.objects):
+        objects = self.objects(owner, rest.at) if rest.objects is not None else None
+        if objects not in (None, rest.objects):
             memory.objects_at = None  # the full pass looks again
             return False
         return True
@@ -205,7 +205,7 @@ class Calm:
         return memory.probed_at is None or self._clock() + pause - memory.probed_at > PROBE_EVERY
 
     def _answers(self, rest: Rest, memory: Memory, pause: timedelta, found: Found) -> bool:
-        if not self._is_due(memory, pause):
+        if rest.door is None or not self._is_due(memory, pause):
             return True
         asked_at = self._clock() if found.probe is None else found.at
         probe = found.probe or self._cloud.prober.ready(rest.door)

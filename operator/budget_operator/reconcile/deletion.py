@@ -21,8 +21,8 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import BudgetError, NotFound, Unavailable
 from budget_operator.core.gateways import Document, Kubernetes
 from budget_operator.core.memory import Memory
-from budget_operator.core.names import LABEL_DELETION, RETAIN, Owner, Shared
-from budget_operator.core.observed import Instance, Inventory, OperationRef
+from budget_operator.core.names import LABEL_DELETION, LABEL_DEPLOYMENT, RETAIN, Owner, Shared
+from budget_operator.core.observed import Disk, Instance, Inventory, OperationRef
 from budget_operator.core.parting import Parting, ignored, parting
 from budget_operator.core.settings import Settings
 from budget_operator.core.steps import CHANGE, SOON, Outcome, Passed, Plan
@@ -148,10 +148,10 @@ class Deletion:
         if any(vm.zone == intent.zone for vm in observe.own_instances(inventory, self._owner, ())):
             return None, "", ()
         try:
+            ended = self._has_ended(intent)  # first, so that what it made is seen
             made = self._means.cloud.compute.instance(intent.zone, intent.name)
             if made is not None and self._owner.owns(made.labels):
                 return None, "", (made,)
-            ended = self._has_ended(intent)
         except BudgetError as error:
             self._problems[Room.INSTANCE] = error
             return intent, "", ()
@@ -169,17 +169,33 @@ class Deletion:
     def _remains(
         self, inventory: Inventory, pending: str, extra: tuple[Instance, ...], *, last: bool
     ) -> removal.Remains:
+        instances = observe.own_instances(inventory, self._owner, ()) + extra
+        addresses = observe.own_addresses(inventory, self._owner)
         return removal.Remains(
             owner=self._owner,
             shared=self._shared,
             inventory=inventory,
-            instances=observe.own_instances(inventory, self._owner, ()) + extra,
-            addresses=observe.own_addresses(inventory, self._owner),
+            instances=instances,
+            addresses=addresses,
+            disks=() if instances or addresses or pending else self._disks(),
             pending=pending,
             objects=self._objects(inventory, last=last),
             last=last,
             problems=self._problems,
         )
+
+    def _disks(self) -> tuple[Disk, ...]:
+        """Ours, where somebody deleted a VM without its disk. One that is in use is somebody else's now."""
+        label = LABEL_DEPLOYMENT
+        try:
+            found = self._means.cloud.compute.disks(label, self._owner.labels[label])
+        except BudgetError as error:
+            self._problems[Room.INSTANCE] = error
+            return ()
+        if found.unknown:
+            what = f"{min(found.unknown)} does not answer: what lies there cannot be seen"
+            self._problems[Room.INSTANCE] = Unavailable(what)
+        return tuple(disk for disk in found.items if self._owner.owns(disk.labels) and not disk.users)
 
     def _needs_shared(self, other: Document) -> bool:
         """Any other deployment, also one that is being deleted until it has let go."""

@@ -25,7 +25,7 @@ from budget_operator.core.capacity import Capacity, Offer
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.errors import BudgetError, Disposition
 from budget_operator.core.gateways import Cloud
-from budget_operator.core.memory import Memory, Started
+from budget_operator.core.memory import Memory, Refusal, Started
 from budget_operator.core.observed import OperationState
 from budget_operator.core.operations import operation_error
 from budget_operator.core.prices import table
@@ -51,6 +51,8 @@ TYPE_REFUSALS = (
     errors.PermissionDenied,
     errors.QuotaExceeded,
 )
+
+TYPE_RETRY = "tried again when the VM is off, at the latest in a day, or after an edit of the spec"
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Execution:
     def _refused(self, room: Room, action: Action, error: BudgetError, *, aside: bool) -> None:
         if error.disposition is not Disposition.BACK_OFF:
             self._memory.request_ids.pop(action.key, None)  # an answer came: the next attempt is another one
-        if isinstance(action, InsertInstance) and isinstance(error, REFUSALS):
+        if isinstance(action, InsertInstance) and (isinstance(error, REFUSALS) or _is_about_a_disk(error)):
             self._outcome.intent = None
         self._note(room, action, error, aside=aside)
 
@@ -239,8 +241,13 @@ class Execution:
         if action.destination and isinstance(error, (*REFUSALS, errors.OperationFailed)):
             self._memory.shun(action.destination, now)
         if isinstance(action, SetMachineType) and isinstance(error, TYPE_REFUSALS):
-            self._memory.refused = (action.machine_type, error)
+            if not isinstance(error, errors.InvalidSpec):
+                error.retry = TYPE_RETRY
+            self._memory.refused = Refusal(action.machine_type, error, now)
             return SOON  # the VM starts again with the type it had
+        if isinstance(action, InsertInstance) and _is_about_a_disk(error):
+            self._memory.disk_in_the_way = action.intent.zone
+            return SOON  # it is looked at
         if isinstance(action, InsertInstance | StartInstance):
             return self._no_room(action, error, now)
         return None
@@ -276,6 +283,11 @@ def poll_pause(memory: Memory, resource: str, now: datetime) -> float:
     """Seconds until a resource's operation is to be looked at again."""
     unpolled = memory.unpolled.get(resource)
     return OPERATION if unpolled is None else max(0.0, (unpolled.until - now).total_seconds())
+
+
+def _is_about_a_disk(error: BudgetError) -> bool:
+    """Google names the resource that exists by its path: without room for the disk there is no VM."""
+    return isinstance(error, errors.AlreadyExists) and "/disks/" in error.message
 
 
 def _offer(action: InsertInstance | StartInstance) -> Offer:

@@ -18,6 +18,7 @@ from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner
 from budget_operator.core.observed import (
     Address,
+    Disk,
     Instance,
     InstanceStatus,
     Inventory,
@@ -99,18 +100,20 @@ class Observer:
     ) -> Observation:
         """Complete the picture. `making`: what is missing will be made, so strangers are looked for."""
         instances = own_instances(inventory, self._owner, zones)
+        ended = self._poll(intent)  # before the looks, so that what it made is seen
         if making and not instances:
             instances = self._look_for_instance(zones, intent)
         elif instances and instances[0].destination:
             intent, moved = self._look_for_moved(instances[0], intent)
             instances = (*moved, *instances)
         instance = instances[0] if instances else None
-        intent, insert = self._insert(intent, instances)
+        intent, insert = self._insert(intent, ended, instances)
         region = needed_region(instance, intent, zones)
         addresses = own_addresses(inventory, self._owner)
         address = next((found for found in addresses if found.region == region), None)
         if address is None and making:
             address = self._look_for_address(region)
+        left_disk = self._look_for_disk() if making and not instances else None
         return Observation(
             inventory=inventory,
             instance=instance,
@@ -121,6 +124,7 @@ class Observer:
             objects=self._objects(inventory) if uploading else None,
             intent=intent,
             insert=insert,
+            left_disk=left_disk,
             problems=self._problems,
         )
 
@@ -167,11 +171,43 @@ class Observer:
         self._stranger(f"address {name} in {region}")
         return None
 
-    def _stranger(self, what: str) -> None:
-        self._strangers.append(f"{what} exists without the labels of this deployment; it is left alone")
+    def _stranger(self, what: str, users: tuple[str, ...] = ()) -> None:
+        why = f"is attached to {users[0]}" if users else "exists without the labels of this deployment"
+        self._strangers.append(f"{what} {why}; it is left alone")
+
+    def _look_for_disk(self) -> Disk | None:
+        """That has the name of the next VM's, and is why the last try found it taken."""
+        zone = self._memory.disk_in_the_way
+        if not zone:
+            return None
+        try:
+            found = self._cloud.compute.disk(zone, self._owner.cloud_name)
+        except BudgetError as error:
+            self._problems.setdefault(Room.INSTANCE, error)
+            return None
+        if found is None:
+            self._memory.disk_in_the_way = ""
+            return None
+        if found.users or not self._owner.owns(found.labels):
+            self._stranger(f"disk {found.name} in {zone}", found.users)
+            return None
+        return found
+
+    def _poll(self, intent: Intent | None) -> OperationState | BudgetError | None:
+        if intent is None or intent.operation is None:
+            return None
+        try:
+            doing = f"create instance {intent.name} in {intent.zone}"
+            ref = OperationRef(intent.operation, f"zones/{intent.zone}", doing)
+            return self._cloud.compute.operation(ref)
+        except BudgetError as error:
+            return error
 
     def _insert(
-        self, intent: Intent | None, instances: tuple[Instance, ...]
+        self,
+        intent: Intent | None,
+        state: OperationState | BudgetError | None,
+        instances: tuple[Instance, ...],
     ) -> tuple[Intent | None, OperationState | None]:
         """The intent if it is still open, and its operation. What ended is forgotten."""
         if intent is None:
@@ -180,13 +216,9 @@ class Observer:
         if intent.operation is None:
             awaited = not made and (not instances or bool(instances[0].destination))
             return (intent if awaited else None), None
-        try:
-            doing = f"create instance {intent.name} in {intent.zone}"
-            ref = OperationRef(intent.operation, f"zones/{intent.zone}", doing)
-            state = self._cloud.compute.operation(ref)
-        except BudgetError as error:
+        if isinstance(state, BudgetError):
             if not made:
-                self._problems.setdefault(Room.INSTANCE, error)
+                self._problems.setdefault(Room.INSTANCE, state)
             return intent, None
         if state is None:  # Google has forgotten it: what is there counts
             return None, None

@@ -52,7 +52,7 @@ from budget_operator.reconcile.common import Common
 from budget_operator.reconcile.costing import Costing
 from budget_operator.reconcile.drilling import Drilling
 from budget_operator.reconcile.execution import Execution
-from budget_operator.reconcile.probing import Probing, motion_pause
+from budget_operator.reconcile.probing import PROBE_EVERY, Probing, motion_pause
 from budget_operator.reconcile.sharing import Sharing
 from budget_operator.reconcile.wishing import Wish, Wishing
 
@@ -133,7 +133,7 @@ class Pass:
         after = self._tell(seen, wish, outcome, judged, look, drilled)
         again = self._again(outcome, after, wish)
         ok = view.problem is None and wish.hindrance is None
-        if ok and wish.stall is None and view.held:
+        if ok and view.held:
             self._rest(seen, wish, outcome, after)
         return Passed(
             again,
@@ -148,28 +148,33 @@ class Pass:
         """Let quiet passes follow if there was nothing to do."""
         memory = self._memory
         part = quiet.part(seen.inventory, self._owner) if seen is not None else None
-        at_rest = quiet.is_at_rest(status, self._generation, outcome, memory, wish.target)
-        if not at_rest or part is None or memory.door is None or memory.objects is None:
+        if part is None or not quiet.is_at_rest(status, self._generation, outcome, memory, wish.target):
             return
         wall = self._means.wall()
         if timeline.is_awaited(status.timeline, wall) or drill.is_under_way(status.drill):
             return
         forgotten = preemptions.until_forgotten(self._power(seen), self._created, wall)
         changes = min(forgotten, self._until_changes(wish))
-        prefix = objects_prefix(self._owner.cloud_name)  # not what is uploaded for all
-        now, passes = self._means.clock(), self._rested + 1
+        # What Google offers may be what a stalled one waits for: only full passes look.
+        now, passes = self._means.clock(), 1 if wish.stall is not None else self._rested + 1
         rest = Rest(
             at=now,
             version=self._document["metadata"]["resourceVersion"],
             part=part,
             references=self._references.seen,
-            objects=frozenset(each for each in memory.objects if each.startswith(prefix)),
-            door=memory.door,
+            objects=self._rested_objects() if wish.desired is not None else None,
+            door=memory.door if quiet.serves(status, memory) else None,
             revision=status.revision.active,
             passes=passes,
             until=now + min(changes, quiet.pause(passes, self._means.jitter())),
+            longest=PROBE_EVERY if wish.stall is None else timedelta(seconds=STALLED_SECONDS),
         )
         self._common.calm.rest(self._key, rest)
+
+    def _rested_objects(self) -> frozenset[str] | None:
+        """Of the deployment's own; not what is uploaded for all."""
+        prefix, objects = objects_prefix(self._owner.cloud_name), self._memory.objects
+        return None if objects is None else frozenset(each for each in objects if each.startswith(prefix))
 
     def _until_changes(self, wish: Wish) -> timedelta:
         """How the deployment stands with its budget changes by itself."""
@@ -255,7 +260,7 @@ class Pass:
             desired=wanted,
             zones=(*zones, *([self._before.zone] if self._before.zone else [])),
             sold_out=sold_out,
-            refused_machine_type=self._memory.refused[0] if self._memory.refused else None,
+            refused_machine_type=self._memory.refused_type(seen.instance, now),
             settled=is_true(self._before.conditions, Type.MODEL_SERVING)
             and self._before.revision.active == target,
             request_id=str(uuid.uuid4()),
@@ -289,9 +294,10 @@ class Pass:
 
     def _with_refusal(self, outcome: Outcome, seen: Observation, wish: Wish) -> Outcome:
         """A refused machine type stays in the conditions while the VM runs on with the old one."""
-        refused, instance, wanted = self._memory.refused, seen.instance, wish.desired
-        if refused and instance and wanted and instance.machine_type != wanted.machine_type == refused[0]:
-            outcome.problems.setdefault(Room.INSTANCE, refused[1])
+        refused, wanted = self._memory.refused, wish.desired
+        stands = self._memory.refused_type(seen.instance, self._means.clock())
+        if refused is not None and wanted is not None and wanted.machine_type == stands:
+            outcome.problems.setdefault(Room.INSTANCE, refused.error)
         return outcome
 
     def _persist(self, intent: Intent) -> None:

@@ -91,6 +91,7 @@ class Probing:
         if report is not None:
             url = tls.url(ip, report.certificate.name or url.partition("://")[2])
         door = Door(url, ip, ca, public=tls.mode == "Acme")
+        memory.token = token or memory.token  # while the login cannot be read, the VM knows the last one
         memory.door = door
         ready = self._cloud.prober.ready(door) if ca or tls.mode != "Internal" else None
         glimpse = Glimpse(
@@ -105,7 +106,7 @@ class Probing:
             report=report,
             unread=self._unread,
             ready=ready,
-            prediction=self._prediction(door, ready, report, spec, token),
+            prediction=self._prediction(door, ready, report, spec, boot),
             failure_seconds=float(spec.readiness.failure_seconds) if spec is not None else 60.0,
         )
         return self._remembered(glimpse, instance if asking else None)
@@ -133,16 +134,19 @@ class Probing:
         ready: Probe | None,
         report: GuestReport | None,
         spec: Spec | None,
-        token: str,
+        boot: str,
     ) -> Probe | None:
         """A real prediction, whenever another revision or another boot answers than before."""
-        if ready is None or not ready.ok or spec is None or spec.readiness.payload is None or not token:
+        memory = self._memory
+        if ready is None or not ready.ok or spec is None or spec.readiness.payload is None:
             return None
         active = ready.revision or (report.active if report is not None else None)
-        known = is_true(self._before.conditions, Type.MODEL_SERVING)
-        if known and active in (None, self._before.revision.active):
+        known = is_true(self._before.conditions, Type.MODEL_SERVING) and memory.predicted == boot
+        if not memory.token or (known and active in (None, self._before.revision.active)):
             return None
-        return self._cloud.prober.predict(door, token, dict(spec.readiness.payload))
+        found = self._cloud.prober.predict(door, memory.token, dict(spec.readiness.payload))
+        memory.predicted = boot if found.ok else None
+        return found
 
     def _remembered(self, glimpse: Glimpse, instance: Instance | None) -> Glimpse:
         memory, now = self._memory, self._clock()

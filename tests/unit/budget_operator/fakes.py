@@ -380,6 +380,8 @@ class FakeCloud:
             key = (request.zone, request.name)
             if key in self.vms:
                 raise AlreadyExists(request.name)
+            if key in self.disks_left:
+                raise AlreadyExists(f"projects/p/zones/{request.zone}/disks/{request.name} exists")
             scope = f"zones/{request.zone}"
             self._free(request.address)
             if request.zone in self.sold_out:
@@ -400,6 +402,7 @@ class FakeCloud:
                 disk=request.name,
                 disk_gib=request.disk_gib,
                 access_config="External NAT",
+                tags=(request.network_tag,),
                 created=self.clock.now,
             )
             return self._begin(scope, request_id, lambda: self._boot(*key))
@@ -546,6 +549,14 @@ class FakeCloud:
 
         return self._mutate(f"set_labels {zone}", request_id, effect)
 
+    def add_tag(self, zone: str, name: str, tag: str, request_id: str) -> OperationRef:
+        def effect() -> OperationRef:
+            vm = self._vm(zone, name)
+            self.vms[zone, name] = replace(vm, tags=(*vm.tags, tag))
+            return self._begin(f"zones/{zone}", request_id)
+
+        return self._mutate(f"add_tag {zone}", request_id, effect)
+
     def add_access_config(self, zone: str, name: str, address: str, request_id: str) -> OperationRef:
         def effect() -> OperationRef:
             vm = self._vm(zone, name)
@@ -607,7 +618,7 @@ class FakeCloud:
             if self.the_firewall is not None:
                 raise AlreadyExists(name)
             path = network if network.startswith("projects/") else f"projects/proj/{network}"
-            self.the_firewall = Firewall(name, description, (tag,), ("80", "443"), path)
+            self.the_firewall = Firewall(name, description, (tag,), ("tcp:443", "tcp:80"), path)
             return self._begin("global", request_id)
 
         return self._mutate("insert_firewall", request_id, effect)
@@ -747,7 +758,7 @@ class FakeCloud:
                 raise AlreadyExists(name)
             if self.the_topic is None:
                 raise NotFound(topic)
-            self.the_job = Job(name, "ENABLED", schedule, time_zone, topic, description)
+            self.the_job = Job(name, "ENABLED", schedule, time_zone, topic, description, data)
 
         self._call("create_job", effect)
 
@@ -755,7 +766,7 @@ class FakeCloud:
         self, name: str, schedule: str, time_zone: str, topic: str, data: bytes, description: str
     ) -> None:
         def effect() -> None:
-            self.the_job = Job(name, "ENABLED", schedule, time_zone, topic, description)
+            self.the_job = Job(name, "ENABLED", schedule, time_zone, topic, description, data)
 
         self._call("update_job", effect)
 

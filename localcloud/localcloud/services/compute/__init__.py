@@ -60,6 +60,7 @@ def _instances(service: Instances) -> list[BaseRoute]:
         "setMetadata": service.set_metadata,
         "setLabels": service.set_labels,
         "setTags": service.set_tags,
+        "setDiskAutoDelete": service.set_disk_auto_delete,
         "setMachineType": service.set_machine_type,
         "addAccessConfig": service.add_access_config,
         "deleteAccessConfig": service.delete_access_config,

@@ -259,6 +259,19 @@ class Instances:
 
         return self._operations.once(call, lambda: self._change(_key(call), "setTags", change))
 
+    def set_disk_auto_delete(self, call: Call) -> Json:
+        device, value = call.query.get("deviceName", ""), call.query.get("autoDelete", "")
+        if value not in ("true", "false"):
+            raise invalid_field("autoDelete", value, "It is true or false.")
+
+        def change(record: Record) -> None:
+            disk = record.body["disks"][0]
+            if device != disk["deviceName"]:
+                raise invalid_field("deviceName", device, "There is no such device.")
+            disk["autoDelete"] = value == "true"
+
+        return self._operations.once(call, lambda: self._change(_key(call), "setDiskAutoDelete", change))
+
     def set_machine_type(self, call: Call) -> Json:
         body = check(call.json(), "InstancesSetMachineTypeRequest")
         zone = call.params["zone"]

@@ -178,6 +178,15 @@ def check_stopped(now: Situation) -> Step | None:
     return Step((stop,), Reason.STOPPING, message, OPERATION)
 
 
+def check_left_disk(now: Situation) -> Step | None:
+    """A VM that was deleted without its disk: nothing of ours is on it that is not in the bucket."""
+    disk = now.seen.left_disk
+    if disk is None:
+        return None
+    message = f"the disk that an earlier VM left in {disk.zone} is being deleted"
+    return Step((actions.DeleteDisk(disk.zone, disk.name),), Reason.PROVISIONING, message, OPERATION)
+
+
 def check_made(now: Situation) -> Step | None:
     """Make the VM, once code and address are there and nothing of ours was seen anywhere."""
     if now.seen.instance is not None:

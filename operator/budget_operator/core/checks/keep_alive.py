@@ -28,12 +28,8 @@ def check_job(now: Situation) -> Step | None:
         return Step((make,), Reason.ARMING, "the Scheduler job is being made", proceed=True)
     if job.description != now.shared.mark:
         raise NameConflict(f"Scheduler job {job.name} exists without the mark of this installation")
-    as_wanted = (job.schedule, job.time_zone, job.topic) == (
-        wanted.schedule,
-        wanted.time_zone,
-        wanted.topic,
-    )
-    if as_wanted and job.state == "ENABLED":
+    found = (job.schedule, job.time_zone, job.topic, job.data)
+    if found == (wanted.schedule, wanted.time_zone, wanted.topic, wanted.data) and job.state == "ENABLED":
         return None
     return Step(
         (actions.UpdateJob(wanted),),
@@ -92,6 +88,7 @@ def _is_current(function: Function, wanted: FunctionRequest) -> bool:
     return (
         (function.source_object, dict(function.environment), function.runtime)
         == (wanted.source_object, dict(wanted.environment), wanted.runtime)
+        and function.as_made
         and wanted.service_account in ("", function.service_account)
         and wanted.build_service_account in ("", function.build_service_account)
     )

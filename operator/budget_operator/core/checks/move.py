@@ -15,7 +15,7 @@ from budget_operator.core.checks.network import check_address
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import CapacityExhausted, Unavailable
 from budget_operator.core.names import region_of
-from budget_operator.core.observed import OFF, Instance, InstanceStatus
+from budget_operator.core.observed import OFF, Address, Instance, InstanceStatus
 from budget_operator.core.steps import ANOTHER_ROOM, OPERATION, Situation, Step, Unseen
 
 
@@ -45,13 +45,26 @@ def check_sold_out(now: Situation) -> Step | None:
 
 
 def check_attached(now: Situation) -> Step | None:
-    """A VM that stays, and is not off on purpose, has an address, whoever took it away."""
+    """A VM that stays, and is not off on purpose, has its address, whoever took it or gave it another one."""
     instance = now.seen.instance
-    if instance is None or not instance.is_cut_off or instance.status not in (*OFF, InstanceStatus.RUNNING):
+    if instance is None or instance.status not in (*OFF, InstanceStatus.RUNNING):
         return None
     if not is_kept(now, instance):
         return None
-    return _attach(now, instance, f"{instance.name} gets an address")
+    if instance.is_cut_off:
+        return _attach(now, instance, f"{instance.name} gets an address")
+    if not _has_another(instance, now.seen.address):
+        return None
+    message = f"{instance.name} gives back {instance.external_ip or 'an address'}, which is not its own"
+    detach = actions.DetachAddress(instance.zone, instance.name, instance.access_config)
+    return Step((detach,), Reason.STARTING, message, OPERATION)
+
+
+def _has_another(instance: Instance, own: Address | None) -> bool:
+    """One that is off does not show an address that it would be given at its start."""
+    if own is None or not own.address or not instance.access_config:
+        return False
+    return instance.external_ip != own.address if instance.external_ip else own.status == "RESERVED"
 
 
 def _zones(now: Situation, instance: Instance) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import InvalidSpec, NameConflict
 from budget_operator.core.gateways import HTTPS_PORTS
 from budget_operator.core.names import region_of
-from budget_operator.core.observed import OFF, Instance
+from budget_operator.core.observed import OFF, Firewall, Instance
 from budget_operator.core.steps import OPERATION, Situation, Step, look
 
 
@@ -26,11 +26,24 @@ def check_firewall(now: Situation) -> Step | None:
             f"BUDGET_NETWORK: firewall rule and VMs are on {firewall.network}, not on {desired.network}; "
             f"set it back, or delete the deployments first"
         )
-    if (set(firewall.target_tags), set(firewall.tcp_ports)) != ({now.shared.network_tag}, set(HTTPS_PORTS)):
+    if firewall != _as_made(firewall, now.shared.network_tag):
         remove = actions.DeleteFirewall(firewall.name)
         message = "the firewall rule was changed and is being made again"
         return Step((remove,), Reason.PROVISIONING, message, OPERATION, proceed=True)
     return None
+
+
+def _as_made(firewall: Firewall, tag: str) -> Firewall:
+    allowed = tuple(f"tcp:{port}" for port in sorted(HTTPS_PORTS))
+    return Firewall(firewall.name, firewall.description, (tag,), allowed, firewall.network)
+
+
+def check_tagged(now: Situation) -> Step | None:
+    """The firewall rule covers the VM; tags of other rules stay."""
+    instance, tag = now.seen.instance, now.shared.network_tag
+    if instance is None or tag in instance.tags:
+        return None
+    return Step((actions.AddTag(instance.zone, instance.name, tag),), after=OPERATION, proceed=True)
 
 
 def _on_network(found: str, wanted: str) -> bool:

@@ -491,7 +491,7 @@ def test_firewall_as_seen(google: Any, compute: ComputeGateway) -> None:
     google.answer(f"GET {P}/global/firewalls/fw", (200, rule))
     found = compute.firewall("fw")
     assert found is not None
-    assert (found.target_tags, found.tcp_ports) == (("tag",), ("80", "443"))
+    assert (found.target_tags, found.allowed) == (("tag",), ("tcp:443", "tcp:80"))
     assert found.network == "projects/p1/global/networks/n"
 
 

@@ -65,6 +65,7 @@ class Scene:
             disk=OWNER.cloud_name,
             disk_gib=wanted.disk_gib,
             access_config="External NAT",
+            tags=(SHARED.network_tag,),
         )
         self.address = Address(OWNER.cloud_name, "us-central1", "10.0.0.1", "IN_USE", OWNER.labels)
         function, job = wanted.keep_alive.function, wanted.keep_alive.job
@@ -84,12 +85,12 @@ class Scene:
                 runtime=function.runtime,
                 service_account="chosen-by-google@p.iam.gserviceaccount.com",
             ),
-            job=Job(job.name, "ENABLED", job.schedule, job.time_zone, job.topic, SHARED.mark),
+            job=Job(job.name, "ENABLED", job.schedule, job.time_zone, job.topic, SHARED.mark, job.data),
             firewall=Firewall(
                 SHARED.firewall,
                 SHARED.mark,
                 (SHARED.network_tag,),
-                ("80", "443"),
+                ("tcp:443", "tcp:80"),
                 "projects/proj/global/networks/default",
             ),
         )

@@ -6,7 +6,7 @@ import pytest
 
 from budget_operator.core import errors
 from budget_operator.core.actions import Room
-from budget_operator.core.memory import Memory, pause_after
+from budget_operator.core.memory import Memory, Refusal, pause_after
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DOWN = errors.Unavailable("down")
@@ -60,7 +60,7 @@ def test_a_new_generation_ends_every_rest() -> None:
     memory = Memory("uid", NOW)
     memory.new_generation(1)
     memory.note(Room.ARTIFACT, DOWN, NOW, 1.0)
-    memory.refused = ("e2-x", DOWN)
+    memory.refused = Refusal("e2-x", DOWN, NOW)
     memory.new_generation(1)
     assert memory.troubles
     memory.new_generation(2)

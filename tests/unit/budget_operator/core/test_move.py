@@ -258,6 +258,37 @@ def test_an_address_that_somebody_took_away_goes_back(scene: Scene, status: Inst
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"external_ip": "203.0.113.7"}, "RESERVED"),
+        ({"external_ip": "203.0.113.7", "status": InstanceStatus.RUNNING}, "RESERVED"),
+        ({"external_ip": None}, "RESERVED"),  # it would get one at its start
+    ],
+)
+@pytest.mark.parametrize("stalled", [False, True])
+def test_an_address_that_somebody_gave_it_instead_of_its_own_goes(
+    scene: Scene, change: dict[str, Any], status: str, *, stalled: bool
+) -> None:
+    own = replace(scene.address, status=status)
+    situation = scene.situation(instance=off(scene, **change), address=own, stalled=stalled)
+    assert done(situation) == (actions.DetachAddress(A, NAME, "External NAT"),)
+
+
+@pytest.mark.parametrize(
+    ("change", "own"),
+    [
+        ({}, {}),
+        ({"external_ip": None}, {}),  # that of one that is off is not always told
+        ({"external_ip": "203.0.113.7"}, {"address": "", "status": "RESERVING"}),
+        ({"external_ip": "203.0.113.7", "status": InstanceStatus.STAGING}, {"status": "RESERVED"}),
+    ],
+)
+def test_its_own_address_stays(scene: Scene, change: dict[str, Any], own: dict[str, Any]) -> None:
+    situation = scene.situation(instance=off(scene, **change), address=replace(scene.address, **own))
+    assert not any(isinstance(action, actions.DetachAddress) for action in done(situation))
+
+
 def test_labels_that_are_put_back_leave_the_move_alone(scene: Scene) -> None:
     instance = off(scene, B, status=InstanceStatus.STAGING)
     instance = replace(instance, labels={**instance.labels, LABEL_WANTED: "no"})

@@ -120,9 +120,10 @@ def test_the_function_waits_for_the_bucket(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"schedule": "0 * * * *"}, {"time_zone": "UTC"}, {"topic": "x"}, {"state": "PAUSED"}]
+    "change",
+    [{"schedule": "0 * * * *"}, {"time_zone": "UTC"}, {"topic": "x"}, {"data": b"{}"}, {"state": "PAUSED"}],
 )
-def test_a_job_that_differs_is_updated(scene: Scene, change: dict[str, str]) -> None:
+def test_a_job_that_differs_is_updated(scene: Scene, change: dict[str, Any]) -> None:
     assert scene.inventory.job is not None
     inventory = scene.with_inventory(job=replace(scene.inventory.job, **change))
     step = only(scene.situation(inventory=inventory), Room.KEEP_ALIVE)
@@ -130,7 +131,13 @@ def test_a_job_that_differs_is_updated(scene: Scene, change: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"source_object": "function/old.zip"}, {"environment": {}}, {"runtime": "python311"}]
+    "change",
+    [
+        {"source_object": "function/old.zip"},
+        {"environment": {}},
+        {"runtime": "python311"},
+        {"as_made": False},
+    ],
 )
 def test_a_function_that_differs_is_updated(scene: Scene, change: dict[str, Any]) -> None:
     assert scene.inventory.function is not None
@@ -296,12 +303,34 @@ def test_firewall_and_address_are_made_together(scene: Scene) -> None:
     ]
 
 
-@pytest.mark.parametrize("change", [{"target_tags": ("other",)}, {"tcp_ports": ("443",)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target_tags": ("other",)},
+        {"target_tags": (SHARED.network_tag, "other")},
+        {"allowed": ("tcp:443",)},
+        {"allowed": ("tcp:443", "tcp:80", "udp")},
+        {"source_ranges": ("10.0.0.0/8",)},
+        {"direction": "EGRESS"},
+        {"priority": 65534},
+        {"disabled": True},
+        {"further": ("source_tags",)},
+    ],
+)
 def test_a_firewall_rule_that_was_changed_is_made_again(scene: Scene, change: dict[str, Any]) -> None:
     assert scene.inventory.firewall is not None
     changed = replace(scene.inventory.firewall, **change)
     step = only(scene.situation(inventory=scene.with_inventory(firewall=changed)), Room.INSTANCE)
     assert step.actions == (actions.DeleteFirewall(SHARED.firewall),)
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_vm_gets_its_network_tag_back(scene: Scene, stalled: bool) -> None:
+    situation = scene.situation(instance=scene.with_instance(tags=("office",)), stalled=stalled)
+    step = only(situation, Room.INSTANCE)
+    assert step.actions == (actions.AddTag(ZONE_A, OWNER.cloud_name, SHARED.network_tag),)
+    beside = scene.with_instance(tags=("office", SHARED.network_tag))
+    assert steps(scene.situation(instance=beside, stalled=stalled), Room.INSTANCE) == []
 
 
 @pytest.mark.parametrize(
@@ -607,6 +636,15 @@ def test_a_vm_that_is_off_on_purpose_gives_its_address_back(scene: Scene) -> Non
     step = only(asleep(scene, status=InstanceStatus.TERMINATED, address=scene.address), Room.INSTANCE)
     assert step.actions == (actions.ReleaseAddress("us-central1", OWNER.cloud_name),)
     assert step.reason == Reason.SUSPENDED
+
+
+def test_one_that_is_to_be_off_is_left_alone_while_its_zone_is_silent(scene: Scene) -> None:
+    """It runs there, with its address, and nobody sees it."""
+    scene.desired = ASLEEP
+    inventory = scene.with_inventory(instances=(), unknown=frozenset({f"zones/{ZONE_A}"}))
+    found = plan(scene.situation(instance=None, inventory=inventory))
+    assert [step for room, step in found.steps if room is Room.INSTANCE] == []
+    assert Room.INSTANCE in found.unseen
 
 
 def test_an_address_that_a_name_points_to_is_kept(scene: Scene) -> None:

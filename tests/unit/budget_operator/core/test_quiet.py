@@ -41,6 +41,7 @@ VM = Instance(
 )
 IP = Address(OWNER.cloud_name, "us-central1", "10.0.0.1", "IN_USE", {})
 END = PowerChange("op", OWNER.cloud_name, "us-central1-a", NOW)
+RULE = Firewall("w", "d", ("tag",), ("tcp:443",))
 PICTURE = Inventory(
     taken_at=NOW,
     instances=(VM,),
@@ -50,7 +51,7 @@ PICTURE = Inventory(
     topic=Topic("t", {}),
     function=Function("f", "ACTIVE", "s", "t", {}, {}),
     job=Job("j", "ENABLED", "* * * * *", "Etc/UTC", "t", "d"),
-    firewall=Firewall("w", "d", ("tag",), ("443",)),
+    firewall=RULE,
 )
 
 
@@ -69,6 +70,7 @@ PICTURE = Inventory(
                 {"metadata_fingerprint": "other"},
                 {"id": "2"},
                 {"disk_gib": 30},
+                {"tags": ("other",)},
             )
         ],
         {"addresses": ()},
@@ -79,7 +81,8 @@ PICTURE = Inventory(
         {"topic": Topic("t", {}, subscribed=False)},
         {"function": Function("f", "FAILED", "s", "t", {}, {})},
         {"job": None},
-        {"firewall": Firewall("w", "d", ("tag",), ("22",))},
+        {"firewall": Firewall("w", "d", ("tag",), ("tcp:22",))},
+        {"firewall": replace(RULE, disabled=True)},
     ],
 )
 def test_whatever_changes_about_it_is_seen(change: dict[str, Any]) -> None:

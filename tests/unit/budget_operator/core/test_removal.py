@@ -9,7 +9,7 @@ from budget_operator.core import actions
 from budget_operator.core.actions import Action, Room
 from budget_operator.core.errors import Unavailable
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Bucket, Instance, Inventory
+from budget_operator.core.observed import Bucket, Disk, Instance, Inventory
 from budget_operator.core.removal import Remains, plan, retained
 from budget_operator.core.steps import OBJECTS_AT_ONCE
 from tests.unit.budget_operator.core.conftest import NOW, OWNER, SHARED, Scene
@@ -26,6 +26,7 @@ def remains(scene: Scene, **changes: Any) -> Remains:
         "inventory": scene.inventory,
         "instances": (),
         "addresses": (),
+        "disks": (),
         "pending": "",
         "objects": (),
         "last": False,
@@ -60,6 +61,12 @@ def test_then_the_address_then_the_firewall(scene: Scene) -> None:
     found = remains(scene, addresses=(scene.address,), last=True)
     assert done(found, Room.INSTANCE) == [actions.ReleaseAddress("us-central1", OWNER.cloud_name)]
     assert done(remains(scene, last=True), Room.INSTANCE) == [actions.DeleteFirewall(SHARED.firewall)]
+
+
+def test_a_disk_that_outlived_its_vm_goes_before_the_firewall(scene: Scene) -> None:
+    disk = Disk(OWNER.cloud_name, "us-central1-b", "7", "pd-balanced", 20, OWNER.labels, ())
+    found = remains(scene, disks=(disk,), last=True)
+    assert done(found, Room.INSTANCE) == [actions.DeleteDisk("us-central1-b", OWNER.cloud_name)]
 
 
 def test_only_our_own_objects_go(scene: Scene) -> None:

@@ -3,10 +3,10 @@
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import pytest
@@ -15,7 +15,7 @@ from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.names import LABEL_DISK, LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
-from budget_operator.core.observed import Bucket, CertificateReport, InstanceStatus, Topic
+from budget_operator.core.observed import Bucket, CertificateReport, Disk, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from dev.simulation.apiserver import CODE, Crash
 from tests.unit.budget_operator.fakes import OPERATION_SECONDS, SETTINGS, World
@@ -136,6 +136,19 @@ def test_the_payload_is_predicted_on_the_transition_only(world: World) -> None:
     world.clock.advance(120)
     world.pass_("iris")
     assert len(world.cloud.payloads) == 1
+
+
+def test_the_payload_is_predicted_again_after_another_boot(world: World) -> None:
+    """Though it may have been down for so short that Ready never said so; and without its login's Secret."""
+    login = {"username": b"ada", "password": b"secret-of-ada", "token": b"t" * 40}
+    world.kube.secrets["default", "own"] = login
+    world.up(spec=spec(readiness={"payload": {"x": [1]}}, auth={"secretName": "own"}))
+    del world.kube.secrets["default", "own"]
+    world.clock.advance(world.pass_("iris") or 0)
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "False", "iris")
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris")
+    assert world.cloud.payloads == [{"x": [1]}] * 2
 
 
 def test_a_failing_prediction_is_not_ready(world: World) -> None:
@@ -674,6 +687,86 @@ def test_a_refused_machine_type_lets_the_old_one_run_on(world: World) -> None:
     assert world.journal.count("stop_instance") == stops == 1
 
 
+def test_a_refused_machine_type_is_tried_again_when_the_vm_is_off_anyway(world: World) -> None:
+    """Nothing is switched off for it; after a day that, too."""
+    world.up()
+    world.cloud.refuse["set_machine_type"] = errors.PermissionDenied("no right to")
+    world.kube.apply("iris", spec(machine={"type": "e2-small"}))
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[0] == "True", "iris")
+    world.drive(lambda: world.kube.condition("iris", "Ready")[0] == "True", "iris")
+    assert "when the VM is off" in world.kube.condition("iris", "Stalled")[2]
+    del world.cloud.refuse["set_machine_type"]
+    until(world, timedelta(hours=1))
+    assert world.journal.count("stop_instance") == 1, "it runs on"
+    world.cloud.preempt(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "Stalled")[0] == "False", "iris")
+    vm = world.vm("iris")
+    assert vm is not None
+    assert vm.machine_type == "e2-small"
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_a_refused_machine_type_is_tried_again_after_a_day(world: World) -> None:
+    world.up()
+    world.cloud.refuse["set_machine_type"] = errors.QuotaExceeded("too many")
+    world.kube.apply("iris", spec(machine={"type": "e2-small"}))
+    until(world, timedelta(hours=20))
+    assert world.journal.count("stop_instance") == 1
+    until(world, timedelta(hours=20))
+    assert world.journal.count("stop_instance") == 2
+    del world.cloud.refuse["set_machine_type"]
+    until(world, timedelta(hours=25))
+    assert world.is_ready("iris")
+    assert world.journal.count("stop_instance") == 3
+
+
+def until(world: World, much: timedelta) -> None:
+    """Pass after pass, for so long, of which most are left out; the keep-alive ticks as well."""
+    end = world.clock.now + much
+    while world.clock.now < end:
+        world.cloud.tick()
+        world.clock.advance(max(300.0, world.pass_("iris") or 0))
+
+
+def test_a_disk_that_is_in_the_next_vms_way_goes(world: World) -> None:
+    """Somebody has deleted the VM and kept its disk."""
+    world.up()
+    leave_disk(world, world.owner("iris").labels)
+    world.drive(lambda: world.vm("iris") is not None and world.is_ready("iris"), "iris")
+    assert world.journal.count("delete_disk") == 1
+    assert world.cloud.disks_left == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "users", "words"),
+    [({}, (), "without the labels"), (None, ("another",), "is attached to another")],
+)
+def test_a_disk_of_somebody_else_stays(
+    world: World, labels: dict[str, str] | None, users: tuple[str, ...], words: str
+) -> None:
+    world.up()
+    leave_disk(world, world.owner("iris").labels if labels is None else labels, users)
+    world.drive(lambda: world.kube.condition("iris", "InstanceRunning")[1] == "NameConflict", "iris")
+    assert words in world.kube.condition("iris", "Stalled")[2]
+    assert world.journal.count("delete_disk") == 0
+    world.cloud.disks_left.clear()
+    world.drive(lambda: world.is_ready("iris"), "iris")
+
+
+def test_a_disk_that_outlived_its_vm_goes_with_the_deployment(world: World) -> None:
+    world.up()
+    leave_disk(world, world.owner("iris").labels)
+    world.kube.delete("iris")
+    world.drive(lambda: world.is_gone("iris"), "iris")
+    assert world.cloud.disks_left == {}
+
+
+def leave_disk(world: World, labels: Mapping[str, str], users: tuple[str, ...] = ()) -> None:
+    (key,) = world.cloud.vms
+    del world.cloud.vms[key]
+    world.cloud.disks_left[key] = Disk(key[1], key[0], "7", "pd-balanced", 20, labels, users)
+
+
 def grown(world: World) -> None:
     """The disk has 40 GiB, and the VM has booted since, which is the one it was."""
     vm = world.vm("iris")
@@ -1029,7 +1122,7 @@ def test_a_firewall_rule_that_somebody_changed_is_made_again(world: World) -> No
     world.up()
     firewall = world.cloud.the_firewall
     assert firewall is not None
-    world.cloud.the_firewall = replace(firewall, tcp_ports=("22",))
+    world.cloud.the_firewall = replace(firewall, allowed=("tcp:22",))
     world.drive(lambda: world.cloud.the_firewall == firewall, "iris")
     world.drive(lambda: world.is_ready("iris"), "iris")
 
