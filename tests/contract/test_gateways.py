@@ -20,7 +20,7 @@ from budget_operator.cloud.inventory import Gateways, Inventories
 from budget_operator.cloud.pubsub import PubSubGateway
 from budget_operator.cloud.scheduler import SchedulerGateway
 from budget_operator.cloud.storage import StorageGateway
-from budget_operator.core import errors
+from budget_operator.core import artifact, errors
 from budget_operator.core.clocks import steady_clock, wall_clock
 from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
@@ -395,10 +395,11 @@ def test_bucket(gateways: Gateways) -> None:
     storage.upload("code/a/bundle.zip", b"\x00" * 1000, "application/zip")
     storage.upload("code/a/bundle.zip", b"\x01", "application/zip")
     storage.upload("function/1.zip", b"x", "application/zip")
-    assert storage.objects("code/") == ("code/a/bundle.zip",)
+    bundle = artifact.Blob("code/a/bundle.zip", b"\x01", "")
+    assert storage.objects("code/") == {bundle.name: bundle.content}
     storage.delete_object("function/1.zip")
     storage.delete_object("function/1.zip")
-    assert storage.objects("") == ("code/a/bundle.zip",)
+    assert set(storage.objects("")) == {bundle.name}
     (one,) = storage.contents("code/")
     assert (one.name, one.size) == ("code/a/bundle.zip", 1)
     assert abs(datetime.now(UTC) - one.created) < timedelta(minutes=1)
@@ -562,6 +563,23 @@ def test_without_instances_there_is_no_inventory(cloud: Any, gateways: Gateways)
         inventories.snapshot()
 
 
+def test_a_list_tells_objects_that_were_written_over(gateways: Gateways, cloud: Any) -> None:
+    storage = gateways.storage
+    storage.create_bucket(REGION, SHARED.labels)
+    ours = [artifact.Blob(f"code/{number:04}", str(number).encode(), "text/plain") for number in range(3)]
+    for blob in ours:
+        storage.upload(blob.name, blob.data, blob.content_type)
+    assert storage.objects("code/") == {blob.name: blob.content for blob in ours}
+    upload = f"{cloud.url}/upload/storage/v1/b/artifacts/o"
+    query = {"uploadType": "media", "name": ours[1].name}
+    httpx.post(upload, params=query, content=b"x").raise_for_status()
+    held = storage.objects("code/")
+    assert [artifact.lies_in(held, blob) for blob in ours] == [True, False, True]
+    storage.upload(ours[1].name, ours[1].data, ours[1].content_type)
+    assert all(artifact.lies_in(storage.objects("code/"), blob) for blob in ours)
+    storage.delete_bucket()
+
+
 @pytest.fixture
 def models(cloud: Any) -> Callable[[str, bytes], None]:
     """Puts an object into a bucket of a user's."""
@@ -604,7 +622,7 @@ def test_an_object_is_copied_as_it_was_seen(gateways: Gateways, models: Callable
     models("iris/a b", b"second")
     with pytest.raises(errors.NotFound, match=r"^spec\.f: copy gs://models/iris/a b to bucket artifacts"):
         storage.copy("spec.f", "models", seen, "code/x/files/2")
-    assert storage.objects("code/") == ("code/x/files/1",)
+    assert storage.objects("code/") == {"code/x/files/1": artifact.Copy("", "models", seen).content}
     storage.delete_bucket()
 
 
@@ -625,5 +643,5 @@ def test_a_copy_that_takes_several_requests_goes_on(
     monkeypatch.setattr(Blob, "rewrite", in_parts)
     storage.copy("spec.f", "models", seen, "code/x/files/1")
     assert tokens == [None, "t", "t"]
-    assert storage.objects("code/") == ("code/x/files/1",)
+    assert set(storage.objects("code/")) == {"code/x/files/1"}
     storage.delete_bucket()

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import google_crc32c
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from budget_operator.core.api import Server, Spec, seconds
 from budget_operator.core.copied import Copied
-from budget_operator.core.observed import Listed
+from budget_operator.core.observed import Content, Contents, Listed
 
 KEY_BYTES = 32
 SEAL_PURPOSE = b"budgetml/seal/v1"
@@ -68,6 +69,12 @@ class Blob:
         """Hexadecimal digest of the data."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def content(self) -> Content:
+        """As the bucket lists it, once it is uploaded."""
+        crc32c = google_crc32c.Checksum(self.data).digest()
+        return Content(len(self.data), base64.b64encode(crc32c).decode())
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -76,6 +83,17 @@ class Copy:
     name: str
     bucket: str
     source: Listed
+
+    @property
+    def content(self) -> Content:
+        """As the bucket lists it, once it is copied."""
+        return Content(self.source.size, self.source.crc32c)
+
+
+def lies_in(held: Contents, wanted: Blob | Copy) -> bool:
+    """Whether the bucket has the object, and with just this content as far as it tells."""
+    found = held.get(wanted.name)
+    return found is not None and found.may_be(wanted.content)
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,11 @@ class Artifact:
     @property
     def names(self) -> frozenset[str]:
         """What has to lie in the bucket."""
-        return frozenset(each.name for each in self.blobs) | {each.name for each in self.copies}
+        return frozenset(each.name for each in (*self.blobs, *self.copies))
+
+    def lies_in(self, held: Contents) -> bool:
+        """Whether the bucket has all of it."""
+        return all(lies_in(held, each) for each in (*self.blobs, *self.copies))
 
 
 def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: bytes) -> Artifact:

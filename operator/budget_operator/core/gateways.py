@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 from budget_operator.core.observed import (
     Address,
     Bucket,
+    Contents,
     Disk,
     Firewall,
     Function,
@@ -160,9 +161,15 @@ class Storage(Protocol):
     def bucket(self) -> Bucket | None: ...
     def create_bucket(self, region: str, labels: Mapping[str, str]) -> None: ...
     def delete_bucket(self) -> None: ...
-    def objects(self, prefix: str) -> tuple[str, ...]: ...
+    def objects(self, prefix: str) -> Contents:
+        """What lies in the bucket below a prefix.
+
+        Raises:
+            NotFound: there is no bucket.
+        """
+
     def contents(self, prefix: str) -> tuple[Object, ...]:
-        """The objects with their sizes; none where there is no bucket."""
+        """The same with sizes, ages and generations; nothing where there is no bucket."""
 
     def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
         """The first objects of any bucket whose names begin with this; `field` of a spec names them.

@@ -19,7 +19,7 @@ from budget_operator.core.errors import (
     ResourceNotReady,
 )
 from budget_operator.core.gateways import Door
-from budget_operator.core.observed import OFF, Host, Instance, OperationRef
+from budget_operator.core.observed import OFF, Contents, Host, Instance, OperationRef
 
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 OBSERVE_PAUSE = 1.0
@@ -80,8 +80,8 @@ class Memory:
     unpolled: dict[str, Trouble] = field(default_factory=dict)  # by resource: looks at its operation
     request_ids: dict[str, str] = field(default_factory=dict)  # by the key of the action being attempted
     acted_at: datetime | None = None
-    objects: frozenset[str] | None = None
-    objects_at: datetime | None = None
+    objects: Contents | None = None  # in the bucket below our prefix, with what was done since
+    objects_at: datetime | None = None  # when the list of them was begun; None: a new one is needed
     refused: Refusal | None = None
     start_refused: str = ""  # the zone in which there was no room when this VM was to start
     disk_in_the_way: str = ""  # the zone in which a disk has the name of the VM's
@@ -174,8 +174,8 @@ class Memory:
         lasting = isinstance(refused.error, InvalidSpec) or now - refused.at < stands
         return refused.machine_type if lasting else None
 
-    def known_objects(self, now: datetime) -> frozenset[str] | None:
-        """The bucket's objects below our prefix, as long as the last look is trusted."""
+    def known_objects(self, now: datetime) -> Contents | None:
+        """The bucket's objects below our prefix, as long as the last list of them is trusted."""
         if self.objects_at is None or now - self.objects_at > OBJECTS_TRUSTED:
             return None
         return self.objects

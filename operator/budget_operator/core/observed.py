@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from budget_operator.core.errors import BudgetError
 from budget_operator.core.names import LABEL_MOVE
@@ -188,6 +188,26 @@ class Object:
     size: int
     generation: int
     created: datetime
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of an object's content where it was listed.
+
+    CRC32C, and not MD5, because every object has it, also one that was put together from parts or copied from
+    such a one. A list leaves it out for objects that are encrypted with a key of the project's own.
+    """
+
+    size: int
+    crc32c: str  # in base64; empty: not told
+
+    def may_be(self, other: "Content") -> bool:
+        """Whether nothing that is known of both tells them apart."""
+        told = self.crc32c and other.crc32c
+        return self.size == other.size and (not told or self.crc32c == other.crc32c)
+
+
+Contents: TypeAlias = Mapping[str, Content]  # by the object's name
 
 
 @dataclass(frozen=True)

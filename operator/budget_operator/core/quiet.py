@@ -15,7 +15,7 @@ from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.gateways import Door
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Instance, Inventory, Listed
+from budget_operator.core.observed import Contents, Instance, Inventory, Listed
 from budget_operator.core.pause import STATES
 from budget_operator.core.steps import Outcome
 
@@ -38,7 +38,7 @@ class Rest:
     version: str  # of the object, as the pass left it
     part: Digest  # of the picture
     references: Mapping[Reference, Digest]
-    objects: frozenset[str] | None  # None: it did not look at them
+    objects: Contents | None  # None: it did not look at them
     door: Door | None  # None: nothing is to answer
     revision: str | None
     passes: int  # full ones in a row that found rest

@@ -13,7 +13,7 @@ from budget_operator.core.cost.told import Figures
 from budget_operator.core.desired import Desired
 from budget_operator.core.errors import BudgetError, Unavailable
 from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import Address, Disk, Instance, Inventory, OperationState
+from budget_operator.core.observed import Address, Contents, Disk, Instance, Inventory, OperationState
 
 # Seconds to the next pass: after a call that is done at once, while an operation runs, while something slow
 # changes, and where another room, with its own pace, has to come first.
@@ -35,7 +35,7 @@ class Observation:
     address: Address | None = None  # ours, in the region where it is needed
     stale_addresses: tuple[Address, ...] = ()  # ours, in other regions
     strangers: tuple[str, ...] = ()  # what has our names but not our mark
-    objects: frozenset[str] | None = None  # names in the bucket below our prefix; None = not known
+    objects: Contents | None = None  # in the bucket below our prefix; None = not known
     intent: Intent | None = None  # an insert that was decided and whose end is not known
     insert: OperationState | None = None  # that insert's operation, where it could be polled
     left_disk: Disk | None = None  # that an earlier VM left, and whose name the next one's needs

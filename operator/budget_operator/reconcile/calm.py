@@ -18,14 +18,14 @@ from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
 from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
-from budget_operator.core.observed import Inventory, Listed
+from budget_operator.core.observed import Content, Contents, Inventory, Listed
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
 from budget_operator.reconcile.ahead import MOST, Ahead, Found, Wanted
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import PROBE_EVERY
-from budget_operator.reconcile.shared import Shared
+from budget_operator.reconcile.shared import Shared, Taken
 
 Key = tuple[str, str]
 
@@ -132,10 +132,10 @@ class Calm:
         found = self._rests.get(key)
         return None if found is None else found.version
 
-    def objects(self, owner: Owner, newer_than: datetime) -> frozenset[str] | None:
-        """The deployment's objects in the bucket, if the list for all is as new as that."""
+    def objects(self, owner: Owner, newer_than: datetime) -> Taken[Contents] | None:
+        """The deployment's objects in the bucket, if the list for all was begun after that."""
         taken = self._objects.get()
-        return taken.found.get(owner.cloud_name, frozenset()) if taken.at >= newer_than else None
+        return Taken(taken.at, taken.found.get(owner.cloud_name, {})) if taken.at > newer_than else None
 
     def quiet_pass(self, key: Key, owner: Owner, memory: Memory) -> Passed | None:
         """None: something is due or not as it was, so that a full pass has to be made."""
@@ -146,7 +146,7 @@ class Calm:
         try:
             inventory, left = self._cloud.snapshots.resting()
             pause = min(max(left, SHORTEST), rest.longest)
-            same = self._is_same(key, owner, rest, inventory, memory) and self._stays(
+            same = self._is_same(key, owner, rest, inventory) and self._stays(
                 key, rest, memory, inventory.taken_at, pause
             )
         except BudgetError:  # a full pass meets it, too, and tells
@@ -156,16 +156,13 @@ class Calm:
                 self._turn.release()
         return Passed(pause.total_seconds()) if same else None
 
-    def _is_same(self, key: Key, owner: Owner, rest: Rest, inventory: Inventory, memory: Memory) -> bool:
+    def _is_same(self, key: Key, owner: Owner, rest: Rest, inventory: Inventory) -> bool:
         if not self._ownership.hold(inventory) or quiet.part(inventory, owner) != rest.part:
             return False
         if self._seen.get(key, rest.version) != rest.version:
             return False
-        objects = self.objects(owner, rest.at) if rest.objects is not None else None
-        if objects not in (None, rest.objects):
-            memory.objects_at = None  # the full pass looks again
-            return False
-        return True
+        listed = self.objects(owner, rest.at) if rest.objects is not None else None
+        return listed is None or listed.found == rest.objects
 
     def _stays(self, key: Key, rest: Rest, memory: Memory, taken_at: datetime, pause: timedelta) -> bool:
         """Whether what it refers to is as it was, and its endpoint answers."""
@@ -214,13 +211,13 @@ class Calm:
         memory.probed_at = asked_at
         return True
 
-    def _all_objects(self) -> Mapping[str, frozenset[str]]:
+    def _all_objects(self) -> Mapping[str, Contents]:
         """Code by deployment: one list for all."""
-        found: dict[str, set[str]] = {}
+        found: dict[str, dict[str, Content]] = {}
         try:
-            names = self._cloud.storage.objects(CODE_PREFIX)
+            objects = self._cloud.storage.objects(CODE_PREFIX)
         except NotFound:
-            names = ()
-        for name in names:
-            found.setdefault(name.removeprefix(CODE_PREFIX).partition("/")[0], set()).add(name)
-        return {deployment: frozenset(objects) for deployment, objects in found.items()}
+            objects = {}
+        for name, content in objects.items():
+            found.setdefault(name.removeprefix(CODE_PREFIX).partition("/")[0], {})[name] = content
+        return found

@@ -269,14 +269,15 @@ class Execution:
         return None
 
     def _remember_object(self, action: Action) -> None:
-        if self._memory.objects is None:
+        held = self._memory.objects
+        if held is None:
             return
         if isinstance(action, Upload):
-            self._memory.objects |= {action.blob.name}
+            self._memory.objects = {**held, action.blob.name: action.blob.content}
         elif isinstance(action, Copy):
-            self._memory.objects |= {action.copied.name}
+            self._memory.objects = {**held, action.copied.name: action.copied.content}
         elif isinstance(action, DeleteObject):
-            self._memory.objects -= {action.name}
+            self._memory.objects = {name: each for name, each in held.items() if name != action.name}
 
 
 def poll_pause(memory: Memory, resource: str, now: datetime) -> float:

@@ -82,7 +82,7 @@ class Metering:
 
     def _names(self) -> tuple[str, ...]:
         try:
-            return self._means.cloud.storage.objects(ledger.prefix(self._name))
+            return tuple(self._means.cloud.storage.objects(ledger.prefix(self._name)))
         except NotFound:
             return ()
 

@@ -18,6 +18,7 @@ from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner
 from budget_operator.core.observed import (
     Address,
+    Contents,
     Disk,
     Instance,
     InstanceStatus,
@@ -26,9 +27,10 @@ from budget_operator.core.observed import (
     OperationState,
 )
 from budget_operator.core.steps import Observation
+from budget_operator.reconcile.shared import Taken
 
-#: The objects of a deployment, from a list for all; None where the list is older than that.
-Listed = Callable[[Owner, datetime], frozenset[str] | None]
+#: The objects of a deployment, from a list for all; None where that was not begun after this.
+Listed = Callable[[Owner, datetime], Taken[Contents] | None]
 
 FRESH = timedelta(seconds=5)  # how old a picture may be while something is in motion
 
@@ -224,28 +226,34 @@ class Observer:
             return None, None
         return (None if state.done else intent), state
 
-    def _objects(self, inventory: Inventory) -> frozenset[str] | None:
+    def _objects(self, inventory: Inventory) -> Contents | None:
+        """Where no list can be had now, the last one goes on to tell what the VM may rely on."""
+        memory = self._memory
         if inventory.bucket is None:
-            self._memory.objects = None
+            memory.objects = None
             return None
-        known = self._memory.known_objects(self._clock())
-        if known is not None:
-            return known
+        known = memory.known_objects(self._clock())
         try:
-            names = self._list()
+            listed = self._newer() or (self._list() if known is None else None)
         except errors.NotFound:
             return None
         except BudgetError as error:
             self._problems[Room.ARTIFACT] = error
-            return None
-        self._memory.objects, self._memory.objects_at = names, self._clock()
-        return names
+            return known
+        if listed is None:
+            return known
+        memory.objects, memory.objects_at = listed.found, listed.at
+        return memory.objects
 
-    def _list(self) -> frozenset[str]:
-        """What was listed for all deployments, where it shows all that was done for this one."""
+    def _newer(self) -> Taken[Contents] | None:
+        """What was listed for all deployments since the last list, where it shows all that was done for this
+        one.
+        """
         memory = self._memory
-        if memory.objects_at is not None:
-            found = self._listed(self._owner, max(memory.objects_at, memory.acted_at or memory.objects_at))
-            if found is not None:
-                return found
-        return frozenset(self._cloud.storage.objects(objects_prefix(self._owner.cloud_name)))
+        if memory.objects_at is None:
+            return None
+        return self._listed(self._owner, max(memory.objects_at, memory.acted_at or memory.objects_at))
+
+    def _list(self) -> Taken[Contents]:
+        at = self._clock()
+        return Taken(at, self._cloud.storage.objects(objects_prefix(self._owner.cloud_name)))

@@ -41,7 +41,7 @@ from budget_operator.core.errors import BudgetError, OwnedElsewhere
 from budget_operator.core.gateways import Document
 from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner, Shared
-from budget_operator.core.observed import DOWN, Instance, InstanceStatus, Inventory, PowerChange
+from budget_operator.core.observed import DOWN, Contents, Instance, InstanceStatus, Inventory, PowerChange
 from budget_operator.core.quiet import Rest
 from budget_operator.core.steps import Observation, Outcome, Passed, Plan, Situation
 from budget_operator.core.timeline import Course, Look
@@ -171,10 +171,12 @@ class Pass:
         )
         self._common.calm.rest(self._key, rest)
 
-    def _rested_objects(self) -> frozenset[str] | None:
+    def _rested_objects(self) -> Contents | None:
         """Of the deployment's own; not what is uploaded for all."""
         prefix, objects = objects_prefix(self._owner.cloud_name), self._memory.objects
-        return None if objects is None else frozenset(each for each in objects if each.startswith(prefix))
+        if objects is None:
+            return None
+        return {name: each for name, each in objects.items() if name.startswith(prefix)}
 
     def _until_changes(self, wish: Wish) -> timedelta:
         """How the deployment stands with its budget changes by itself."""

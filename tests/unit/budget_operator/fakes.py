@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from budget_operator.core.artifact import Blob
 from budget_operator.core.desired import WANTED_RUNNING, Parts
 from budget_operator.core.errors import (
     AlreadyExists,
@@ -29,6 +30,8 @@ from budget_operator.core.observed import (
     Address,
     Bucket,
     CertificateReport,
+    Content,
+    Contents,
     Disk,
     Firewall,
     Function,
@@ -60,6 +63,8 @@ OPERATION_SECONDS = 4
 BOOT_SECONDS = 10
 ROLLOUT_SECONDS = 5
 BUILD_SECONDS = 10
+COPIED = b"copied: "
+"""Before the size and checksum of what was copied, which stand for its content."""
 
 SETTINGS = Settings(
     project="proj",
@@ -658,11 +663,12 @@ class FakeCloud:
             manifest = json.loads(opened.read("manifest.json"))
         return {each["object"] for each in manifest.get("copied", {}).get("files", ())}
 
-    def objects(self, prefix: str) -> tuple[str, ...]:
+    def objects(self, prefix: str) -> Contents:
         if self.the_bucket is None:
             raise NotFound("bucket")
-        owner = () if self.the_owner is None else (OWNER_OBJECT,)
-        return tuple(name for name in (*self.blobs, *owner) if name.startswith(prefix))
+        owner = {} if self.the_owner is None else {OWNER_OBJECT: self.the_owner.data}
+        held = {**self.blobs, **owner}
+        return {name: _content(data) for name, data in held.items() if name.startswith(prefix)}
 
     def contents(self, prefix: str) -> tuple[Object, ...]:
         if "contents" in self.down:
@@ -710,7 +716,7 @@ class FakeCloud:
         def effect() -> None:
             if self.the_bucket is None or source not in self.sources.get(bucket, ()):
                 raise NotFound(source.name)
-            self.blobs[name] = source.crc32c.encode()
+            self.blobs[name] = COPIED + json.dumps([source.size, source.crc32c]).encode()
 
         self._call(f"copy {name}", effect)
 
@@ -718,7 +724,6 @@ class FakeCloud:
         def effect() -> None:
             if self.the_bucket is None:
                 raise NotFound("bucket")
-            assert self.blobs.get(name, data) == data, f"{name} changed its content"
             self.blobs[name] = data
 
         self._call(f"upload {name}", effect)
@@ -910,6 +915,13 @@ class FakeCloud:
             wanted = vm.labels.get(LABEL_WANTED) == WANTED_RUNNING and not vm.destination
             if wanted and vm.status is InstanceStatus.TERMINATED:
                 self.start_instance(zone, name, f"tick-{next(self._numbers)}")
+
+
+def _content(data: bytes) -> Content:
+    """As a list tells it."""
+    if data.startswith(COPIED):
+        return Content(*json.loads(data.removeprefix(COPIED)))
+    return Blob("", data, "").content
 
 
 def _cluster(claim: bytes) -> str:

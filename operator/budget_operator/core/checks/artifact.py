@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
-from budget_operator.core.artifact import objects_prefix
+from budget_operator.core.artifact import lies_in, objects_prefix
 from budget_operator.core.conditions import Reason
 from budget_operator.core.errors import NameConflict
 from budget_operator.core.steps import ANOTHER_ROOM, OBJECTS_AT_ONCE, Situation, Step, Unseen, look
@@ -25,16 +25,17 @@ def check_bucket(now: Situation) -> Step | None:
 
 
 def check_objects(now: Situation) -> Step | None:
+    """What is missing, or was written over: its name tells its content, so the right one disturbs nobody."""
     if Room.ARTIFACT in now.seen.problems:
         raise Unseen(now.seen.problems[Room.ARTIFACT])
-    held = now.seen.objects or frozenset()
+    held = now.seen.objects or {}
     artifact = now.wanted.artifact
-    copies = tuple(actions.Copy(copy) for copy in artifact.copies if copy.name not in held)
+    copies = tuple(actions.Copy(copy) for copy in artifact.copies if not lies_in(held, copy))
     if len(copies) > OBJECTS_AT_ONCE:
         done, all_of_them = len(artifact.copies) - len(copies), len(artifact.copies)
         message = f"{done} of {all_of_them} files are copied"
         return Step(copies[:OBJECTS_AT_ONCE], Reason.UPLOADING, message)
-    uploads = tuple(actions.Upload(blob) for blob in artifact.blobs if blob.name not in held)
+    uploads = tuple(actions.Upload(blob) for blob in artifact.blobs if not lies_in(held, blob))
     if not copies and not uploads:
         return None
     message = "code and credentials are being uploaded"

@@ -90,8 +90,7 @@ def check_metadata(now: Situation) -> Step | None:
     if instance is None:
         return None
     desired = now.wanted
-    held = now.seen.objects or frozenset()
-    if not desired.artifact.names <= held:
+    if not desired.artifact.lies_in(now.seen.objects or {}):
         return None  # first the objects, then the word that they are there
     changes = {key: value for key, value in desired.metadata.items() if instance.metadata.get(key) != value}
     if not changes:
@@ -192,8 +191,7 @@ def check_made(now: Situation) -> Step | None:
     if now.seen.instance is not None:
         return None
     desired, address = now.wanted, now.seen.address
-    held = now.seen.objects or frozenset()
-    if not desired.artifact.names <= held:
+    if not desired.artifact.lies_in(now.seen.objects or {}):
         message = "the VM waits until its code is uploaded"
         return Step((), Reason.PROVISIONING, message, ANOTHER_ROOM)
     assert address is not None  # check_address

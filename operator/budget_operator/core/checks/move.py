@@ -148,4 +148,4 @@ def _missing_address(now: Situation, instance: Instance) -> Step | None:
 
 
 def _is_uploaded(now: Situation) -> bool:
-    return now.wanted.artifact.names <= (now.seen.objects or frozenset())
+    return now.wanted.artifact.lies_in(now.seen.objects or {})

@@ -11,7 +11,7 @@ from budget_operator.cloud.scheduler import SchedulerGateway
 from budget_operator.cloud.storage import StorageGateway
 from budget_operator.core import errors
 from budget_operator.core.gateways import FunctionRequest
-from budget_operator.core.observed import Bucket, Function, Job, Topic
+from budget_operator.core.observed import Bucket, Content, Function, Job, Topic
 
 TOPIC = "/v1/projects/p1/topics/budget-keepalive-x"
 JOBS = "/v1/projects/p1/locations/r1/jobs"
@@ -74,13 +74,14 @@ def test_objects_and_upload(google: Any) -> None:
     storage = StorageGateway(google.connection, "b1")
     google.answer(
         "GET /storage/v1/b/b1/o",
-        (200, {"items": [{"name": "code/1"}], "nextPageToken": "x"}),
-        (200, {"items": [{"name": "code/2"}]}),
+        (200, {"items": [{"name": "code/1", "size": "4", "crc32c": "yZRlqg=="}], "nextPageToken": "x"}),
+        (200, {"items": [{"name": "code/2", "size": "0"}]}),
     )
     google.answer("POST /upload/storage/v1/b/b1/o", (200, {"name": "code/3"}))
-    assert storage.objects("code/") == ("code/1", "code/2")
+    assert storage.objects("code/") == {"code/1": Content(4, "yZRlqg=="), "code/2": Content(0, "")}
     storage.upload("code/3", b"\x00data", "application/zip")
     assert google.requests[0].query["prefix"] == "code/"
+    assert {sent.query["fields"] for sent in google.requests[:2]} == {"items(name,size,crc32c),nextPageToken"}
     assert b"\x00data" in google.requests[-1].body
     assert b"application/zip" in google.requests[-1].body
 

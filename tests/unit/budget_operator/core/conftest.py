@@ -15,6 +15,7 @@ from budget_operator.core.names import Owner, Shared
 from budget_operator.core.observed import (
     Address,
     Bucket,
+    Content,
     Firewall,
     Function,
     Instance,
@@ -95,12 +96,17 @@ class Scene:
             ),
         )
 
+    @property
+    def contents(self) -> dict[str, Content]:
+        """What lies in the bucket where all is in order."""
+        return {blob.name: blob.content for blob in self.desired.artifact.blobs}
+
     def seen(self, **changes: Any) -> Observation:
         usual: dict[str, Any] = {
             "inventory": self.inventory,
             "instance": self.instance,
             "address": self.address,
-            "objects": frozenset(blob.name for blob in self.desired.artifact.blobs),
+            "objects": self.contents,
         }
         return Observation(**{**usual, **changes})
 

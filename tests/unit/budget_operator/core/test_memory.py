@@ -7,6 +7,7 @@ import pytest
 from budget_operator.core import errors
 from budget_operator.core.actions import Room
 from budget_operator.core.memory import Memory, Refusal, pause_after
+from budget_operator.core.observed import Content
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DOWN = errors.Unavailable("down")
@@ -71,8 +72,8 @@ def test_a_new_generation_ends_every_rest() -> None:
 def test_objects_are_trusted_for_a_while() -> None:
     memory = Memory("uid", NOW)
     assert memory.known_objects(NOW) is None
-    memory.objects, memory.objects_at = frozenset({"a"}), NOW
-    assert memory.known_objects(NOW + timedelta(minutes=15)) == frozenset({"a"})
+    memory.objects, memory.objects_at = {"a": Content(1, "x")}, NOW
+    assert memory.known_objects(NOW + timedelta(minutes=15)) == {"a": Content(1, "x")}
     assert memory.known_objects(NOW + timedelta(minutes=16)) is None
 
 

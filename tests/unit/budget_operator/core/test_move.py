@@ -80,7 +80,7 @@ def test_a_refused_start_announces_the_next_zone(scene: Scene) -> None:
         {"start_refused": False},  # others were refused there; this one has not tried yet
         {"sold_out": {A: LATER, B: LATER, C: LATER}},
         {"sold_out": {A: LATER}, "barred": frozenset({B, C})},
-        {"objects": frozenset()},  # the new VM would wait for its code
+        {"objects": {}},  # the new VM would wait for its code
     ],
 )
 def test_else_it_is_started_where_it_is(scene: Scene, changes: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def test_a_next_zone_that_is_sold_out_too(scene: Scene, full: tuple[str, ...]) -
 
 
 def test_the_new_one_waits_for_its_code(scene: Scene) -> None:
-    step = only(moving(scene, cut_off(scene, B), objects=frozenset()))
+    step = only(moving(scene, cut_off(scene, B), objects={}))
     assert (step.actions, step.reason) == ((), Reason.MOVING)
 
 

@@ -9,6 +9,7 @@ import pytest
 from budget_operator.core import actions
 from budget_operator.core.actions import Room
 from budget_operator.core.api import Intent
+from budget_operator.core.artifact import Copy
 from budget_operator.core.checks.network import needed_region
 from budget_operator.core.conditions import Reason
 from budget_operator.core.desired import WANTED_RUNNING, Pause
@@ -24,8 +25,10 @@ from budget_operator.core.names import LABEL_DISK, LABEL_WANTED, METADATA_CONFIG
 from budget_operator.core.observed import (
     Address,
     Bucket,
+    Content,
     Instance,
     InstanceStatus,
+    Listed,
     OperationRef,
     OperationState,
 )
@@ -72,9 +75,37 @@ def test_a_bucket_of_somebody_else_is_a_conflict(scene: Scene) -> None:
 
 def test_only_missing_objects_are_uploaded(scene: Scene) -> None:
     bundle, sealed = scene.desired.artifact.blobs
-    step = only(scene.situation(objects=frozenset({bundle.name})), Room.ARTIFACT)
+    step = only(scene.situation(objects={bundle.name: bundle.content}), Room.ARTIFACT)
     assert step.actions == (actions.Upload(sealed),)
     assert step.completes
+
+
+@pytest.mark.parametrize("change", [{"size": 0}, {"crc32c": "AAAAAA=="}])
+def test_an_object_that_was_written_over_is_uploaded_again(scene: Scene, change: dict[str, Any]) -> None:
+    """Until it is, nobody is told that it is there."""
+    bundle, _ = scene.desired.artifact.blobs
+    held = {**scene.contents, bundle.name: replace(bundle.content, **change)}
+    step = only(scene.situation(objects=held), Room.ARTIFACT)
+    assert (step.actions, step.reason) == ((actions.Upload(bundle),), Reason.UPLOADING)
+    stale = scene.with_instance(metadata={})
+    assert steps(scene.situation(objects=scene.contents, instance=stale), Room.INSTANCE) != []
+    assert steps(scene.situation(objects=held, instance=stale), Room.INSTANCE) == []
+    step = only(scene.situation(objects=held, instance=None), Room.INSTANCE)
+    assert step.message == "the VM waits until its code is uploaded"
+
+
+def test_a_checksum_that_is_not_told_is_none_that_differs(scene: Scene) -> None:
+    """As in a bucket with a key of the project's own, which would else be written to for ever."""
+    held = {name: replace(content, crc32c="") for name, content in scene.contents.items()}
+    assert plan(scene.situation(objects=held)) == Plan((), {}, frozenset())
+
+
+def test_a_copy_that_was_written_over_is_copied_again(scene: Scene) -> None:
+    copies = tuple(Copy(f"code/{each}", "models", Listed(each, 1, 5, f"crc-{each}")) for each in "abc")
+    desired = replace(scene.desired, artifact=replace(scene.desired.artifact, copies=copies))
+    held = {**scene.contents, "code/a": Content(5, "crc-a"), "code/b": Content(5, "another")}
+    step = only(scene.situation(desired=desired, objects=held), Room.ARTIFACT)
+    assert step.actions == tuple(map(actions.Copy, copies[1:]))
 
 
 def test_objects_that_could_not_be_listed_are_unseen(scene: Scene) -> None:
@@ -87,12 +118,12 @@ def test_objects_that_could_not_be_listed_are_unseen(scene: Scene) -> None:
 
 def test_old_revisions_go_once_the_new_one_serves(scene: Scene) -> None:
     old = f"code/{OWNER.cloud_name}/000000000000/bundle.zip"
-    held = frozenset({old, *(blob.name for blob in scene.desired.artifact.blobs)})
+    held = {**scene.contents, old: Content(1, "")}
     step = only(scene.situation(objects=held), Room.ARTIFACT)
     assert step.actions == (actions.DeleteObject(old),)
     assert not step.reason, "the condition stays True"
     assert steps(scene.situation(objects=held, settled=False), Room.ARTIFACT) == []
-    many = {f"code/{OWNER.cloud_name}/{number:012}/bundle.zip" for number in range(100)}
+    many = {f"code/{OWNER.cloud_name}/{number:012}/bundle.zip": Content(1, "") for number in range(100)}
     step = only(scene.situation(objects=held | many), Room.ARTIFACT)
     assert len(step.actions) == OBJECTS_AT_ONCE, "others wait for their turn"
 
@@ -265,7 +296,7 @@ def test_a_running_insert_is_waited_for(scene: Scene) -> None:
 
 
 def test_no_vm_before_its_code_is_there(scene: Scene) -> None:
-    step = only(scene.situation(instance=None, objects=frozenset()), Room.INSTANCE)
+    step = only(scene.situation(instance=None, objects={}), Room.INSTANCE)
     assert step.actions == ()
 
 
@@ -492,7 +523,7 @@ def test_metadata_changes_are_sent_alone_and_quietly(scene: Scene) -> None:
 
 def test_the_vm_is_told_only_after_the_upload(scene: Scene) -> None:
     instance = scene.with_instance(metadata={**scene.instance.metadata, METADATA_CONFIG: "{}"})
-    assert steps(scene.situation(instance=instance, objects=frozenset()), Room.INSTANCE) == []
+    assert steps(scene.situation(instance=instance, objects={}), Room.INSTANCE) == []
 
 
 def test_labels_that_differ_are_set(scene: Scene) -> None:

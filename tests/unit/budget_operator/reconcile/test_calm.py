@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from budget_operator.core.gateways import Door
-from budget_operator.core.observed import InstanceStatus, PowerChange, Probe, Stored
+from budget_operator.core.observed import Contents, InstanceStatus, PowerChange, Probe, Stored
 from dev.simulation.apiserver import CODE
 from tests.unit.budget_operator.fakes import World
 
@@ -174,6 +174,20 @@ def lose_objects(world: World) -> None:
     world.cloud.blobs.clear()
 
 
+def lose_object(world: World) -> None:
+    del world.cloud.blobs[next(name for name in world.cloud.blobs if name.endswith("/bundle.zip"))]
+
+
+def write_over(world: World) -> None:
+    for name, data in world.cloud.blobs.items():
+        world.cloud.blobs[name] = bytes(len(data))
+
+
+def truncate(world: World) -> None:
+    for name in world.cloud.blobs:
+        world.cloud.blobs[name] = b""
+
+
 def lose_bucket(world: World) -> None:
     world.cloud.the_bucket = None
 
@@ -261,14 +275,24 @@ def test_what_the_endpoint_says_is_noticed_within_a_minute(
     assert rest.clock.now - begun <= timedelta(seconds=90)
 
 
-def test_objects_that_are_lost_are_noticed_within_a_quarter_of_an_hour(
-    rest: World, monkeypatch: pytest.MonkeyPatch
+def code(world: World) -> dict[str, bytes]:
+    """What lies in the bucket but the function's source, which has been built."""
+    return {name: data for name, data in world.cloud.blobs.items() if name.startswith("code/")}
+
+
+@pytest.mark.parametrize("happens", [lose_objects, lose_object, write_over, truncate])
+def test_objects_that_are_lost_or_written_over_are_put_right_within_a_quarter_of_an_hour(
+    rest: World, happens: Callable[[World], None]
 ) -> None:
-    lose_objects(rest)
+    before = code(rest)
+    quiet(rest)
+    happens(rest)
     begun = rest.clock.now
-    while not rest.cloud.blobs:
-        quiet(rest)
+    while code(rest) != before:
+        rest.reconciler.reconcile("default", "iris", quiet=True)
+        rest.clock.advance(1)
     assert rest.clock.now - begun <= timedelta(minutes=16)
+    settle(rest)
 
 
 def test_what_the_watch_shows_as_it_was_left_calls_for_nothing(
@@ -428,7 +452,7 @@ def test_many_at_rest_cost_the_cloud_what_one_does(monkeypatch: pytest.MonkeyPat
         lists: list[str] = []
         objects = world.cloud.objects
 
-        def listed(prefix: str) -> tuple[str, ...]:
+        def listed(prefix: str) -> Contents:
             lists.append(prefix)
             return objects(prefix)
 
