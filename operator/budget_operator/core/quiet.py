@@ -5,6 +5,7 @@ and looks at what may have changed; what it looks at, and how, is in `reconcile.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from operator import attrgetter
 from budget_operator.core.api import Status
 from budget_operator.core.conditions import Type, is_true
 from budget_operator.core.gateways import Door
-from budget_operator.core.memory import Memory
+from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
 from budget_operator.core.observed import Contents, Instance, Inventory, Listed
 from budget_operator.core.pause import STATES
@@ -22,6 +23,11 @@ from budget_operator.core.steps import Outcome
 #: A pass that nothing asks for is made after a minute of rest, then every hour: what is looked at in full
 #: passes alone is the deployment's key, and the rules of a newer operator.
 FULL_AFTER = (timedelta(minutes=1), timedelta(hours=1))
+
+# One list of the bucket serves all, and keeps to some two calls a minute, however many pages it has. With one
+# page it is a little less than half a minute old at most, so that there is a new one with each picture.
+LIST_PER_CALL = timedelta(seconds=28)
+LIST_PAGE = 1000
 
 # All of an instance; for its metadata stands their fingerprint.
 _SHOWN = attrgetter(*(field.name for field in fields(Instance) if field.name != "metadata"))
@@ -49,6 +55,11 @@ class Rest:
 def pause(passes: int, jitter: float) -> timedelta:
     """From so many full passes in a row that found rest to the next one; `jitter` is between 0 and 1."""
     return FULL_AFTER[min(passes, len(FULL_AFTER)) - 1] * (0.8 + 0.2 * jitter)
+
+
+def list_age(objects: int) -> timedelta:
+    """For how long a list of so many objects does."""
+    return min(max(1, math.ceil(objects / LIST_PAGE)) * LIST_PER_CALL, OBJECTS_TRUSTED)
 
 
 def part(inventory: Inventory, owner: Owner) -> Digest | None:

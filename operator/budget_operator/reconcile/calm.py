@@ -16,7 +16,7 @@ from budget_operator.core.artifact import CODE_PREFIX
 from budget_operator.core.copied import Address
 from budget_operator.core.errors import BudgetError, NotFound
 from budget_operator.core.gateways import Cloud, Document, Kubernetes
-from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
+from budget_operator.core.memory import Memory
 from budget_operator.core.names import Owner
 from budget_operator.core.observed import Content, Contents, Inventory, Listed
 from budget_operator.core.quiet import Digest, Reference, Rest
@@ -91,7 +91,7 @@ class Calm:
         self._looked: OrderedDict[Key, tuple[datetime, Memory]] = OrderedDict()
         self._looking = threading.Lock()  # guards them
         self._ahead = Ahead(kube, cloud.prober, clock)
-        self._objects = Shared(self._all_objects, OBJECTS_TRUSTED, clock)
+        self._objects = Shared(self._all_objects, _list_age, clock)
         self._turn = threading.Lock()
 
     def begin(self, key: Key) -> tuple[int, bool]:
@@ -221,3 +221,7 @@ class Calm:
         for name, content in objects.items():
             found.setdefault(name.removeprefix(CODE_PREFIX).partition("/")[0], {})[name] = content
         return found
+
+
+def _list_age(found: Mapping[str, Contents]) -> timedelta:
+    return quiet.list_age(sum(map(len, found.values())))

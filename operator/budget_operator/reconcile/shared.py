@@ -22,7 +22,9 @@ class Taken(Generic[T]):
 class Shared(Generic[T]):
     """Safe to share between workers: who needs a new look while one is taken waits for that one."""
 
-    def __init__(self, look: Callable[[], T], age: timedelta, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, look: Callable[[], T], age: Callable[[T], timedelta], clock: Callable[[], datetime]
+    ) -> None:
         self._look = look
         self._age = age
         self._clock = clock
@@ -31,13 +33,13 @@ class Shared(Generic[T]):
         self._backoff = Backoff(clock)
 
     def get(self) -> Taken[T]:
-        """One that is not older than `age`.
+        """One that is not older than `age` says of what was found.
 
         Raises:
             BudgetError: the look failed, just now or a moment ago.
         """
         with self._lock:
             now = self._clock()
-            if self._last is None or now - self._last.at >= self._age:
+            if self._last is None or now - self._last.at >= self._age(self._last.found):
                 self._last = Taken(now, self._backoff.call(self._look))
             return self._last

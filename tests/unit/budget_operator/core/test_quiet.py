@@ -56,6 +56,13 @@ PICTURE = Inventory(
 
 
 @pytest.mark.parametrize(
+    ("objects", "age"), [(0, 28), (1000, 28), (1001, 56), (4000, 112), (20_000, 560), (10**6, 900)]
+)
+def test_a_list_of_the_bucket_keeps_to_some_two_calls_a_minute(objects: int, age: float) -> None:
+    assert quiet.list_age(objects) == timedelta(seconds=age)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"instances": ()},

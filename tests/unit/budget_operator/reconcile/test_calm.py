@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from budget_operator.core.errors import PermissionDenied
 from budget_operator.core.gateways import Door
+from budget_operator.core.names import METADATA_CONFIG
 from budget_operator.core.observed import Contents, InstanceStatus, PowerChange, Probe, Stored
 from dev.simulation.apiserver import CODE
 from tests.unit.budget_operator.fakes import World
@@ -281,7 +283,7 @@ def code(world: World) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("happens", [lose_objects, lose_object, write_over, truncate])
-def test_objects_that_are_lost_or_written_over_are_put_right_within_a_quarter_of_an_hour(
+def test_objects_that_are_lost_or_written_over_are_put_right_within_a_cycle(
     rest: World, happens: Callable[[World], None]
 ) -> None:
     before = code(rest)
@@ -291,8 +293,44 @@ def test_objects_that_are_lost_or_written_over_are_put_right_within_a_quarter_of
     while code(rest) != before:
         rest.reconciler.reconcile("default", "iris", quiet=True)
         rest.clock.advance(1)
-    assert rest.clock.now - begun <= timedelta(minutes=16)
+    assert rest.clock.now - begun <= timedelta(seconds=32)
     settle(rest)
+
+
+def test_one_list_of_the_bucket_serves_all(many: World) -> None:
+    lists = many.cloud.objects = Counted(many.cloud.objects)  # type: ignore[method-assign, assignment]
+    before = code(many)
+    write_over(many)
+    for _ in range(4):
+        all_pass(many, NAMES)
+    assert len(lists.sizes) == 4, "those that have to mend something use it as well"
+    assert all(many.is_ready(name) for name in NAMES)
+    assert code(many) == before
+
+
+def test_a_list_that_fails_is_told_and_keeps_nothing_from_the_vm(
+    rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(prefix: str) -> Contents:
+        raise PermissionDenied("storage.objects.list")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rest.cloud, "objects", refused)
+        rest.clock.advance(60)
+        quiet(rest)
+        assert rest.kube.condition("iris", "Stalled")[:2] == ("True", "PermissionDenied")
+        assert rest.is_ready("iris")
+        rewrite_metadata(rest)
+        quiet(rest)
+        assert rest.vm("iris") is not None
+        rest.clock.advance(10)
+        quiet(rest)
+        vm = rest.vm("iris")
+        assert vm is not None
+        assert METADATA_CONFIG in vm.metadata, "as its code is known to lie there"
+    rest.clock.advance(60)
+    settle(rest)
+    assert rest.kube.condition("iris", "Stalled")[0] == "False"
 
 
 def test_what_the_watch_shows_as_it_was_left_calls_for_nothing(

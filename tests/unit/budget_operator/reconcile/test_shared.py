@@ -32,7 +32,7 @@ def place() -> Place:
 
 @pytest.fixture
 def shared(place: Place) -> Shared[int]:
-    return Shared(place.look, AGE, lambda: place.now)
+    return Shared(place.look, lambda found: found * AGE, lambda: place.now)
 
 
 def test_a_look_is_believed_for_its_age(place: Place, shared: Shared[int]) -> None:
@@ -40,7 +40,10 @@ def test_a_look_is_believed_for_its_age(place: Place, shared: Shared[int]) -> No
     place.now += AGE - timedelta(seconds=1)
     assert shared.get() is first
     place.now += timedelta(seconds=1)
-    assert (shared.get().found, shared.get().at) == (2, place.now)
+    second = shared.get()
+    assert (second.found, second.at) == (2, place.now)
+    place.now += 2 * AGE - timedelta(seconds=1)
+    assert shared.get() is second, "the age is that of what was found"
 
 
 def test_a_look_that_fails_is_not_repeated_by_everybody(place: Place, shared: Shared[int]) -> None:
