@@ -291,6 +291,12 @@ def sentence(failure: Failure) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def doubts_artifact(before: Status, judged: Serving) -> bool:
+    """Whether the VM says now, and did not before, that what lies in the bucket is not what it should be."""
+    told = judged.failure
+    return told is not None and told.reason == Reason.ARTIFACT_INVALID and told != before.last_failure
+
+
 def _failure(before: Status, glimpse: Glimpse) -> Failure | None:
     told = guest_failure(glimpse)
     if told is not None:

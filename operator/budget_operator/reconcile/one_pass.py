@@ -329,7 +329,10 @@ class Pass:
             token=wish.token,
         )
         self._glimpse = glimpse
-        return serving.judge(self._before, glimpse)
+        judged = serving.judge(self._before, glimpse)
+        if serving.doubts_artifact(self._before, judged):
+            self._memory.objects_at = None
+        return judged
 
     def _kept_tls(self) -> Tls:
         return endpoint.kept(self._before.endpoint or "", self._before.ca_certificate or "")

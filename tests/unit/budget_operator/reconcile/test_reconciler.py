@@ -15,7 +15,7 @@ from budget_operator.core import errors
 from budget_operator.core.api import FINALIZER
 from budget_operator.core.artifact import objects_prefix
 from budget_operator.core.names import LABEL_DISK, LABEL_SCHEDULE, LABEL_WANTED, METADATA_CONFIG, METADATA_KEY
-from budget_operator.core.observed import Bucket, CertificateReport, Disk, InstanceStatus, Topic
+from budget_operator.core.observed import Bucket, CertificateReport, Contents, Disk, InstanceStatus, Topic
 from budget_operator.reconcile.reconciler import Reconciler, load_parts
 from dev.simulation.apiserver import CODE, Crash
 from tests.unit.budget_operator.fakes import OPERATION_SECONDS, SETTINGS, World
@@ -351,6 +351,33 @@ def test_a_failing_model_is_told_with_its_log(world: World) -> None:
     world.cloud.guest_failure = {}
     world.drive(lambda: world.is_ready("iris"), "iris")
     assert "lastFailure" not in world.kube.status("iris")
+
+
+def test_a_vm_that_finds_another_content_has_its_objects_looked_at_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then no more often than all others."""
+    world.up()
+    bundle: str = config(world)["bundle"]
+    lists: list[str] = []
+    objects = world.cloud.objects
+
+    def listed(prefix: str) -> Contents:
+        lists.append(prefix)
+        return objects(prefix)
+
+    monkeypatch.setattr(world.cloud, "objects", listed)
+    content = world.cloud.blobs[bundle]
+    world.pass_("iris")  # has the list for all, if it is due
+    world.cloud.silent = True
+    world.cloud.guest_failure = {"reason": "ArtifactInvalid", "message": f"{bundle} has another sha256"}
+    own = objects_prefix(world.owner("iris").cloud_name)
+    world.drive(lambda: world.kube.condition("iris", "ModelServing")[1] == "ArtifactInvalid", "iris")
+    world.cloud.blobs[bundle] = b"another"
+    assert own not in lists
+    assert world.drive(lambda: world.cloud.blobs[bundle] == content, "iris") <= 6
+    with pytest.raises(AssertionError, match="not reached"):
+        world.drive(lambda: lists.count(own) > 1, "iris")
 
 
 def test_a_failing_update_leaves_the_old_revision_ready(world: World) -> None:
