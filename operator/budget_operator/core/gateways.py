@@ -169,7 +169,7 @@ class Storage(Protocol):
         """
 
     def contents(self, prefix: str) -> tuple[Object, ...]:
-        """The same with sizes, ages and generations; nothing where there is no bucket."""
+        """The same with ages and generations; nothing where there is no bucket."""
 
     def listed(self, field: str, bucket: str, prefix: str, most: int) -> tuple[Listed, ...]:
         """The first objects of any bucket whose names begin with this; `field` of a spec names them.
