@@ -17,7 +17,9 @@ from budget_operator.core.cost.told import Figures
 from budget_operator.core.orphans.told import Tally as Orphaned
 
 PASSES = Counter("budget_operator_passes", "Passes over deployments.", ["result"])
-"""`result`: ok, or error where the pass could not see the cloud or what the spec refers to."""
+"""`result`: ok, or error where the pass could not see all of the cloud or of what the spec refers to. One
+that waits for the picture which is being taken is not made yet, and not counted.
+"""
 
 PASS_SECONDS = Histogram(
     "budget_operator_pass_seconds",

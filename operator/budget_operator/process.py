@@ -262,14 +262,16 @@ class Operator:
             self.queue.done(key, after)
 
     def _pass(self, key: Key) -> float | None:
-        with metrics.PASS_SECONDS.time(), trail.following(*key):
+        began = time.monotonic()
+        with trail.following(*key):
             try:
                 passed = self.reconciler.reconcile(*key, quiet=True)
             except Exception:
                 log.exception("the pass failed unexpectedly")
-                _ERROR.inc()
-                return self.pace.unexpected
-        _count(key, passed)
+                passed = Passed(self.pace.unexpected, ok=False)
+        if not passed.waits:
+            metrics.PASS_SECONDS.observe(time.monotonic() - began)
+            _count(key, passed)
         return passed.after
 
 

@@ -132,7 +132,7 @@ class Pass:
         drilled = self._drill(seen, outcome, view, busy=judged.in_motion(wish.target))
         after = self._tell(seen, wish, outcome, judged, look, drilled)
         again = self._again(outcome, after, wish)
-        ok = view.problem is None and wish.hindrance is None
+        ok = view.problem is None and wish.hindrance is None and not outcome.unseen
         if ok and view.held:
             self._rest(seen, wish, outcome, after)
         return Passed(

@@ -30,7 +30,7 @@ from budget_operator.reconcile.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
-AWAITED_SECONDS = 0.5  # until a deployment looks again whether the picture that it needs is there
+AWAITED = Passed(0.5, waits=True)  # looks again soon whether the picture that it needs is there
 BOOT = Path(__file__).resolve().parents[1] / "boot"
 
 
@@ -98,14 +98,14 @@ class Reconciler:
         if passed.after is None:
             self._memories.pop(key, None)
             self.common.calm.forget(key)
-        else:
+        elif not passed.waits:
             self._memories[key].failures = 0
         return passed
 
     def _spared(self, key: tuple[str, str], memory: Memory) -> Passed | None:
         """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
         if self._is_awaited(memory):
-            return Passed(AWAITED_SECONDS)
+            return AWAITED
         return self.common.calm.quiet_pass(key, self._owner(*key), memory)
 
     def _is_awaited(self, memory: Memory) -> bool:
@@ -116,7 +116,7 @@ class Reconciler:
         """Of many new ones each is seen at once, and the next picture serves them all."""
         memory = self._memory(key, document)
         if quiet and self._is_awaited(memory):
-            return Passed(AWAITED_SECONDS)
+            return AWAITED
         return self._pass(document, memory)
 
     def _pass(self, document: Document, memory: Memory) -> Passed:

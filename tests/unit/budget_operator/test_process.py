@@ -63,6 +63,19 @@ def test_a_pass_that_failed_is_counted_as_such(
     assert counted() == {**before, word: before[word] + 1}
 
 
+def test_who_waits_for_the_picture_has_made_no_pass() -> None:
+    """A cloud that hangs would drown its errors: every deployment that is due asks twice a second."""
+    nothing: Any = None
+    reconciler: Any = Passes(Passed(0.5, waits=True))
+    operator = Operator(nothing, nothing, nothing, reconciler)
+    before = counted(), sample("pass_seconds_count")
+    assert operator._pass(("default", "iris")) == 0.5
+    assert (counted(), sample("pass_seconds_count")) == before
+    reconciler.end = RuntimeError("a bug")
+    operator._pass(("default", "iris"))
+    assert sample("pass_seconds_count") == before[1] + 1
+
+
 @dataclass
 class Lists:
     """The API server: the first lists fail."""

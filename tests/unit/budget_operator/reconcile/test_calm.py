@@ -1,5 +1,6 @@
 """Quiet passes: they cost next to nothing, and miss nothing that full ones would notice."""
 
+import itertools
 import json
 import random
 import threading
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from budget_operator.core.errors import PermissionDenied
+from budget_operator.core.errors import PermissionDenied, Unavailable
 from budget_operator.core.gateways import Door
 from budget_operator.core.names import METADATA_CONFIG
 from budget_operator.core.observed import Contents, InstanceStatus, PowerChange, Probe, Stored
+from budget_operator.core.steps import Passed
 from dev.simulation.apiserver import CODE
 from tests.unit.budget_operator.fakes import World
 
@@ -382,10 +384,27 @@ def test_a_picture_that_is_being_taken_is_not_waited_for(
     rest.reconciler.wake("default", "iris")
     monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: True)
     passed = rest.reconciler.reconcile("default", "iris", quiet=True)
-    assert (passed.after, made) == (0.5, [])
+    assert (passed.after, passed.waits, made) == (0.5, True, [])
     monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: False)
     rest.reconciler.reconcile("default", "iris", quiet=True)
     assert made == ["iris"]
+
+
+def test_pauses_grow_although_a_picture_is_waited_for_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.kube.apply("iris")
+
+    def refused(*_: object) -> Any:
+        raise Unavailable("the API server does not answer")
+
+    monkeypatch.setattr(world.kube, "patch_status", refused)
+    pauses = []
+    for _ in range(4):
+        pauses.append(world.reconciler.reconcile("default", "iris", quiet=True).after or 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.cloud, "is_awaited", lambda newer_than: True)
+            assert world.reconciler.reconcile("default", "iris", quiet=True).waits
+    assert all(later > before for before, later in itertools.pairwise(pauses)), pauses
 
 
 def test_one_whose_vm_does_not_answer_holds_no_other_up(rest: World) -> None:
@@ -471,8 +490,8 @@ def test_many_new_ones_share_the_next_picture(monkeypatch: pytest.MonkeyPatch) -
     for name in names:
         world.kube.apply(name)
     monkeypatch.setattr(world.cloud, "is_awaited", lambda newer_than: True)
-    pauses = {world.reconciler.reconcile("default", name, quiet=True).after for name in names}
-    assert (pauses, world.cloud.snapshots_taken) == ({0.5}, 0)
+    ends = {world.reconciler.reconcile("default", name, quiet=True) for name in names}
+    assert (ends, world.cloud.snapshots_taken) == ({Passed(0.5, waits=True)}, 0)
     monkeypatch.setattr(world.cloud, "is_awaited", lambda newer_than: False)
     for name in names:
         world.reconciler.reconcile("default", name, quiet=True)

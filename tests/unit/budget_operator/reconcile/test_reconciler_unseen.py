@@ -97,6 +97,19 @@ def test_a_pass_that_could_not_see_is_no_success(world: World, monkeypatch: pyte
     assert (passed.ok, passed.after) == (False, 60.0)
 
 
+@pytest.mark.parametrize("silent", ["zones/us-central1-a", "bucket", "job"])
+def test_a_pass_that_could_not_see_one_part_is_no_success(world: World, silent: str) -> None:
+    """The VM serves on and nothing is wrong with it: only who counts the passes learns of it."""
+    world.up()
+    world.cloud.unknown = {silent}
+    world.clock.advance(60)
+    passed = world.reconciler.reconcile("default", "iris")
+    assert (passed.ok, passed.waits) == (False, False)
+    world.cloud.unknown = set()
+    world.clock.advance(60)
+    assert world.reconciler.reconcile("default", "iris").ok
+
+
 def test_the_login_of_a_deleted_predecessor_is_not_taken_over(world: World) -> None:
     """Kubernetes deletes it some time after its deployment: nobody could log in any more."""
     world.up()
