@@ -53,7 +53,7 @@ def build(settings: Settings, pace: Pace) -> Operator:
     kube = Kube(api_client)
     lease = Lease(KubeLease(api_client, settings.system_namespace), identity(), lose_lease, pace.lease)
     prices, renew = _prices(settings)
-    means = Means(gateways(settings), fence=lease.check_deadline, prices=prices)
+    means = Means(gateways(settings), fence=lease.fence, prices=prices)
     reconciler = Reconciler(settings, kube, means)
     survey = Survey(settings, kube, means, prices)
     return Operator(kube, lease, access, reconciler, pace, survey.at_rest, renew)

@@ -142,11 +142,11 @@ class Operator:
         """Run until `stopping`; the exit code."""
         lease = self._start("lease", self.lease.run)
         self._start("lease-guard", self.lease.guard, daemon=True)
+        acts = True
         try:
-            if self._wait_for_lease():
-                self._work()
+            acts = self._wait_for_lease() and not self._work()
         finally:
-            self.lease.stop()
+            self.lease.stop(acts=acts)
             lease.join()
         return self.exit_code
 
@@ -162,7 +162,8 @@ class Operator:
                 return True
         return False
 
-    def _work(self) -> None:
+    def _work(self) -> bool:
+        """Until `stopping`; whether all passes have come to their end then."""
         self.watch.start()
         for number in range(WORKERS):
             self._start(f"worker-{number}", self._worker)
@@ -173,10 +174,13 @@ class Operator:
             self._start("prices", partial(self._renew_prices, self.prices), daemon=True)
         self.stopping.wait()
         self.queue.close()
-        if not self.queue.drained(self.pace.drain):
+        drained = self.queue.drained(self.pace.drain)
+        if not drained:
             log.warning(
-                "some passes did not end within %.0f s; the next operator repeats them", self.pace.drain
+                "some passes did not end within %.0f s: the next operator repeats them once the lease expires",
+                self.pace.drain,
             )
+        return drained
 
     def _supervise(self) -> None:
         try:

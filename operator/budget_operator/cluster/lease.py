@@ -88,6 +88,7 @@ class Lease:
         self._seen_at = clock()
         self._renewed_at: float | None = None
         self._stop = threading.Event()
+        self._acts = False  # its holder does although it ends
         self.held = threading.Event()
         self.contact = Contact(clock)
 
@@ -101,7 +102,8 @@ class Lease:
         while not self._stop.is_set():
             self.step()
             self._stop.wait(self._timing.retry)
-        self._give_back()
+        if not self._acts:
+            self._give_back()
 
     def guard(self) -> None:
         """Until `stop`, in a thread of its own: notices an overdue renewal even while a call hangs."""
@@ -123,6 +125,12 @@ class Lease:
             log.exception("the lease could not be read or written")
         else:
             self.contact.succeeded()
+        self.check_deadline()
+
+    def fence(self) -> None:
+        """Before a change: comes to `on_lost` where this process may begin none any more."""
+        if self._acts:
+            self._lose("the process ends although something still acts")
         self.check_deadline()
 
     def check_deadline(self) -> None:
@@ -165,8 +173,11 @@ class Lease:
         self._renewed_at = None
         self._on_lost()
 
-    def stop(self) -> None:
-        """Let `run` end; a held Lease is given back so that the next operator need not wait."""
+    def stop(self, *, acts: bool = False) -> None:
+        """Let `run` end. A held Lease is given back, so that the next operator need not wait; but where
+        something still `acts` it is kept until it expires.
+        """
+        self._acts = acts
         self._stop.set()
 
     def _give_back(self) -> None:

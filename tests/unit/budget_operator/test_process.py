@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from budget_operator import metrics
 from budget_operator.cluster.contact import Contact
+from budget_operator.cluster.lease import Lease, Timing
 from budget_operator.core import trail
 from budget_operator.core.clocks import wall_clock
 from budget_operator.core.errors import Unavailable
@@ -23,6 +24,7 @@ from budget_operator.core.prices.table import shipped
 from budget_operator.core.steps import Passed
 from budget_operator.process import Operator, Pace
 from dev.progress import until
+from tests.unit.budget_operator.cluster.test_lease import MemoryStore
 
 
 class Passes:
@@ -109,6 +111,9 @@ class Watched:
     contact: Contact = field(default_factory=Contact)
     seen: list[str] = field(default_factory=list)
 
+    def start(self) -> None:
+        pass
+
     def see(self, kind: str | None, body: Document) -> None:
         self.seen.append(body["metadata"]["name"])
 
@@ -162,6 +167,46 @@ def test_a_watch_that_has_ended_ends_the_process() -> None:
         watch.ended = True
         assert operator.stopping.wait(10)
         assert operator.exit_code == 1
+
+
+@dataclass
+class Hanging(Awake):
+    """Stands in for the reconciler: a pass ends when it is told to."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def reconcile(self, namespace: str, name: str, *, quiet: bool) -> Passed:
+        self.begun.set()
+        self.ended.wait(30)
+        return Passed(None)
+
+
+@pytest.mark.parametrize(("hangs", "holder"), [(True, "me"), (False, "")])
+def test_the_lease_is_given_back_once_all_passes_have_ended(hangs: bool, holder: str) -> None:
+    store, lost, reconciler = MemoryStore(), threading.Event(), Hanging()
+    pace = Pace(look=0.01, drain=0.1 if hangs else 30.0, lease=Timing(retry=0.01))
+    lease = Lease(store, "me", lost.set, pace.lease)
+    parts: Any = Lists(), lease, None, reconciler
+    operator = Operator(*parts, pace)
+    watch: Any = Watched()
+    operator.watch = watch
+    running = threading.Thread(target=operator.run)
+    running.start()
+    try:
+        assert reconciler.begun.wait(10)
+        operator.stopping.set()
+        if not hangs:
+            reconciler.ended.set()
+        running.join(10)
+        assert (running.is_alive(), store.record.holder) == (False, holder)
+        assert not lost.is_set()
+        lease.fence()
+        assert lost.is_set() == hangs, "a pass that goes on none the less makes no call"
+    finally:
+        operator.stopping.set()
+        reconciler.ended.set()
+        running.join(10)
 
 
 def test_a_bug_in_the_supervision_ends_the_process() -> None:

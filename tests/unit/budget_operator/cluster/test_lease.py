@@ -153,6 +153,24 @@ def test_a_lease_that_is_given_back_is_free_at_once() -> None:
     assert second.held.is_set()
 
 
+def test_a_lease_under_which_something_still_acts_is_kept_until_it_expires() -> None:
+    clock, store, lost = Clock(), MemoryStore(), []
+    first = Lease(store, "first", lambda: lost.append("first"), clock=clock)
+    second = Lease(store, "second", lambda: None, clock=clock)
+    first.step()
+    first.fence()
+    first.stop(acts=True)
+    first.run()
+    assert (store.record.holder, lost) == ("first", [])
+    first.fence()
+    assert lost == ["first"], "what still acts begins nothing"
+    second.step()
+    assert not second.held.is_set()
+    clock.now += 16
+    second.step()
+    assert second.held.is_set()
+
+
 def test_an_unexpected_error_does_not_leave_a_lease_held_for_ever() -> None:
     clock, store, lost = Clock(), MemoryStore(), []
     lease = Lease(store, "me", lambda: lost.append("me"), clock=clock)
