@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SILENT_SECONDS = 150.0  # three times what a watch lasts
 STUCK_SECONDS = 900.0  # far beyond what all timeouts of one pass can add up to
+LEASE_SILENT_SECONDS = 60.0  # far beyond those of one try
+LISTS_MISSED = 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Snapshot:
     longest_pass: float = 0.0  # seconds that the oldest pass under way has taken
     stopping: bool = False
     grace: float = 0.0  # seconds that a failure lasts before it counts
+    resync: float = 300.0  # seconds between two lists
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ def alive(seen: Snapshot) -> Verdict:
         return Verdict(True, "stopping")
     if seen.ended:
         return Verdict(False, f"the {seen.ended} has ended")
-    if (seen.watch.quiet_for or 0.0) > SILENT_SECONDS:
-        return Verdict(False, f"the watch has made no request for {seen.watch.quiet_for:.0f} s")
+    if silence := _silence(seen):
+        return Verdict(False, silence)
     if seen.longest_pass > STUCK_SECONDS:
         return Verdict(False, f"a pass has been running for {seen.longest_pass:.0f} s")
     return Verdict(True, _role(seen))
@@ -68,6 +71,17 @@ def ready(seen: Snapshot) -> Verdict:
         return Verdict(False, verdict.message)
     problem = _lease_problem(seen) or (_work_problem(seen) if seen.active else "")
     return Verdict(not problem, problem or verdict.message)
+
+
+def _silence(seen: Snapshot) -> str:
+    """Of calls that neither succeed nor fail: whoever makes them hangs."""
+    if (quiet := seen.watch.quiet_for or 0.0) > SILENT_SECONDS:
+        return f"the watch has made no request for {quiet:.0f} s"
+    if (quiet := seen.lease.quiet_for or 0.0) > LEASE_SILENT_SECONDS:
+        return f"the lease was neither read nor written for {quiet:.0f} s"
+    if (quiet := seen.list.quiet_for or 0.0) > LISTS_MISSED * seen.resync:
+        return f"deployments were not listed for {quiet:.0f} s"
+    return ""
 
 
 def _lease_problem(seen: Snapshot) -> str:

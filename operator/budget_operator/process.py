@@ -51,10 +51,11 @@ class Pace:
     resync: float = 300.0  # between two lists; nothing that the watch missed stays missed for longer
     fallback: float = 15.0  # the same, while the watch fails
     retry: float = 5.0  # until a list that failed is tried again
-    look: float = 1.0  # between two looks at whether a list is due and all is well
+    look: float = 1.0  # between two looks at whether a list is due, or whether all is well
     stream: int = STREAM_SECONDS  # that one request of the watch lasts
     unexpected: float = 60.0  # until a pass that failed unexpectedly is tried again
     drain: float = 25.0  # that passes under way get at the end
+    farewell: float = 10.0  # that giving the Lease back gets then
     grace: float = 15.0  # a failure that is over by then is no news
     first_orphans: float = 60.0  # until what nobody owns is counted for the first time
     orphans: float = 600.0  # and from then on
@@ -136,6 +137,7 @@ class Operator:
             longest_pass=max((now - began for began in list(self._passes.values())), default=0.0),
             stopping=self.stopping.is_set(),
             grace=self.pace.grace,
+            resync=self.pace.resync,
         )
 
     def run(self) -> int:
@@ -147,7 +149,7 @@ class Operator:
             acts = self._wait_for_lease() and not self._work()
         finally:
             self.lease.stop(acts=acts)
-            lease.join()
+            lease.join(self.pace.farewell)
         return self.exit_code
 
     def _start(self, name: str, target: Callable[[], None], *, daemon: bool = False) -> threading.Thread:
@@ -160,6 +162,7 @@ class Operator:
         while not self.stopping.is_set():
             if self.lease.held.wait(0.5):
                 return True
+            self._judge()
         return False
 
     def _work(self) -> bool:
@@ -167,30 +170,32 @@ class Operator:
         self.watch.start()
         for number in range(WORKERS):
             self._start(f"worker-{number}", self._worker)
-        self._start("resync", self._supervise)
+        self._start("resync", self._resync)
         if self.orphans is not None:
             self._start("orphans", partial(self._count_orphans, self.orphans), daemon=True)
         if self.prices is not None:
             self._start("prices", partial(self._renew_prices, self.prices), daemon=True)
-        self.stopping.wait()
+        self._oversee()
         self.queue.close()
         drained = self.queue.drained(self.pace.drain)
         if not drained:
             log.warning(
-                "some passes did not end within %.0f s: the next operator repeats them once the lease expires",
+                "some passes did not end within %.0f s: the lease expires by itself, and the next operator "
+                "repeats them",
                 self.pace.drain,
             )
         return drained
 
-    def _supervise(self) -> None:
+    def _resync(self) -> None:
         try:
-            self._list_and_judge()
+            self._keep_listing()
         except Exception:
-            log.exception("the supervision has ended: the process ends so that it is started again")
+            log.exception("the lists have ended: the process ends so that it is started again")
             self.end(1)
 
-    def _list_and_judge(self) -> None:
-        """The lists that keep the watch honest, and the end once only a restart helps."""
+    def _keep_listing(self) -> None:
+        """The lists that keep the watch honest."""
+        self.listing.begin()
         whole_at = news_at = time.monotonic()
         while not self.stopping.is_set():
             now = time.monotonic()
@@ -203,7 +208,6 @@ class Operator:
                 news_at = now + self.pace.fallback
             if not listed:
                 whole_at = now + self.pace.retry
-            self._judge()
             self.stopping.wait(self.pace.look)
 
     def _count_orphans(self, look: Callable[[], Report]) -> None:
@@ -250,7 +254,12 @@ class Operator:
         self.listing.succeeded()
         return True
 
+    def _oversee(self) -> None:
+        while not self.stopping.wait(self.pace.look):
+            self._judge()
+
     def _judge(self) -> None:
+        """The end once only a restart helps. In the main thread, which makes no call that could hang."""
         verdict = alive(self.snapshot())
         if not verdict.ok:
             log.error("%s: the process ends so that it is started again", verdict.message)

@@ -99,6 +99,7 @@ class Lease:
 
     def run(self) -> None:
         """Try until `stop`; calls `on_lost` when a held Lease could not be renewed in time."""
+        self.contact.begin()
         while not self._stop.is_set():
             self.step()
             self._stop.wait(self._timing.retry)

@@ -7,6 +7,7 @@ import pytest
 
 from budget_operator.cluster.contact import Contact, Reading
 from budget_operator.health import (
+    LEASE_SILENT_SECONDS,
     SILENT_SECONDS,
     STUCK_SECONDS,
     Snapshot,
@@ -43,6 +44,13 @@ STANDBY = Snapshot(active=False, holder="pod-7", lease=FINE, grace=GRACE)
         (replace(WORKING, watch=LASTING), True, False, "the watch fails: the Kubernetes API answered 403"),
         (replace(WORKING, ended="watch"), False, False, "the watch has ended"),
         (replace(WORKING, watch=Reading(200.0, SILENT_SECONDS + 1)), False, False, "no request for 151 s"),
+        (replace(STANDBY, lease=Reading(90.0, LEASE_SILENT_SECONDS)), True, True, "standing by"),
+        (replace(STANDBY, lease=Reading(90.0, LEASE_SILENT_SECONDS + 1)), False, False, "written for 61 s"),
+        (replace(STANDBY, lease=Reading(None, 99.0)), False, False, "the lease was neither read nor written"),
+        (replace(WORKING, lease=Reading(99.0, 99.0)), False, False, "nor written for 99 s"),
+        (replace(WORKING, resync=20.0, list=Reading(60.0, 60.0)), True, True, "active"),
+        (replace(WORKING, resync=20.0, list=Reading(61.0, 61.0)), False, False, "were not listed for 61 s"),
+        (replace(WORKING, list=Reading(None, 901.0)), False, False, "deployments were not listed for 901 s"),
         (replace(WORKING, longest_pass=STUCK_SECONDS + 1), False, False, "a pass has been running for 901 s"),
         (replace(WORKING, ended="worker-1", stopping=True), True, False, "stopping"),
     ],

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from budget_operator import metrics
 from budget_operator.cluster.contact import Contact
-from budget_operator.cluster.lease import Lease, Timing
+from budget_operator.cluster.lease import Lease, LeaseRecord, Timing
 from budget_operator.core import trail
 from budget_operator.core.clocks import wall_clock
 from budget_operator.core.errors import Unavailable
@@ -120,7 +120,7 @@ class Watched:
 
 @contextmanager
 def supervised(kube: Lists, watch: Watched, pace: Pace) -> Iterator[Operator]:
-    """The thread that lists and judges, without the others."""
+    """The threads that list and judge, without the others."""
     nothing: Any = None
     lease: Any = type("Held", (), {"held": threading.Event(), "holder": "me", "contact": Contact()})
     api_server: Any = kube
@@ -128,13 +128,15 @@ def supervised(kube: Lists, watch: Watched, pace: Pace) -> Iterator[Operator]:
     made = Operator(api_server, lease, nothing, reconciler, pace)
     watched: Any = watch
     made.watch = watched
-    thread = threading.Thread(target=made._supervise)
-    thread.start()
+    threads = [threading.Thread(target=each) for each in (made._resync, made._oversee)]
+    for thread in threads:
+        thread.start()
     try:
         yield made
     finally:
         made.stopping.set()
-        thread.join(10)
+        for thread in threads:
+            thread.join(10)
 
 
 def soon(condition: Callable[[], bool]) -> None:
@@ -167,6 +169,44 @@ def test_a_watch_that_has_ended_ends_the_process() -> None:
         watch.ended = True
         assert operator.stopping.wait(10)
         assert operator.exit_code == 1
+
+
+def test_a_list_that_hangs_ends_the_process() -> None:
+    class Hanging(Lists):
+        def all_deployments(self) -> tuple[Document, ...]:
+            self.made += 1
+            operator.stopping.wait(30)
+            return ()
+
+    kube = Hanging()
+    with supervised(kube, Watched(), Pace(resync=0.1, look=0.01)) as operator:
+        assert operator.stopping.wait(10)
+        assert (operator.exit_code, kube.made) == (1, 1)
+
+
+def test_a_lease_call_that_hangs_ends_who_stands_by(caplog: pytest.LogCaptureFixture) -> None:
+    class Hanging(MemoryStore):
+        def read_lease(self) -> LeaseRecord:
+            asked.set()
+            released.wait(30)
+            return self.record
+
+    asked, released, now = threading.Event(), threading.Event(), [0.0]
+    lease = Lease(Hanging(), "me", lambda: None, clock=lambda: now[0])
+    parts: Any = None, lease, None, None
+    operator = Operator(*parts, Pace(farewell=0.1))
+    ended: list[int] = []
+    running = threading.Thread(target=lambda: ended.append(operator.run()))
+    running.start()
+    try:
+        assert asked.wait(10)
+        now[0] = 61.0
+        running.join(10)
+        assert ended == [1]
+        assert "the lease was neither read nor written for 61 s: the process ends" in caplog.text
+    finally:
+        operator.stopping.set()
+        released.set()
 
 
 @dataclass
@@ -209,7 +249,7 @@ def test_the_lease_is_given_back_once_all_passes_have_ended(hangs: bool, holder:
         running.join(10)
 
 
-def test_a_bug_in_the_supervision_ends_the_process() -> None:
+def test_a_bug_in_the_lists_ends_the_process() -> None:
     broken: Any = None
     with supervised(broken, Watched(), Pace(look=0.01)) as operator:
         assert operator.stopping.wait(10)
