@@ -239,14 +239,19 @@ class Operator:
     def _compare(self, found: Document) -> None:
         """With what is known to be at rest: only what differs is looked at."""
         if not self.reconciler.is_current(found):
-            key = _key(found)
-            self.reconciler.wake(*key)
-            self.queue.add(key)
+            self._wake(_key(found))
+
+    def _wake(self, key: Key) -> None:
+        self.reconciler.wake(*key)
+        self.queue.add(key)
 
     def _list(self, each: Callable[[Document], None]) -> bool:
         try:
-            for document in self.kube.all_deployments():
+            known, found = self.reconciler.remembered(), self.kube.all_deployments()
+            for document in found:
                 each(document)
+            for gone in known - set(map(_key, found)):  # a pass finds nothing, and forgets it
+                self._wake(gone)
         except BudgetError as error:
             if self.listing.failed(error.message):
                 log.warning("the list failed and is tried again: %s", error.message)

@@ -82,6 +82,10 @@ class Reconciler:
         known = self.common.calm.version((metadata["namespace"], metadata["name"]))
         return known is not None and known == metadata["resourceVersion"]
 
+    def remembered(self) -> frozenset[tuple[str, str]]:
+        """The objects that the last passes over them have found."""
+        return frozenset(list(self._memories))
+
     def reconcile(self, namespace: str, name: str, *, quiet: bool = False) -> Passed:
         """One pass. `quiet`: only time has brought it, so that it need not be a full one."""
         key = (namespace, name)

@@ -95,8 +95,13 @@ class Lists:
 class Awake:
     """Stands in for the reconciler: nothing is at rest."""
 
+    known: frozenset[tuple[str, str]] = frozenset()
+
     def is_current(self, document: Document) -> bool:
         return False
+
+    def remembered(self) -> frozenset[tuple[str, str]]:
+        return self.known
 
     def wake(self, namespace: str, name: str) -> None:
         pass
@@ -160,6 +165,20 @@ def test_while_the_watch_fails_lists_stand_in_for_it() -> None:
         watch.troubled = True
         soon(lambda: len(watch.seen) > 2)
         assert operator.exit_code == 0
+
+
+@pytest.mark.parametrize("troubled", [False, True])
+def test_a_list_wakes_what_has_gone_unnoticed(*, troubled: bool) -> None:
+    """Somebody took its finalizer, and the watch was interrupted then."""
+    kube, watch = Lists(), Watched(troubled=troubled)
+    with supervised(kube, watch, Pace(fallback=0.02, look=0.01)) as operator:
+        soon(lambda: operator.queue.take() == ("default", "iris"))
+        reconciler: Any = operator.reconciler
+        reconciler.known = frozenset({("default", "iris"), ("default", "gone")})
+        if not troubled:
+            operator._list(lambda found: None)
+        soon(lambda: operator.queue.depth() == 1)
+        assert operator.queue.take() == ("default", "gone")
 
 
 def test_a_watch_that_has_ended_ends_the_process() -> None:

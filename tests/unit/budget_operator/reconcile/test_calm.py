@@ -377,6 +377,16 @@ def test_what_is_told_during_a_pass_is_not_forgotten_by_it(
     assert made == ["iris"]
 
 
+def test_one_that_has_gone_unnoticed_is_forgotten_once_it_is_woken(rest: World) -> None:
+    key = "default", "iris"
+    del rest.kube.objects[key]
+    assert rest.reconciler.reconcile(*key, quiet=True).after is not None, "nothing tells of it"
+    assert rest.reconciler.remembered() == {key}
+    rest.reconciler.wake(*key)
+    assert rest.reconciler.reconcile(*key, quiet=True).after is None
+    assert rest.reconciler.remembered() == frozenset()
+
+
 def test_a_picture_that_is_being_taken_is_not_waited_for(
     rest: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
