@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Trail:
-    """One pass over one deployment; `generation` is 0 until the object has been read."""
+    """One pass over one deployment; `generation` is 0 until the object has ever been read."""
 
     namespace: str
     name: str
@@ -40,7 +40,7 @@ def following(namespace: str, name: str) -> Iterator[Trail]:
 
 
 def read(generation: int) -> None:
-    """This generation of the object is what the pass is about."""
+    """This generation of the object is what the pass is about, as far as is known."""
     trail = _CURRENT.get()
     if trail is not None:
         trail.generation = generation

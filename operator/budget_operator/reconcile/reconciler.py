@@ -90,6 +90,8 @@ class Reconciler:
         """One pass. `quiet`: only time has brought it, so that it need not be a full one."""
         key = (namespace, name)
         memory = self._memories.get(key)
+        if memory is not None and memory.generation is not None:
+            trail.read(memory.generation)
         if quiet and memory is not None:
             passed = self._spared(key, memory)
             if passed is not None:

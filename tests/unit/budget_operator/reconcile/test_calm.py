@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from budget_operator.core import trail
 from budget_operator.core.errors import PermissionDenied, Unavailable
 from budget_operator.core.gateways import Door
 from budget_operator.core.names import METADATA_CONFIG
@@ -398,6 +399,30 @@ def test_a_picture_that_is_being_taken_is_not_waited_for(
     monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: False)
     rest.reconciler.reconcile("default", "iris", quiet=True)
     assert made == ["iris"]
+
+
+def test_what_is_logged_names_the_generation_that_is_known(
+    rest: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the pass does not read the object: it is a quiet one, or the API server does not answer."""
+    told: list[int] = []
+
+    def refused(*_: object) -> Any:
+        seen = trail.current()
+        assert seen is not None
+        told.append(seen.generation)
+        raise Unavailable("no answer")
+
+    def passed() -> None:
+        with trail.following("default", "iris") as made:
+            rest.reconciler.reconcile("default", "iris", quiet=True)
+        told.append(made.generation)
+
+    passed()
+    monkeypatch.setattr(rest.kube, "deployment", refused)
+    rest.reconciler.wake("default", "iris")
+    passed()
+    assert told == [1, 1, 1]
 
 
 def test_pauses_grow_although_a_picture_is_waited_for_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
