@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from budget_operator.core import trail
+from budget_operator.core.masking import masked
 
 FORMATS = ("json", "text")
 # A line for every event and every probe.
@@ -34,7 +35,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
-        return json.dumps(line, ensure_ascii=False)
+        return masked(json.dumps(line, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -47,7 +48,7 @@ class TextFormatter(logging.Formatter):
         about = _fields()
         place = "{namespace}/{name} generation {generation} pass {pass}".format_map(about) if about else ""
         record.trail = f" [{place}]" if place else ""
-        return super().format(record)
+        return masked(super().format(record))
 
 
 def _fields() -> dict[str, object]:

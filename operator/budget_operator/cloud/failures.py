@@ -15,6 +15,7 @@ from google.protobuf.json_format import ParseError
 from requests.exceptions import RequestException
 
 from budget_operator.core import errors
+from budget_operator.core.masking import masked
 from budget_operator.core.operations import error_class
 
 _VENDOR = (api.GoogleAPIError, auth.GoogleAuthError, RequestException, ParseError)
@@ -151,4 +152,5 @@ def _body(error: api.GoogleAPICallError) -> Mapping[str, Any]:
 
 
 def _clip(text: str) -> str:
+    text = masked(text)  # what is cut in two would not be known any more
     return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"

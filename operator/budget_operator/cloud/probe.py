@@ -20,6 +20,7 @@ from budget_operator.cloud.doors import (
 )
 from budget_operator.cloud.guest import clean
 from budget_operator.core.gateways import Door
+from budget_operator.core.masking import MASK
 from budget_operator.core.observed import Probe
 
 _READY_SECONDS = 5.0
@@ -74,7 +75,9 @@ def _judged(door: Door, request: Request, answer: Answer) -> tuple[Probe, bytes]
     """What an answer says, and its body."""
     message, ok = f"{request.method} {request.path}: status {answer.status}", 200 <= answer.status < 300
     if not ok:
-        message += f": {clean(answer.body.decode(errors='replace'))[:_QUOTED]}"
+        said = clean(answer.body.decode(errors="replace"))
+        token = (request.headers or {}).get("Authorization", "").removeprefix("Bearer ")
+        message += f": {(said.replace(token, MASK) if token else said)[:_QUOTED]}"
     return Probe(ok, message, certificate_ok=door.url.startswith("https://")), answer.body
 
 

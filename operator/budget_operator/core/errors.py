@@ -2,11 +2,13 @@
 
 Gateways turn vendor exceptions into these (the vendor's exception is chained); `reconcile` reads only
 `reason` and `disposition`. Messages name the field or resource and repeat Google's words; `sentence` is for
-people: what they can do, and whether it is tried again, comes with it. None of them ever holds a secret.
+people: what they can do, and whether it is tried again, comes with it. None of them ever holds a secret: what
+Google repeats of a request is masked.
 """
 
 from enum import Enum
 
+from budget_operator.core.masking import masked
 from budget_operator.core.roles import role_with
 
 
@@ -29,8 +31,8 @@ class BudgetError(Exception):
     retry = "tried again with growing pauses, at least every five minutes"  # as `memory` paces it
 
     def __init__(self, message: str, *, remedy: str | None = None, retry: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = masked(message)
+        super().__init__(self.message)
         self.remedy = type(self).remedy if remedy is None else remedy
         self.retry = type(self).retry if retry is None else retry
 

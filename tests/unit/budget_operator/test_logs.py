@@ -8,6 +8,7 @@ import pytest
 
 from budget_operator import logs
 from budget_operator.core import trail
+from budget_operator.core.artifact import encoded_key
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,20 @@ def test_a_traceback_is_in_the_same_line(capsys: pytest.CaptureFixture[str]) -> 
         logging.getLogger("x").exception("failed")
     (line,) = lines(capsys.readouterr().err)
     assert str(line["exception"]).endswith("ValueError: invalid literal for int() with base 10: 'why'")
+
+
+@pytest.mark.parametrize("form", logs.FORMATS)
+def test_no_key_is_logged(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Not even where Google has repeated it and the call failed in a way that nobody knows."""
+    logs.set_up({"BUDGET_LOG_FORMAT": form})
+    key = encoded_key(bytes(range(32)))
+    try:
+        int(f"said Google: {key}")
+    except ValueError:
+        logging.getLogger("x").exception("failed with %s", key)
+    written = capsys.readouterr().err
+    assert "said Google: …" in written
+    assert key not in written
 
 
 def test_text_lines_say_it_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from google.protobuf.json_format import ParseError
 
 from budget_operator.cloud.failures import translate, translated
 from budget_operator.core import errors
+from budget_operator.core.artifact import encoded_key
 
 
 def answer(status: int, error: dict[str, Any]) -> api.GoogleAPICallError:
@@ -150,3 +151,9 @@ def test_the_call_is_left_out_and_an_upload_is_read_like_any_answer() -> None:
     found = translate(upload, "upload b")
     assert found.message == "upload b: it is disabled"
     assert found.remedy == "gcloud services enable storage.googleapis.com"
+
+
+def test_of_a_key_that_is_repeated_nothing_is_left_where_the_text_is_cut() -> None:
+    key = encoded_key(bytes(range(32)))
+    message = "x" * 970 + f" '{key}' is not valid"
+    assert key[:8] not in translate(answer(400, legacy("invalid", message)), "create instance a").message

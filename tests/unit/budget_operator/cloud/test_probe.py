@@ -160,6 +160,14 @@ def test_a_status_is_quoted(plain: Server) -> None:
     assert len(probe.message) < 260
 
 
+def test_a_token_that_is_repeated_is_not_quoted(plain: Server) -> None:
+    """The code that answers is the user's, and may show the headers that it was sent."""
+    plain.status, plain.body = 500, b"no Bearer my-t0ken here, nor " + b"x" * 167 + b" my-t0ken"
+    message = PROBER.predict(door(plain.url), "my-t0ken", {}).message
+    assert message.startswith("POST /predict_dict: status 500: no Bearer … here, nor x")
+    assert "my" not in message
+
+
 def test_a_redirect_is_no_success(plain: Server) -> None:
     plain.status = 302
     assert not PROBER.ready(door(plain.url, "")).ok
