@@ -88,9 +88,14 @@ class Deletion:
         with alone():  # of two that take each other for the next one, the second is the last
             if not last and self._is_last():
                 return Passed(SOON)
+            self._means.fence()
             self._kube.delete_secret(self._settings.system_namespace, key_secret(self._owner))
-            self._kube.remove_finalizer(document)
+            self._let_go(document)
         return Passed(None)
+
+    def _let_go(self, document: Document) -> None:
+        self._means.fence()
+        self._kube.remove_finalizer(document)
 
     def _plan(self, remains: removal.Remains) -> Plan:
         """Nothing is removed for an installation that is not known to be this cluster's.
@@ -119,7 +124,7 @@ class Deletion:
         log.warning("%s: %s", apart.reason, message)
         kind: Literal["Normal", "Warning"] = "Warning" if apart.reason is Reason.ABANDONED else "Normal"
         self._kube.event(document, kind, apart.reason, message)
-        self._kube.remove_finalizer(document)
+        self._let_go(document)
         return Passed(None)
 
     def _mark_as_retained(self) -> None:

@@ -4,7 +4,7 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -89,6 +89,28 @@ def test_who_may_not_act_any_more_changes_nothing_in_the_cloud(world: World, cal
     # These name the version that they replace: a second writer makes them fail.
     guarded = ("add_finalizer", "patch_status", "ensure_secret", "event", "write owner")
     assert [call for call in world.journal.calls[calls:] if not call.startswith(guarded)] == []
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+@pytest.mark.parametrize("calls", range(18))
+def test_who_may_not_act_any_more_removes_nothing(world: World, calls: int, policy: str) -> None:
+    """Least of all the key, which may be that of a successor by now."""
+    world.up(spec=spec(deletionPolicy=policy))
+    last = len(world.journal.calls) + calls
+
+    def fence() -> None:
+        if len(world.journal.calls) >= last:
+            raise Crash
+
+    world.fence = fence
+    world.start_operator()
+    world.kube.delete("iris")
+    with suppress(Crash):
+        while not world.is_gone("iris"):
+            world.reconciler.reconcile("default", "iris")
+            world.clock.advance(2)
+    guarded = ("patch_status", "event", "write owner")
+    assert [call for call in world.journal.calls[last:] if not call.startswith(guarded)] == []
 
 
 def test_the_finalizer_is_the_first_change(world: World) -> None:
