@@ -28,6 +28,12 @@ class Right:
     verb: str
     name: str
 
+    def includes(self, other: "Right") -> bool:
+        """Whether who has this one needs the other one no more."""
+        same = (self.group, self.resource, self.verb) == (other.group, other.resource, other.verb)
+        where = self.namespace in ("", other.namespace)
+        return self != other and same and where and self.name in ("", other.name)
+
     def covers(self, request: dict[str, Any]) -> bool:
         asked = request["objectRef"]
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
@@ -39,9 +45,9 @@ class Right:
         )
 
 
-def rights() -> set[Right]:
+def rights() -> list[Right]:
     """What rbac.yaml grants, one by one."""
-    return {
+    return [
         Right(role["metadata"].get("namespace", ""), group, resource, verb, name)
         for role in yaml.safe_load_all(FILE.read_text())
         if role["kind"] in ("Role", "ClusterRole")
@@ -50,7 +56,7 @@ def rights() -> set[Right]:
         for resource in rule["resources"]
         for verb in rule["verbs"]
         for name in rule.get("resourceNames", [""])
-    }
+    ]
 
 
 def requests() -> list[dict[str, Any]]:
@@ -103,6 +109,12 @@ def stalled(world: Any) -> str:
         each for each in conditions if each["type"] == "Stalled" and each["observedGeneration"] == generation
     ]
     return str(told[0]["status"]) if told else ""
+
+
+def test_no_right_is_granted_twice() -> None:
+    granted = rights()
+    assert len(granted) == len(set(granted))
+    assert [each for each in granted if any(other.includes(each) for other in granted)] == []
 
 
 def test_its_rights_are_exactly_what_it_uses(story: int) -> None:
