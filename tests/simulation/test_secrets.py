@@ -25,9 +25,13 @@ from budget_operator.core.steps import Passed
 from budget_operator.logs import TextFormatter
 from budget_operator.process import Operator
 from budget_operator.reconcile.inputs import LOGIN_SUFFIX
+from dev.simulation import guests
 from dev.simulation.apiserver import CODE, ApiServer
 from dev.simulation.world import NAMESPACE, World, world
 from localcloud.faults import parse
+from localcloud.guests.conversation import Answer as Said
+from localcloud.guests.conversation import Asked, answer
+from localcloud.guests.guest import Guest
 from localcloud.mounted import Answer
 from tests.simulation.acts import EVENTS, NAME, SPEC, denied
 from tests.simulation.scenes import WHILE
@@ -200,6 +204,28 @@ def test_no_secret_is_written_told_or_sent_anywhere_else(caplog: pytest.LogCaptu
 def plant(made: World) -> None:
     made.kube.secrets[NAMESPACE, "login"] = dict(LOGIN)
     made.kube.secrets[NAMESPACE, "env"] = {key: PLANTED[key].encode() for key in ("api-key", "index")}
+
+
+def test_what_the_model_says_to_the_operators_prediction_is_not_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered the VM's own, so nothing of this has been masked there."""
+
+    def telling(guest: Guest, asked: Asked, encrypted: bool) -> Said:
+        if asked.path == "/predict_dict":
+            return Said(502, {"code": "Refused", "detail": f"refused: {PLANTED['api-key']}"})
+        return answer(guest, asked, encrypted)
+
+    monkeypatch.setattr(guests, "answer", telling)
+    sent = Sent()
+    with caplog.at_level(logging.DEBUG), world(sent, kept=1) as made:
+        search = Search(made, sent, caplog.records)
+        plant(made)
+        made.apply(NAME, {**SECRET_SPEC, "readiness": {"payload": {"x": 1}}})
+        made.run(WHILE)
+        assert made.kube.condition(NAME, "ModelServing")[1] == "ReadinessFailed"
+        assert "status 502" in made.kube.status(NAME)["lastFailure"]["message"]
+        search.run()
 
 
 def test_what_is_planted_would_be_found(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,12 +20,13 @@ from budget_operator.cloud.doors import (
 )
 from budget_operator.cloud.guest import clean
 from budget_operator.core.gateways import Door
-from budget_operator.core.masking import MASK
 from budget_operator.core.observed import Probe
 
 _READY_SECONDS = 5.0
 _PREDICT_SECONDS = 30.0
 _QUOTED = 200
+# Of a prediction: what a model says when it fails may hold a secret, in whatever form.
+_UNTOLD = "; what it says is not repeated here"
 # Nothing compressed: a small answer must not unfold into a large one.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "budget-operator"}
 _READY = Request("GET", "/healthz/ready", _READY_SECONDS, headers=_HEADERS, kept=True)
@@ -75,10 +76,12 @@ def _judged(door: Door, request: Request, answer: Answer) -> tuple[Probe, bytes]
     """What an answer says, and its body."""
     message, ok = f"{request.method} {request.path}: status {answer.status}", 200 <= answer.status < 300
     if not ok:
-        said = clean(answer.body.decode(errors="replace"))
-        token = (request.headers or {}).get("Authorization", "").removeprefix("Bearer ")
-        message += f": {(said.replace(token, MASK) if token else said)[:_QUOTED]}"
+        message += f": {_quoted(answer)}" if request is _READY else _UNTOLD
     return Probe(ok, message, certificate_ok=door.url.startswith("https://")), answer.body
+
+
+def _quoted(answer: Answer) -> str:
+    return clean(answer.body.decode(errors="replace"))[:_QUOTED]
 
 
 def _with_revision(probe: Probe, body: bytes) -> Probe:
