@@ -18,8 +18,15 @@ T = TypeVar("T")
 class Backoff:
     """Of one look. Not safe to share between threads: its owner has a lock."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        first: timedelta = FIRST_PAUSE,
+        longest: timedelta = LONGEST_PAUSE,
+    ) -> None:
         self._clock = clock
+        self._first = first
+        self.longest = longest
         self._failures = 0  # in a row
         self._failure: tuple[datetime, BudgetError] | None = None  # until when it rests, and why
 
@@ -34,7 +41,7 @@ class Backoff:
         try:
             found = look()
         except BudgetError as error:
-            pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
+            pause = min(self._first * 2 ** min(self._failures, 16), self.longest)
             self._failures += 1
             self._failure = self._clock() + pause, error
             raise

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 
 from budget_operator.core.api import Status
-from budget_operator.core.conditions import Type, is_true
+from budget_operator.core.conditions import Type, find, is_true
 from budget_operator.core.gateways import Door
 from budget_operator.core.memory import OBJECTS_TRUSTED, Memory
 from budget_operator.core.names import Owner
@@ -85,12 +85,19 @@ def _digest(what: object) -> Digest:
     return hashlib.blake2b(repr(what).encode(), digest_size=16).digest()
 
 
+def is_settled(status: Status, generation: int) -> bool:
+    """Whether it is as this spec wants it: it serves, or is off on purpose."""
+    reconciling = find(status.conditions, Type.RECONCILING)
+    still = reconciling is not None and reconciling.status == "False"
+    return still and not is_true(status.conditions, Type.STALLED) and status.observed_generation == generation
+
+
 def is_at_rest(after: Status, generation: int, outcome: Outcome, memory: Memory, target: str | None) -> bool:
     """Whether a pass found nothing to do, nothing to wait for but an edit, and nothing in trouble."""
     told = after.observed_generation == generation and after.instance is None
     still = told and not is_true(after.conditions, Type.RECONCILING)
     idle = not (outcome.acted or outcome.open or outcome.problems or outcome.unseen or outcome.intent)
-    return still and idle and outcome.after is None and _is_calm(memory) and _is_settled(after, memory, target)
+    return still and idle and outcome.after is None and _is_calm(memory) and _is_as_can_be(after, memory, target)
 
 
 def serves(after: Status, memory: Memory) -> bool:
@@ -98,7 +105,7 @@ def serves(after: Status, memory: Memory) -> bool:
     return is_true(after.conditions, Type.READY) and memory.probe_ok and memory.door is not None
 
 
-def _is_settled(after: Status, memory: Memory, target: str | None) -> bool:
+def _is_as_can_be(after: Status, memory: Memory, target: str | None) -> bool:
     """It serves what it should, or is off on purpose; or what it should serve cannot be, and it serves what it
     did before, or was never made."""
     if after.state in STATES:

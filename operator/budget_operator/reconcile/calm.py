@@ -38,11 +38,16 @@ TURN_SECONDS = 0.1
 
 
 class References:
-    """What a pass has read of what the spec refers to, and what it held."""
+    """What a pass has read of what the spec refers to, and what it held.
 
-    def __init__(self, kube: Kubernetes, buckets: Buckets) -> None:
+    `edited`: the spec is new; `resting`: nothing about the deployment is on its way.
+    """
+
+    def __init__(self, kube: Kubernetes, buckets: Buckets, *, edited: bool, resting: bool) -> None:
         self._kube = kube
         self._buckets = buckets
+        self._edited = edited
+        self._resting = resting
         self.seen: dict[Reference, Digest] = {}
 
     def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
@@ -52,7 +57,9 @@ class References:
         return self._note(("ConfigMap", namespace, name), self._kube.config_map(namespace, name))
 
     def listed(self, address: Address) -> tuple[Listed, ...]:
-        found = self._buckets.listed(address)
+        if self._edited:
+            self._buckets.forget(address)
+        found = self._buckets.listed(address, resting=self._resting)
         self.seen["Objects", "", address.text] = quiet.objects(found)
         return found
 
@@ -191,7 +198,7 @@ class Calm:
     def _content(self, reference: Reference, found: Found) -> Digest:
         kind, namespace, name = reference
         if kind == "Objects":
-            return quiet.objects(self._buckets.listed(Address(name)))
+            return quiet.objects(self._buckets.listed(Address(name), resting=True))
         if kind == "Secret" and (namespace, name) in found.secrets:
             return found.secrets[namespace, name]
         read = self._kube.secret if kind == "Secret" else self._kube.config_map

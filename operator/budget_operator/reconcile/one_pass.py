@@ -85,7 +85,9 @@ class Pass:
         self._generation = int(document["metadata"].get("generation", 1))
         self._before = statuses.read(document)
         self._key = (owner.namespace, owner.name)
-        self._references = References(common.kube, common.buckets)
+        self._edited = self._generation != self._before.observed_generation
+        settled = quiet.is_settled(self._before, self._generation)
+        self._references = References(common.kube, common.buckets, edited=self._edited, resting=settled)
         self._created = datetime.fromisoformat(document["metadata"]["creationTimestamp"])
         self._rested, self._due = 0, False
         self._course = Course(self._before.timeline)
@@ -357,8 +359,7 @@ class Pass:
         if value is None:
             return before
         busy = busy or bool(outcome.acted or outcome.open or outcome.problems or outcome.intent)
-        changed = self._generation != self._before.observed_generation
-        return drilling.begin(value, self._before, seen.instance, busy=busy or changed)
+        return drilling.begin(value, self._before, seen.instance, busy=busy or self._edited)
 
     def _persist_drill(self, begun: Drill) -> None:
         """Before the call is made; a stale document ends the pass."""

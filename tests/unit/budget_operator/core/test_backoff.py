@@ -43,6 +43,12 @@ def test_pauses_grow_up_to_a_bound() -> None:
     assert set(found[6:]) == {int(LONGEST_PAUSE.total_seconds())}
 
 
+def test_its_pauses_can_be_others() -> None:
+    clock = Clock()
+    backoff = Backoff(clock, timedelta(seconds=3), timedelta(seconds=10))
+    assert pauses(backoff, clock, 4) == [3, 6, 10, 10]
+
+
 def test_a_success_is_a_new_beginning() -> None:
     clock = Clock()
     backoff = Backoff(clock)

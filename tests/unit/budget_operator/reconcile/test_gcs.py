@@ -91,6 +91,21 @@ def test_at_rest_a_minute_has_one_look(world: World) -> None:
     assert 50 <= world.cloud.looks - looks <= 60
 
 
+def test_an_edited_spec_has_a_look_at_once(world: World) -> None:
+    world.up("iris", SPEC)
+    drive_for(world, 300)
+    world.pass_("iris")
+    looks, before = world.cloud.looks, target(world)
+    world.pass_("iris")
+    assert world.cloud.looks == looks, "nobody waits for one"
+    world.cloud.sources["models"] = [CODE, Listed("iris/model.pkl", 3, 301 * 2**20, "new")]
+    world.kube.apply("iris", {**SPEC, "server": {"threads": 2}})
+    world.pass_("iris")
+    assert world.cloud.looks == looks + 1
+    assert len(copies(world)) == 3
+    world.drive(lambda: target(world) != before and world.is_ready("iris"), "iris")
+
+
 def test_who_does_not_use_it_looks_at_nothing(world: World) -> None:
     world.up("iris")
     drive_for(world, 3600)
