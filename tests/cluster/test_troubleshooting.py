@@ -3,12 +3,20 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
+from budget_operator.core.names import Owner
+from budget_operator.core.orphans import verdicts
+from budget_operator.main import app
+from dev import environment
 from dev.cluster import program
-from dev.paths import ROOT
+from dev.paths import ROOT, TEST_CLUSTER
 from dev.progress import until
 from tests.cluster.world import World, deployment
 
@@ -54,17 +62,62 @@ def test_a_name_is_led_to_the_address_that_is_told(world: World, operator: Any) 
     assert len(said) > len(status["ip"])
 
 
+def test_without_an_operator_nothing_stays_for_ever(
+    world: World, operator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A namespace that ends after its operator: the objects go by hand, and then what they have left."""
+    by_hand, orphans = blocks(PAGE, "bash")
+    vm, namespace = Owner("default", "team-b", "doomed").cloud_name, "namespace/team-b"
+    document = deployment("doomed", {"predictor": {"inline": "class Predictor: ..."}})
+    world.kubectl("create", "namespace", "team-b")
+    world.apply({**document, "metadata": {"name": "doomed", "namespace": "team-b"}})
+    made = ("InstanceRunning", "KeepAliveArmed")
+    world.wait("doomed", lambda found: all(found[kind]["status"] == "True" for kind in made), 60, "team-b")
+    operator.process.kill()
+    try:
+        world.kubectl("delete", namespace, "--wait=false")
+        until(lambda: is_stuck(world), 60, "the namespace does not wait for the finalizer")
+        assert "patched" in run(by_hand, world, NAMESPACE="team-b")
+        world.kubectl("wait", "--for=delete", namespace, "--timeout=60s")
+        assert world.names("instance") == world.names("address") == [vm], "the cloud has heard nothing"
+        monkeypatch.setattr(verdicts, "GRACE", verdicts.GRACE * 0)
+        program, *arguments = shlex.split(orphans)
+        assert program == "budget-operator"
+        done = CliRunner().invoke(app, arguments, env=command_environment(world))
+        assert done.exit_code == 0, done.output
+        assert world.resources() == []
+    finally:
+        operator.start()
+        operator.until_active()
+
+
+def is_stuck(world: World) -> bool:
+    conditions = world.kubectl.json("get", "namespace", "team-b")["status"].get("conditions", ())
+    told = {each["type"]: each["status"] for each in conditions}
+    return told.get("NamespaceFinalizersRemaining") == "True"
+
+
+def command_environment(world: World) -> dict[str, str]:
+    """The settings of the operator that there was."""
+    return environment.operator(TEST_CLUSTER) | {"BUDGET_API_ENDPOINT": f"http://127.0.0.1:{world.port}"}
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    """Each block of commands of this kind."""
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def run_blocks(page: Path, kind: str, world: World) -> list[str]:
     """What each block of commands prints; all must succeed."""
-    blocks = re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [run(block, world) for block in blocks(page, kind)]
+
+
+def run(block: str, world: World, **more: str) -> str:
     kubectl = Path(program("kubectl")).parent
-    environment = os.environ | {
+    given = os.environ | {
         "PATH": f"{kubectl}:{os.environ['PATH']}",
         "KUBECONFIG": str(world.kubectl.kubeconfig),
     }
-    return [
-        subprocess.run(
-            ["bash", "-euc", block], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        for block in blocks
-    ]
+    return subprocess.run(
+        ["bash", "-euc", block], env=given | more, capture_output=True, text=True, check=True
+    ).stdout
