@@ -166,6 +166,23 @@ def orphans(
     raise typer.Exit(code)
 
 
+@app.command()
+def in_use() -> None:
+    """Say whether there are BudgetDeployments: without an operator nothing of them is removed.
+
+    Exit code 0: there are none; 1: there are; 2: it cannot be told.
+    """
+    from budget_operator import in_use_command
+
+    try:
+        found = in_use_command.names()
+    except BudgetError as error:
+        typer.echo(f"it cannot be told whether there are BudgetDeployments: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(in_use_command.told(found), err=bool(found))
+    raise typer.Exit(1 if found else 0)
+
+
 @prices.command()
 def refresh(
     file: Annotated[Path, typer.Option("--output", "-o", help="Where to write them.")] = Path("prices.json"),

@@ -1,6 +1,7 @@
 """The chart: what it makes is what kustomize makes, and values that mean nothing are refused."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,10 +12,12 @@ import pytest
 import yaml
 
 from dev import helm
-from dev.paths import ROOT
+from dev.paths import ROOT, VENV_BIN
+from tests.cluster.world import deployment
 
 OVERLAY = ROOT / "operator" / "deploy" / "kustomize" / "gcp"
 SYSTEM = "budgetml-system"
+UNINSTALL_CHECK = ("Job", "budget-operator-uninstall-check")
 Documents = dict[tuple[str, str], Any]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,6 +64,7 @@ def test_chart_and_overlay_make_the_same_objects(run: Run, values: Path, control
     mine = documents(run("template", "x", helm.CHART, f"--namespace={SYSTEM}", f"--values={values}").stdout)
     theirs = documents(control_plane.kubectl("kustomize", OVERLAY).stdout)
     del theirs["Namespace", SYSTEM]  # helm --create-namespace
+    del mine[UNINSTALL_CHECK]  # kustomize has no such moment
     assert mine.keys() == theirs.keys()
     for key, document in theirs.items():
         assert mine[key] == document, key
@@ -95,6 +99,42 @@ def test_every_option_makes_what_the_api_server_takes(run: Run, values: Path, rb
     key = {each["name"]: each.get("value", "") for each in container["env"]}["GOOGLE_APPLICATION_CREDENTIALS"]
     assert key.startswith(container["volumeMounts"][1]["mountPath"])
     assert pod["volumes"][1] == {"name": "google", "secret": {"secretName": "google"}}
+
+
+def test_uninstalling_asks_first_unless_it_is_told_not_to(run: Run, values: Path) -> None:
+    found = documents(run("template", "x", helm.CHART, f"--values={values}").stdout)
+    job, operator = found[UNINSTALL_CHECK], found["Deployment", "budget-operator"]
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    pod, usual = (each["spec"]["template"]["spec"] for each in (job, operator))
+    (container,), (serving,) = pod["containers"], usual["containers"]
+    assert container["args"] == ["in-use"]
+    for name in ("image", "imagePullPolicy", "securityContext", "resources"):
+        assert container[name] == serving[name], name
+    for name in ("serviceAccountName", "securityContext"):
+        assert pod[name] == usual[name], name
+    off = run("template", "x", helm.CHART, f"--values={values}", "--set=uninstallCheck.enabled=false")
+    assert UNINSTALL_CHECK not in documents(off.stdout)
+
+
+def test_the_operator_knows_whether_it_is_needed(rbac: Any) -> None:
+    """As its ServiceAccount: it needs no rights beyond its own."""
+
+    def asked(kubeconfig: Path) -> tuple[int, str]:
+        command = [VENV_BIN / "budget-operator", "in-use"]
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert asked(rbac.operator_kubeconfig) == (0, "No BudgetDeployments.\n")
+    document = deployment("left", {"predictor": {"inline": "class Predictor: ..."}})
+    rbac.kubectl("apply", "--filename=-", input=json.dumps(document))
+    try:
+        code, said = asked(rbac.operator_kubeconfig)
+    finally:
+        rbac.kubectl("delete", "bd", "left")
+    assert (code, "default/left" in said) == (1, True)
+    code, said = asked(Path("absent"))
+    assert (code, "it cannot be told" in said) == (2, True)
 
 
 def test_a_changed_setting_restarts_the_pods(run: Run, values: Path) -> None:

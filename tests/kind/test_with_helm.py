@@ -22,6 +22,7 @@ from dev.paths import KIND, ROOT, VENV_BIN
 
 GUIDE = (ROOT / "docs" / "gcp.md").read_text()
 OPERATOR = f"budgetml-operator@{environment.PROJECT}.iam.gserviceaccount.com"
+CHECK = "job/budget-operator-uninstall-check --namespace=budgetml-system"
 Bash = Callable[[str], str]
 
 
@@ -110,7 +111,15 @@ def test_the_guide_leads_to_a_model_and_leaves_nothing(
     said = bash(block("kubectl apply -f examples/iris"))
     assert re.search(r"^iris +True +Serving +https://", said, re.MULTILINE), said
 
-    bash(without_gcloud(block("kubectl delete bd --all")))
+    remove = without_gcloud(block("kubectl delete bd --all"))
+    (uninstall,) = re.findall(r"^helm uninstall .*$", remove, re.MULTILINE)
+    refused = bash(f"! {uninstall} 2>&1")
+    assert "budget-operator-uninstall-check" in refused, refused
+    assert "default/iris" in bash(f"kubectl logs {CHECK}")
+    bash("helm rollback budget-operator 1 --namespace=budgetml-system")
+    assert bash("helm status budget-operator --namespace=budgetml-system").count("STATUS: deployed") == 1
+
+    bash(remove)
     left = running.kubectl("get", "namespaces,crd", "--output=name").stdout.split()
     assert [each for each in left if "budget" in each] == ["namespace/budgetml-localcloud"]
     assert story.resources() == []
