@@ -11,10 +11,9 @@ from typing import Any, Literal, TypeVar
 from google.api_core.client_options import ClientOptions
 from google.api_core.timeout import ConstantTimeout
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.auth.exceptions import DefaultCredentialsError
 
 from budget_operator.cloud.calls import count
-from budget_operator.core.errors import PermissionDenied
+from budget_operator.cloud.credentials import Current
 
 ClientT = TypeVar("ClientT")
 
@@ -25,8 +24,6 @@ TIMEOUT = ConstantTimeout((CONNECT_SECONDS, READ_SECONDS))  # type: ignore[no-un
 # Nothing is repeated behind our back: a mutation is repeated with its request id by the next pass, and a
 # read by the queue's back-off, which alone knows how many deployments are waiting for Google at once.
 CALL: dict[str, Any] = {"retry": None, "timeout": TIMEOUT}
-
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,7 @@ class Connection:
     def _make_credentials(self) -> Credentials:
         if self.credentials == "anonymous":
             return AnonymousCredentials()  # type: ignore[no-untyped-call]
-        import google.auth
-
-        try:
-            found, _ = google.auth.default(scopes=[_SCOPE])
-        except DefaultCredentialsError as error:
-            raise PermissionDenied(
-                f"no Google credentials were found: {error}. Give the operator's Kubernetes service account "
-                "a Google identity (Workload Identity), or set GOOGLE_APPLICATION_CREDENTIALS."
-            ) from error
-        return found
+        return Current()
 
     def client(self, kind: Callable[..., ClientT], **settings: Any) -> ClientT:
         """A generated client, such as `compute_client.InstancesClient`."""

@@ -15,6 +15,7 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from budget_operator.cloud.connection import CONNECT_SECONDS, READ_SECONDS, Connection
+from budget_operator.cloud.credentials import Current
 from budget_operator.cloud.failures import translated
 from budget_operator.cloud.storage import StorageGateway
 from budget_operator.core.errors import BudgetError, NotFound, PermissionDenied, Unavailable
@@ -62,7 +63,9 @@ class Google:
 
     def __init__(self, connection: Connection) -> None:
         self._endpoint = connection.endpoint.rstrip("/")
-        self.credentials = _billed(connection.google_credentials(), connection.project)
+        given = connection.google_credentials()
+        found = given.found if isinstance(given, Current) else given
+        self.credentials = _billed(found, connection.project)
         self._session = AuthorizedSession(self.credentials)  # type: ignore[no-untyped-call]
 
     def caller(self) -> Caller:
