@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from budget_operator.core.artifact import Login
+from budget_operator.core.names import Owner
+from budget_operator.reconcile.inputs import former_login
 from dev.simulation import invariants
 from dev.simulation.apiserver import CODE
 from dev.simulation.world import NAMESPACE, PROJECT, ZONES, World, vm, world
@@ -254,6 +257,35 @@ def test_new_content_of_what_a_field_refers_to_is_a_rollout(
     assert kind_of(field) == "rollout"
     check("rollout", old, new, calls)
     assert serves(made)
+
+
+def taken(made: World) -> None:
+    made.preempt(NAME)
+
+
+@pytest.mark.parametrize("events", [(new_secret, taken), (taken, new_secret)])
+def test_a_login_that_is_rotated_as_the_vm_is_taken_away_is_that_of_the_next_boot(
+    events: tuple[Callable[[World], None], ...],
+) -> None:
+    owner = Owner("default", NAMESPACE, NAME)
+    with world() as made:
+        made.kube.secrets[NAMESPACE, "one"] = dict(LOGIN)
+        made.apply(NAME, dict(inline(auth={"secretName": "one"})))
+        made.run(WHILE)
+        old = picture(made)
+        for event in events:
+            event(made)
+        for _ in range(int(WHILE)):
+            made.run(1)
+            if serves(made) and made.kube.status(NAME)["preemptions"]["count"] == 1:
+                break
+        assert made.operator is not None
+        cloud = made.operator.common.means.cloud
+        instance = cloud.compute.instance(made.kube.status(NAME)["zone"], vm(NAME))
+        assert instance is not None
+        login = former_login(cloud.storage, owner, instance)
+    assert login == Login("u", "p", "another")
+    assert made.kube.status(NAME)["revision"]["active"] not in (None, old.revision)
 
 
 def test_another_image_is_another_revision_of_code_that_lies_in_it() -> None:
