@@ -109,8 +109,11 @@ def _untrue(world: World, names: tuple[str, ...]) -> Iterator[str]:
             continue
         status = world.kube.status(name)
         ready = world.kube.condition(name, "Ready")
-        if ready[0] == "True" and not (status.get("endpoint") and status.get("ip") and status.get("zone")):
-            yield f"{name} is Ready without an endpoint"
+        if ready[0] == "True" and not (status.get("ip") and status.get("zone")):
+            yield f"{name} is Ready without a VM"
+        # Without TLS, as here, the endpoint is the address.
+        if ready[0] == "True" and status.get("endpoint") != f"http://{status.get('ip')}":
+            yield f"{name} is Ready at {status.get('ip')}, and callers are sent to {status.get('endpoint')}"
         if ready[0] == "False" and not ready[2]:
             yield f"{name} is not Ready and does not say why"
 

@@ -35,6 +35,11 @@ STORIES: dict[str, tuple[Act, ...]] = {
     "forgets-the-metadata": (SERVE, lambda history: history.apply(ALPHA, SPECS[1])),
     "is-deaf": (SERVE, lambda history: history.break_keep_alive(invariants.TOPIC)),
     "keeps-the-address": (SERVE, lambda history: history.delete(ALPHA)),
+    "keeps-the-endpoint": (
+        SERVE,
+        lambda history: history.apply(ALPHA, {**SPECS[0], "suspend": True}),
+        lambda history: history.apply(ALPHA, SPECS[0]),
+    ),
     "keeps-the-topic": (SERVE, lambda history: history.delete(ALPHA)),
     "keeps-what-is-shared": (SERVE, lambda history: history.delete(ALPHA)),
     "leaves-labels": (SERVE, lambda history: history.by_hand("relabel", ALPHA)),
