@@ -126,6 +126,14 @@ def test_its_rights_are_exactly_what_it_uses(story: int) -> None:
     assert {right for right in granted if not any(right.covers(each) for each in made)} == set()
 
 
+def test_kopf_watches_and_does_nothing_else(story: int) -> None:
+    """Nor does it look at the peerings that other operators made of it would agree by."""
+    asked = [(each["verb"], each["objectRef"], each["userAgent"]) for each in requests()]
+    by_kopf = {(verb, what["resource"]) for verb, what, agent in asked if agent.startswith("kopf/")}
+    assert by_kopf == {("list", "budgetdeployments"), ("watch", "budgetdeployments")}
+    assert "patch" in {verb for verb, what, _ in asked if what["resource"] == "budgetdeployments"}
+
+
 def test_secrets_are_read_by_name_alone(story: int) -> None:
     verbs = {right.verb for right in rights() if right.resource == "secrets"}
     assert verbs == {"get", "create", "delete"}

@@ -8,12 +8,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import aiohttp
+import kopf
 import pytest
 
 from budget_operator.cluster.access import Access
 from budget_operator.cluster.contact import Contact
 from budget_operator.cluster.watch import OVERDUE_SECONDS, STREAM_SECONDS, Sessions, Watch, changed, settings
 from budget_operator.core import api
+from dev.progress import until
 
 BODY: dict[str, Any] = {"metadata": {"uid": "1", "generation": 1, "finalizers": [api.FINALIZER]}}
 
@@ -42,6 +44,29 @@ def watch(*accesses: Access) -> tuple[Watch, list[tuple[str, str]]]:
     found: list[tuple[str, str]] = []
     given = iter(accesses)
     return Watch(lambda *key: found.append(key), lambda *_: None, lambda: next(given)), found
+
+
+def test_kopf_agrees_with_no_other_operator_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KopfPeering with a higher priority would halt it."""
+    given: dict[str, Any] = {}
+
+    async def operator(**arguments: Any) -> None:
+        given.update(arguments)
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    made, _ = watch()
+    made.start()
+    until(lambda: made.ended, 10, "kopf was not run")
+    assert given["standalone"] is True
+    assert "peering_name" not in given
+    assert not given["settings"].peering.mandatory
+    assert not given["settings"].posting.enabled
+    assert given["settings"].persistence.finalizer != api.FINALIZER
+    handlers = given["registry"]
+    resource = kopf.Resource(api.GROUP, api.VERSION, api.PLURAL)
+    assert handlers._watching.has_handlers(resource)
+    assert not handlers._changing.has_handlers(resource)
+    assert not handlers._spawning.has_handlers(resource)
 
 
 def body(uid: str, generation: int = 1) -> dict[str, Any]:
