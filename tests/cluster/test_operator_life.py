@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from budget_operator.core.names import Owner, Shared
+from dev.conformance.bodies import archive
 from dev.progress import until
 
 PREDICTOR = "class Predictor:\n    def load(self): pass\n    def predict(self, request): return 1\n"
@@ -92,6 +93,35 @@ def test_one_of_two_operators_acts_and_the_other_takes_over(operator: Any, empty
     operator.until_active(20)
 
 
+def test_a_rolling_update_in_the_midst_of_five_creations_makes_each_once(operator: Any, empty: None) -> None:
+    """The new pod is ready, as a standby, before the old one is told to end."""
+    world, names = operator.world, [f"rolled-{number}" for number in range(5)]
+    second = type(operator)(world, "operator-2")
+    second.start()
+    try:
+        until(lambda: "standing by" in (second.health() or ""), 20, lambda: f"{second.health()}")
+        since = world.mark()
+        slow = {"method": "POST", "path": "/zones/[^/]+/instances$", "latency": 0.5, "count": 0}
+        world.control("POST", "faults", slow)
+        world.apply(*map(document, names))
+        until(lambda: bool(world.names("instance")), 30, "no VM is made")
+        operator.process.stop()
+        begun = len(world.names("instance"))
+        second.until_active(TAKEOVER_SECONDS)
+        for name in names:
+            world.wait(name, armed, 90)
+        wanted = sorted(map(cloud_name, names))
+        assert sorted(world.names("instance")) == sorted(world.names("address")) == wanted
+        assert 0 < begun < len(names), "it was not in the midst of them"
+        made = creations(world.changes(since))
+        assert made.pop("functions") <= 2, "a build may be asked for again, under the same name"
+        assert made == {"instances": 5, "addresses": 5, "firewalls": 1, "jobs": 1}
+    finally:
+        second.process.stop()
+        operator.start()
+    operator.until_active(20)
+
+
 def test_the_last_deployment_takes_the_shared_things_along(operator: Any, empty: None) -> None:
     world = operator.world
     world.apply(document("one"), document("two"))
@@ -154,6 +184,40 @@ def test_a_vm_that_a_stranger_made_is_never_touched(operator: Any, empty: None) 
     assert {row[0] for row in world.resources()} == {"instance", "disk"}
     world.api.delete(vm).raise_for_status()
     until(lambda: world.resources() == [], 60, lambda: f"{world.resources()}")
+
+
+def test_a_function_that_a_stranger_made_is_never_touched(operator: Any, empty: None) -> None:
+    """The keep-alive waits for its name; the VM does not."""
+    world = operator.world
+    made = make_function(world)
+    before, since = world.api.get(made[0]).json(), world.mark()
+    world.apply(document("mine"))
+    found = world.wait("mine", lambda found: found["KeepAliveArmed"]["reason"] == "NameConflict", 60)
+    assert f"function {SHARED.keep_alive} exists" in found["KeepAliveArmed"]["message"]
+    world.wait("mine", running)
+    world.delete("mine")
+    assert [line for line in world.changes(since) if "/functions" in line] == []
+    assert world.api.get(made[0]).json() == before
+    for path in made:
+        world.api.delete(path).raise_for_status()
+    until(lambda: world.resources() == [], 60, lambda: f"{world.resources()}")
+
+
+def make_function(world: Any) -> tuple[str, ...]:
+    """What somebody deployed under the keep-alive's name, and from where; in the order of its removal."""
+    buckets, parent = "/storage/v1/b", f"/v2/projects/{PROJECT}/locations/{REGION}/functions"
+    source = {"bucket": "somebodys-sources", "object": "a.zip"}
+    bucket = f"{buckets}/{source['bucket']}"
+    world.api.post(f"{buckets}?project={PROJECT}", json={"name": source["bucket"]}).raise_for_status()
+    upload = f"/upload{bucket}/o?uploadType=media&name={source['object']}"
+    world.api.post(upload, content=archive()).raise_for_status()
+    build = {"runtime": "python311", "entryPoint": "main", "source": {"storageSource": source}}
+    body = {"environment": "GEN_2", "buildConfig": build, "serviceConfig": {"timeoutSeconds": 70}}
+    named = {"functionId": SHARED.keep_alive}
+    world.api.post(parent, params=named, json=body).raise_for_status()
+    path = f"{parent}/{SHARED.keep_alive}"
+    until(lambda: world.api.get(path).json()["state"] == "ACTIVE", 120, lambda: world.api.get(path).text)
+    return path, f"{bucket}/o/{source['object']}", bucket
 
 
 def running_at(world: Any, path: str) -> dict[str, Any]:
