@@ -37,6 +37,7 @@ SWITCH_SECONDS = 2.0
 DRAIN_MOST_SECONDS = 300.0
 _POLL_SECONDS = 0.1
 _FAILURE_BYTES = 65536
+_ANSWER_LIMIT = 500
 #: What the web side may tell of itself; any other reason is a failed load.
 _TOLD: Mapping[str, type[RolloutError]] = {
     "OutOfMemory": OutOfMemory,
@@ -251,7 +252,7 @@ class Generation:
             message = f"The prediction with readiness.payload failed: {cause}"
             raise Unanswered(message, self._last_words()) from error
         if response.status_code != 200:
-            answer = self._mask(response.text[:500])
+            answer = self._mask(response.text)[:_ANSWER_LIMIT]
             message = f"The prediction with readiness.payload answered {response.status_code}: {answer}"
             raise ReadinessFailed(message, self._last_words())
 

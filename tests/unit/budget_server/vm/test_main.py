@@ -197,6 +197,23 @@ class Predictor:
     assert not any(_alive(pid) for pid in gunicorn)
 
 
+def test_a_secret_that_does_not_fit_into_the_message_is_not_in_it_in_part(world: Any, vm: Any) -> None:
+    refusing = """
+import os
+from fastapi import HTTPException
+class Predictor:
+    def load(self): pass
+    def predict(self, request): raise HTTPException(502, "x" * 462 + os.environ["BUDGET_TOKEN"])
+"""
+    payload = {"readiness": {"payload": {"x": 1}, "startupSeconds": 30}}
+    world.publish(R1, {"predictor.py": refusing}, payload)
+    vm.boot()
+    message = world.await_state(phase="failed")["failure"]["message"]
+    assert "answered 502: " in message
+    assert "static" not in message
+    assert "x[secret]" in message
+
+
 def test_secrets_stay_out_of_log_state_and_disk(world: Any, vm: Any) -> None:
     telling = """
 import os
