@@ -26,12 +26,18 @@ WEIGHTED = tuple(name for name, action in ACTIONS.items() for _ in range(action.
 
 @dataclass
 class Tally:
-    """Of all histories."""
+    """Of all histories that came right. Hypothesis cuts some short, whose end nobody has seen."""
 
     steps: list[int] = field(default_factory=list)
     met: Counter[tuple[str, str]] = field(default_factory=Counter)
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     passes: int = 0
+
+    def count(self, history: History) -> None:
+        self.steps.append(history.steps)
+        self.met += history.met
+        self.struck += history.trouble.struck
+        self.passes += history.world.passes.made
 
 
 def machine(tally: Tally) -> type[RuleBasedStateMachine]:
@@ -63,11 +69,8 @@ def machine(tally: Tally) -> type[RuleBasedStateMachine]:
             try:
                 if sys.exc_info()[0] is None:
                     history.come_right()
+                    tally.count(history)
             finally:
-                tally.steps.append(history.steps)
-                tally.met += history.met
-                tally.struck += history.trouble.struck
-                tally.passes += history.world.passes.made
                 history.__exit__()
 
     return Histories
