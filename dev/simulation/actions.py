@@ -31,6 +31,7 @@ _BY_HAND = (
 )
 _EDITED = (invariants.FIREWALL, invariants.JOB)
 _PARTS = (invariants.JOB, invariants.TOPIC, invariants.FUNCTION, invariants.FIREWALL)
+_BOTH_SECONDS = (20.0, 120.0, 600.0)
 _CLOCKS = (0.0, -26.0, 5.0)
 
 
@@ -66,6 +67,7 @@ ACTIONS = {
     "trouble": Action(8, _plan_trouble),
     "restart": Action(3, lambda history, _name, _choice: history.restart()),
     "operator off": Action(1, lambda history, _name, _choice: history.switch_off()),
+    "second operator": Action(2, lambda history, _, choice: history.run_both(_chosen(_BOTH_SECONDS, choice))),
     "set clock": Action(1, lambda history, _, choice: history.set_clock(_chosen(_CLOCKS, choice))),
     "wait": Action(3, lambda history, _, choice: history.wait(60.0 * (choice % 12))),
 }

@@ -204,6 +204,8 @@ class ApiServer:
         self, namespace: str, name: str, data: Mapping[str, bytes], owner: Document | None
     ) -> Mapping[str, bytes]:
         def effect() -> None:
+            if (namespace, name) in self.secrets:
+                return  # somebody else was faster
             self.secrets[namespace, name] = dict(data)
             if owner is not None:
                 self.secret_owners[namespace, name] = owner["metadata"]["uid"]

@@ -16,6 +16,7 @@ from dev.conformance import bodies
 from dev.simulation import invariants
 from dev.simulation.apiserver import CODE
 from dev.simulation.trouble import Kind, Trouble
+from dev.simulation.watch import Watch
 from dev.simulation.world import NAMESPACE, PROJECT, ZONES, vm, world
 from localcloud.errors import ApiError
 from localcloud.faults import parse
@@ -87,7 +88,7 @@ class History:
         made = world(self.trouble.carry, clock=self._clock, kept=1000)
         self.world = self._stack.enter_context(made)
         self.world.kube.journal.fault = self.trouble.kubernetes
-        self._standby = self.world.new_operator()
+        self._watch = Watch(self.world)
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -234,6 +235,10 @@ class History:
     def switch_off(self) -> None:
         self.world.operator = None
 
+    def run_both(self, seconds: float) -> None:
+        """By mistake another operator is active for a while, too."""
+        self.world.run_both(seconds)
+
     def set_clock(self, hours: float) -> None:
         """The operator's machine has the wrong time."""
         self.world.clock_error = timedelta(hours=hours)
@@ -251,15 +256,18 @@ class History:
         self.met[action, self.fault or "-"] += 1
         if self.trouble.struck.total() > before:
             self.met[action, str(next(reversed(self.trouble.struck))[0])] += 1
-        self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers, self.kept_disks))
+        self._must(self._wrong())
         if seconds >= SETTLED:
             self._must(list(self._after_a_while()))
 
+    def _wrong(self) -> list[str]:
+        return [*self._watch.wrong, *invariants.always(self.world, (*NAMES, FOREIGN), self.strangers, self.kept_disks)]
+
     def _after_a_while(self) -> Iterator[str]:
         """What must be true once time has passed without a step, as long as the cloud can be seen."""
-        if self.world.operator is None and self.fault is None and self._is_armed():
+        if not self.world.active and self.fault is None and self._is_armed():
             yield from invariants.kept_alive(self.world)
-        if self.world.operator is not None and not (self.fault or "").startswith(BLINDING):
+        if self.world.active and not (self.fault or "").startswith(BLINDING):
             yield from invariants.honest(self.world, (*NAMES, FOREIGN))
 
     def _is_armed(self) -> bool:
@@ -269,6 +277,7 @@ class History:
         """All troubles end. Everything wanted serves, nothing else is there; deleted, nothing is left."""
         self.end_faults()
         self.trouble.clear()
+        self.world.run_both(0)
         if self.world.operator is None:
             self.world.restart()
         self._pass_time(RECOVERY)
@@ -279,7 +288,7 @@ class History:
             self.delete(name)
         self._pass_time(REMOVAL)
         self._must(invariants.calm(self.world, {}, frozenset()))
-        self._must(invariants.always(self.world, (*NAMES, FOREIGN), self.strangers))
+        self._must(self._wrong())
         if self.world.kube.objects:
             raise AssertionError(f"deletion does not end: {list(self.world.kube.objects)}")
 
@@ -291,10 +300,10 @@ class History:
 
     def _rival(self) -> None:
         """By mistake another operator is active, too, and passes over everything at the worst moment."""
-        kind, self.trouble.kind = self.trouble.kind, None
-        for key in self.world.passes.keys:
-            self._standby.reconcile(*key)
-        self.trouble.kind = kind
+        rival = self.world.rival
+        if rival is not None:
+            for key in self.world.passes.keys:
+                rival.reconcile(*key)
 
     def _pass_time(self, seconds: float) -> None:
         self.world.kube.collect_garbage()

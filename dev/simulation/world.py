@@ -46,6 +46,14 @@ RESTART_SECONDS = 5.0
 
 
 @dataclass
+class Active:
+    """An operator, if it is not off, and when its passes are due."""
+
+    operator: Reconciler | None
+    passes: Passes
+
+
+@dataclass
 class World:
     """`kept`: of so many passes, and of a thousand ticks, that nothing is due for, one is really made."""
 
@@ -91,8 +99,34 @@ class World:
             tls_mode="Off",
             logs_command="logs {name} {project} {zone}",
         )
-        self.passes = Passes(self.kept)
-        self.operator: Reconciler | None = self.new_operator()
+        self._first = Active(self.new_operator(), Passes(self.kept))
+        self._second = Active(self.new_operator(), Passes(kept=1))
+        self._turn = self._first
+        self._both_until = 0.0
+
+    @property
+    def operator(self) -> Reconciler | None:
+        return self._first.operator
+
+    @operator.setter
+    def operator(self, operator: Reconciler | None) -> None:
+        self._first.operator = operator
+
+    @property
+    def passes(self) -> Passes:
+        return self._first.passes
+
+    @property
+    def active(self) -> list[Active]:
+        """The operators that make passes now."""
+        both = self.clock.monotonic() < self._both_until
+        found = (self._first, self._second) if both else (self._first,)
+        return [each for each in found if each.operator is not None]
+
+    @property
+    def rival(self) -> Reconciler | None:
+        """The operator that does not make the pass that is under way, or made the last one."""
+        return (self._second if self._turn is self._first else self._first).operator
 
     def new_operator(self, kube: ApiServer | None = None, **settings: Any) -> Reconciler:
         """A process that has just started and remembers nothing; perhaps of another cluster."""
@@ -111,8 +145,19 @@ class World:
 
     def restart(self) -> None:
         """Whatever the operator was about, another process takes over, and looks at everything."""
-        self.operator = self.new_operator()
-        self.passes.add_all(self.clock.monotonic() + RESTART_SECONDS)
+        self._restart(self._first)
+
+    def _restart(self, active: Active) -> None:
+        active.operator = self.new_operator()
+        active.passes.add_all(self.clock.monotonic() + RESTART_SECONDS)
+
+    def run_both(self, seconds: float) -> None:
+        """For so long a second operator is active as well, by mistake. It remembers what it saw when it was
+        active last."""
+        now = self.clock.monotonic()
+        self._both_until = now + seconds
+        for key in self.passes.keys:
+            self._second.passes.add(key, now)
 
     # -- what users and Google do
 
@@ -126,9 +171,10 @@ class World:
 
     def heard(self, name: str) -> None:
         """The watch tells that somebody has changed it."""
-        if self.operator is not None:
-            self.operator.wake(NAMESPACE, name)
-        self.passes.add((NAMESPACE, name), self.clock.monotonic())
+        for each in (self._first, self._second):
+            if each.operator is not None:
+                each.operator.wake(NAMESPACE, name)
+            each.passes.add((NAMESPACE, name), self.clock.monotonic())
 
     def preempt(self, name: str) -> None:
         """Raises ApiError where there is no running Spot VM."""
@@ -146,16 +192,20 @@ class World:
         while True:
             self._notice_changes()
             now = self.clock.monotonic()
-            if self.operator is not None and (due := self.passes.due(now)):
-                for key in due:
-                    self.make_pass(self.operator, key)
+            due = [(each, key) for each in self.active for key in each.passes.due(now)]
+            if due:
+                for active, key in due:
+                    self._make_pass(active, key)
             elif now < until:
                 self._wait(now, until)
             else:
                 return
 
-    def make_pass(self, operator: Reconciler, key: Key) -> None:
+    def _make_pass(self, active: Active, key: Key) -> None:
         """One pass over one deployment, now."""
+        operator, self._turn = active.operator, active
+        if operator is None:
+            return  # it died in the pass before
         self._notice_changes()
         if key in self.kube.objects:  # the watch has told, whoever wrote it
             operator.saw(*key, self.kube.objects[key]["metadata"]["resourceVersion"])
@@ -164,17 +214,17 @@ class World:
             with calling_as(OPERATOR):
                 passed = operator.reconcile(*key, quiet=True)
         except Crash:
-            self.operator = None
+            active.operator = None
             if self.restarts:
-                self.restart()
+                self._restart(active)
             return
         if passed.after is None:
-            self.passes.remove(key)
+            active.passes.remove(key)
             self.kube.collect_garbage()
             return
         same = before == (len(self.journal.calls), self.store.revision)
         idle = same and passed.ok and passed.after >= IDLE_SECONDS and not self._waits(key)
-        self.passes.done(key, self.clock.monotonic() + passed.after, idle=idle)
+        active.passes.done(key, self.clock.monotonic() + passed.after, idle=idle)
 
     def _waits(self, key: Key) -> bool:
         """Whether the deployment is between two attempts: a later pass makes the next one."""
@@ -183,14 +233,15 @@ class World:
 
     def _wait(self, now: float, until: float) -> None:
         """Until something is due or has changed."""
-        if self.operator is not None:
-            until = min(until, self.passes.next(), now + self.passes.until_kept())
+        active = self.active
+        for each in active:
+            until = min(until, each.passes.next(), now + each.passes.until_kept())
         until = min(until, self._hosts.due())
         self._changed.clear()
         self.clock.wait(until - now, self._changed)
         self._hosts.act()
-        if self.operator is not None:
-            self.passes.jump(self.clock.monotonic() - now, self.clock.monotonic())
+        for each in active:
+            each.passes.jump(self.clock.monotonic() - now, self.clock.monotonic())
 
     def _note(self, kind: str, key: str) -> None:
         if kind == INSTANCE:
