@@ -193,7 +193,11 @@ class History:
         """Somebody changes a part of what all share, so that it does not do its work any more."""
         changes: dict[str, tuple[str, str, Json]] = {
             invariants.FIREWALL: ("compute/v1", "", {"disabled": True}),
-            invariants.JOB: ("v1", "?updateMask=pubsubTarget", {"pubsubTarget": {"data": invariants.TAMPERED}}),
+            invariants.JOB: (
+                "v1",
+                "?updateMask=pubsubTarget",
+                {"pubsubTarget": {"data": invariants.TAMPERED}},
+            ),
         }
         version, query, change = changes[part]
         for key, document in self.world.store.list(part):
@@ -261,7 +265,9 @@ class History:
             self._must(list(self._after_a_while()))
 
     def _wrong(self) -> list[str]:
-        return [*self._watch.wrong, *invariants.always(self.world, (*NAMES, FOREIGN), self.strangers, self.kept_disks)]
+        names = (*NAMES, FOREIGN)
+        always = invariants.always(self.world, names, self.strangers, self.kept_disks)
+        return [*self._watch.wrong, *always]
 
     def _after_a_while(self) -> Iterator[str]:
         """What must be true once time has passed without a step, as long as the cloud can be seen."""

@@ -15,7 +15,13 @@ from budget_operator.core.observed import (
 
 NOTICE_SECONDS = 120  # a Spot VM is told this long before the soft-off
 PRIORITY = 1000  # of a firewall rule: what Google gives one that asks for none
-_FURTHER = ("denied", "destination_ranges", "source_service_accounts", "source_tags", "target_service_accounts")
+_FURTHER = (
+    "denied",
+    "destination_ranges",
+    "source_service_accounts",
+    "source_tags",
+    "target_service_accounts",
+)
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 

@@ -254,7 +254,9 @@ class Function:
     service_account: str = ""  # e-mails
     build_service_account: str = ""
     trigger_service_account: str = ""
-    as_made: bool = True  # what the operator gives every function: entry point, time limit, ingress, instances
+    as_made: bool = (
+        True  # what the operator gives every function: entry point, time limit, ingress, instances
+    )
 
 
 @dataclass(frozen=True)

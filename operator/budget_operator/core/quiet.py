@@ -97,7 +97,9 @@ def is_at_rest(after: Status, generation: int, outcome: Outcome, memory: Memory,
     told = after.observed_generation == generation and after.instance is None
     still = told and not is_true(after.conditions, Type.RECONCILING)
     idle = not (outcome.acted or outcome.open or outcome.problems or outcome.unseen or outcome.intent)
-    return still and idle and outcome.after is None and _is_calm(memory) and _is_as_can_be(after, memory, target)
+    return (
+        still and idle and outcome.after is None and _is_calm(memory) and _is_as_can_be(after, memory, target)
+    )
 
 
 def serves(after: Status, memory: Memory) -> bool:
@@ -106,8 +108,8 @@ def serves(after: Status, memory: Memory) -> bool:
 
 
 def _is_as_can_be(after: Status, memory: Memory, target: str | None) -> bool:
-    """It serves what it should, or is off on purpose; or what it should serve cannot be, and it serves what it
-    did before, or was never made."""
+    """It serves what it should, or is off on purpose; or, stalled, it serves what it did before, or was never
+    made."""
     if after.state in STATES:
         return True
     if is_true(after.conditions, Type.STALLED):

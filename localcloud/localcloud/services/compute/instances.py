@@ -8,7 +8,14 @@ from datetime import timedelta
 
 from localcloud.clock import rfc3339
 from localcloud.context import Context, Resource
-from localcloud.errors import ApiError, already_exists, condition_not_met, conflict, not_found
+from localcloud.errors import (
+    ApiError,
+    already_exists,
+    condition_not_met,
+    conflict,
+    invalid_field,
+    not_found,
+)
 from localcloud.faults import RefusedField
 from localcloud.operations import Tasks
 from localcloud.services.compute import access, creation, paths, prices

@@ -160,20 +160,11 @@ def test_a_status_is_quoted(plain: Server) -> None:
     assert len(probe.message) < 260
 
 
-<<<<<<< HEAD
-def test_a_token_that_is_repeated_is_not_quoted(plain: Server) -> None:
-    """The code that answers is the user's, and may show the headers that it was sent."""
-    plain.status, plain.body = 500, b"no Bearer my-t0ken here, nor " + b"x" * 167 + b" my-t0ken"
-    message = PROBER.predict(door(plain.url), "my-t0ken", {}).message
-    assert message.startswith("POST /predict_dict: status 500: no Bearer … here, nor x")
-    assert "my" not in message
-=======
 def test_what_a_model_says_is_not_repeated(plain: Server) -> None:
     plain.status, plain.body = 502, b'{"code":"Refused","detail":"upstream refused s3cret"}'
     probe = PROBER.predict(door(plain.url), "t0ken", {"text": "hi"})
     assert not probe.ok
     assert probe.message == "POST /predict_dict: status 502; what it says is not repeated here"
->>>>>>> fc50d7a (Tell of a failed prediction its status alone)
 
 
 def test_a_redirect_is_no_success(plain: Server) -> None:
