@@ -72,7 +72,7 @@ class Blob:
     @property
     def content(self) -> Content:
         """As the bucket lists it, once it is uploaded."""
-        crc32c = google_crc32c.Checksum(self.data).digest()
+        crc32c = int(google_crc32c.value(self.data)).to_bytes(4, "big")
         return Content(len(self.data), base64.b64encode(crc32c).decode())
 
 
@@ -113,11 +113,15 @@ class Artifact:
     @property
     def names(self) -> frozenset[str]:
         """What has to lie in the bucket."""
-        return frozenset(each.name for each in (*self.blobs, *self.copies))
+        return frozenset(each.name for each in self._objects)
 
     def lies_in(self, held: Contents) -> bool:
         """Whether the bucket has all of it."""
-        return all(lies_in(held, each) for each in (*self.blobs, *self.copies))
+        return all(lies_in(held, each) for each in self._objects)
+
+    @property
+    def _objects(self) -> tuple[Blob | Copy, ...]:
+        return (*self.blobs, *self.copies)
 
 
 def build(spec: Spec, deployment: str, cloud_name: str, source: Source, key: bytes) -> Artifact:
