@@ -212,8 +212,8 @@ def test_a_lease_call_that_hangs_ends_who_stands_by(caplog: pytest.LogCaptureFix
 
     asked, released, now = threading.Event(), threading.Event(), [0.0]
     lease = Lease(Hanging(), "me", lambda: None, clock=lambda: now[0])
-    parts: Any = None, lease, None, None
-    operator = Operator(*parts, Pace(farewell=0.1))
+    nothing: Any = None
+    operator = Operator(nothing, lease, nothing, nothing, Pace(farewell=0.1))
     ended: list[int] = []
     running = threading.Thread(target=lambda: ended.append(operator.run()))
     running.start()
@@ -243,11 +243,13 @@ class Hanging(Awake):
 
 @pytest.mark.parametrize(("hangs", "holder"), [(True, "me"), (False, "")])
 def test_the_lease_is_given_back_once_all_passes_have_ended(hangs: bool, holder: str) -> None:
-    store, lost, reconciler = MemoryStore(), threading.Event(), Hanging()
+    store, lost = MemoryStore(), threading.Event()
+    nothing: Any = None
+    api_server: Any = Lists()
+    reconciler: Any = Hanging()
     pace = Pace(look=0.01, drain=0.1 if hangs else 30.0, lease=Timing(retry=0.01))
     lease = Lease(store, "me", lost.set, pace.lease)
-    parts: Any = Lists(), lease, None, reconciler
-    operator = Operator(*parts, pace)
+    operator = Operator(api_server, lease, nothing, reconciler, pace)
     watch: Any = Watched()
     operator.watch = watch
     running = threading.Thread(target=operator.run)
