@@ -39,8 +39,9 @@ from budget_server.results import Encoded, encode, quick
 from budget_server.streaming import Stream, is_stream, open_stream
 from budget_server.threads import Threads
 
-MAX_LOG_BYTES = 4096
-MAX_MESSAGE = 500
+# More than process 1 tells: it masks secrets before it cuts, and half a secret is not masked.
+MAX_LOG_BYTES = 16_384
+MAX_MESSAGE = 4000
 _OURS = (str(Path(__file__).parent), "<frozen importlib", str(importlib.__file__))
 
 Answer = Encoded | Response | Stream

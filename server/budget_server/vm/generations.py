@@ -37,7 +37,7 @@ SWITCH_SECONDS = 2.0
 DRAIN_MOST_SECONDS = 300.0
 _POLL_SECONDS = 0.1
 _FAILURE_BYTES = 65536
-_ANSWER_LIMIT = 500
+_TOLD_LIMIT = 500
 #: What the web side may tell of itself; any other reason is a failed load.
 _TOLD: Mapping[str, type[RolloutError]] = {
     "OutOfMemory": OutOfMemory,
@@ -231,7 +231,7 @@ class Generation:
                 kind = _TOLD.get(str(told.get("reason")), LoadFailed)
             except (ValueError, KeyError, TypeError, AttributeError):
                 return None  # half written
-        return kind(self._mask(message), self._mask(log) or self.tail())
+        return kind(self._mask(message)[:_TOLD_LIMIT], self._mask(log) or self.tail())
 
     def _predict(
         self, client: httpx.Client, payload: object, seconds: float, given_up: Callable[[], bool]
@@ -252,7 +252,7 @@ class Generation:
             message = f"The prediction with readiness.payload failed: {cause}"
             raise Unanswered(message, self._last_words()) from error
         if response.status_code != 200:
-            answer = self._mask(response.text)[:_ANSWER_LIMIT]
+            answer = self._mask(response.text)[:_TOLD_LIMIT]
             message = f"The prediction with readiness.payload answered {response.status_code}: {answer}"
             raise ReadinessFailed(message, self._last_words())
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from budget_server.errors import LoadFailed, NotEncodable, NotReady, PredictFailed, Refused
-from budget_server.predictor import MAX_LOG_BYTES, Answer, PredictorHost, report_failure
+from budget_server.predictor import MAX_LOG_BYTES, MAX_MESSAGE, Answer, PredictorHost, report_failure
 from budget_server.results import Encoded
 
 Write = Callable[[str], Path]
@@ -172,12 +172,12 @@ def test_a_load_that_met_the_machines_limits_says_so(
 
 
 def test_the_log_of_a_failed_load_is_bounded(write_predictor: Write) -> None:
-    file = write_predictor("raise ValueError('é' * 10_000 + 'end')")
+    file = write_predictor("raise ValueError('é' * 20_000 + 'end')")
     with pytest.raises(LoadFailed) as caught:
         ask(file)
     assert len(caught.value.log.encode()) <= MAX_LOG_BYTES
     assert caught.value.log.endswith("end")
-    assert len(caught.value.message) <= 500
+    assert len(caught.value.message) <= MAX_MESSAGE
 
 
 def test_not_ready_before_load(write_predictor: Write) -> None:

@@ -214,6 +214,24 @@ class Predictor:
     assert "x[secret]" in message
 
 
+def test_half_a_secret_is_not_in_what_a_failed_load_tells(world: Any, vm: Any) -> None:
+    """Wherever the message is cut, and wherever the end of the log begins."""
+    telling = """
+import os
+class Predictor:
+    def load(self):
+        token = os.environ["BUDGET_TOKEN"]
+        raise RuntimeError(token * 40 + "x" * 3900 + token)
+    def predict(self, request): pass
+"""
+    world.publish(R1, {"predictor.py": telling})
+    vm.boot()
+    failure = world.await_state(phase="failed")["failure"]
+    assert "[secret][secret]" in failure["message"]
+    told = failure["message"] + failure["log"]
+    assert not any(part in told for part in ("static-token", "of-the-user"))
+
+
 def test_secrets_stay_out_of_log_state_and_disk(world: Any, vm: Any) -> None:
     telling = """
 import os
