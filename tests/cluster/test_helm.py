@@ -120,7 +120,7 @@ def test_the_operator_knows_whether_it_is_needed(rbac: Any) -> None:
     """As its ServiceAccount: it needs no rights beyond its own."""
 
     def asked(kubeconfig: Path) -> tuple[int, str]:
-        command = [VENV_BIN / "budget-operator", "in-use"]
+        command = [str(VENV_BIN / "budget-operator"), "in-use"]
         environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
