@@ -28,7 +28,7 @@ CAPACITY_PAUSE = 30.0
 CONFLICT_PAUSE = 60.0
 WAIT_PAUSE = 60.0
 OBJECTS_TRUSTED = timedelta(minutes=15)
-# A machine type that Google refused is tried again where the VM is off anyway, else it is switched off for it.
+# A machine type that Google refused is tried again where the VM is off anyway, else switched off for it.
 REFUSED_FOR, REFUSED_WHILE_ON = timedelta(minutes=30), timedelta(days=1)
 SHUNNED_FOR = timedelta(minutes=30)  # as long as a zone counts as sold out
 
