@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -19,7 +19,7 @@ from budget_operator.core.status import WAITS_FOR_CHANGE
 from dev.paths import ROOT
 from dev.simulation.month import problems
 from dev.simulation.world import DURATIONS, NAMESPACE, ZONES, World, vm, world
-from localcloud.faults import parse
+from localcloud.faults import AnyFault, parse
 from tests.simulation.acts import (
     EVENTS,
     FRESH,
@@ -286,6 +286,8 @@ def _of_models() -> Iterator[tuple[Any, ...]]:
     yield "ready", {"kind": "broken-model"}, "ModelServing", "LoadFailed", (RETRIED,)
 
 
+#: Faults of messages, which start a VM all the same; what they do is tested further below.
+UNHEARD = {"duplicates", "disorder"}
 ROWS = [
     *CAPACITY,
     *rows(*_of_services()),
@@ -402,6 +404,12 @@ def test_what_serves_serves_on_whatever_is_denied_or_gone() -> None:
 
 def test_every_permission_of_the_operators_roles_is_in_the_table() -> None:
     assert {*PERMISSIONS, *NOT_MISSED} == listed(*BOUND["operator"])
+
+
+def test_every_kind_of_fault_is_in_the_table() -> None:
+    kinds = {get_args(each.model_fields["kind"].annotation)[0] for each in get_args(get_args(AnyFault)[0])}
+    told = {parse(fault).kind for row in ROWS for fault in row.faults}
+    assert told | UNHEARD == kinds
 
 
 def test_the_report_that_cannot_be_read_is_told_where_it_is_missed() -> None:

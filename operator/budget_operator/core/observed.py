@@ -190,7 +190,7 @@ class Object:
     created: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Content:
     """What is known of an object's content where it was listed.
 
