@@ -28,6 +28,7 @@ _BY_HAND = (
     "take address",
     "swap address",
     "delete, keep disk",
+    "spoil",
 )
 _EDITED = (invariants.FIREWALL, invariants.JOB)
 _PARTS = (invariants.JOB, invariants.TOPIC, invariants.FUNCTION, invariants.FIREWALL)

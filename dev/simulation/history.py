@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from budget_operator.core.api import Machine
 from dev.conformance import bodies
@@ -146,15 +147,17 @@ class History:
     # -- hands in the project
 
     def by_hand(self, verb: str, name: str) -> None:
-        """Somebody with gcloud does something to a deployment's VM, address or labels; while it moves, to one
-        of the two."""
+        """Somebody with gcloud does something to a deployment's VM, address, labels or code; while it moves,
+        to one of the two."""
         found = [key for key, doc in self.world.store.list(INSTANCE) if doc["body"]["name"] == vm(name)]
         if not found or found[0] in self.strangers:
             return
         chosen = found[self.steps % len(found)]
         path, body = f"/compute/v1/{chosen}", self.world.store.get(INSTANCE, chosen)
         assert body is not None
-        if verb == "delete":
+        if verb == "spoil":
+            self._spoil(name)
+        elif verb == "delete":
             self.ask("DELETE", path)
         elif verb == "delete, keep disk":
             self._keep_disk(path, body["body"])
@@ -206,6 +209,17 @@ class History:
                 body = {"pubsubTarget": document["pubsubTarget"] | change["pubsubTarget"]}
             self.ask("PATCH", f"/{version}/{key}{query}", body)
         self.world.look_again()
+
+    def _spoil(self, name: str) -> None:
+        """One of its objects is deleted, or gets the content of another one."""
+        found = [key for key, _ in self.world.store.list(invariants.OBJECT) if f"/code/{vm(name)}/" in key]
+        if not found:
+            return
+        chosen, other = (_object(found[(self.steps + beside) % len(found)]) for beside in (0, 1))
+        if self.steps // 2 % 2:
+            self.ask("DELETE", f"/storage/v1{chosen}")
+        else:
+            self.ask("POST", f"/storage/v1{other}/copyTo{chosen}", {})
 
     def break_keep_alive(self, part: str) -> None:
         """Somebody deletes a part of it."""
@@ -322,3 +336,9 @@ class History:
     def _must(self, problems: list[str]) -> None:
         if problems:
             raise AssertionError("; ".join(problems))
+
+
+def _object(key: str) -> str:
+    """The path of an object: bucket and name."""
+    bucket, _, name = key.partition("/")
+    return f"/b/{bucket}/o/{quote(name, safe='')}"

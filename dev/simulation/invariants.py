@@ -1,12 +1,15 @@
 """What must be true at every moment of every history, and what must be true once all is calm."""
 
 import base64
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Set
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
-from budget_operator.core.names import LABEL_INSTALLATION, LABEL_MOVE
+from budget_operator.core.names import LABEL_INSTALLATION, LABEL_MOVE, METADATA_CONFIG
 from dev.simulation.world import NAMESPACE, PROJECT, World, vm
 from localcloud.guests.residents import Residents
 from localcloud.services.compute.operations import OPERATION
@@ -179,6 +182,7 @@ def _served(world: World, name: str, spec: Any) -> Iterator[str]:
     if len(instances) > 1 or _moves(instances[0]):
         yield f"{name}: it has not come to the end of its move: {[doc['body']['zone'] for doc in instances]}"
     yield from _as_wanted(world, name, status, instances[0], spec.get("machine", {}))
+    yield from _fetchable(world, name, instances[0])
 
 
 def _as_wanted(world: World, name: str, status: Json, instance: Json, machine: Json) -> Iterator[str]:
@@ -201,6 +205,21 @@ def _as_wanted(world: World, name: str, status: Json, instance: Json, machine: J
         yield f"{name}: no firewall rule covers the VM"
     if body["labels"].get("budgetml-wanted") != "running":
         yield f"{name}: the keep-alive would not start it: {body['labels']}"
+
+
+def _fetchable(world: World, name: str, instance: Json) -> Iterator[str]:
+    """What the next boot fetches is what it was told of."""
+    items = {item["key"]: item["value"] for item in instance["body"]["metadata"]["items"]}
+    config = json.loads(items.get(METADATA_CONFIG, "{}"))
+    if not config:
+        yield f"{name}: the VM is not told what to serve"
+        return
+    for what in ("bundle", "sealed"):
+        path = f"/storage/v1/b/{config['bucket']}/o/{quote(config[what], safe='')}?alt=media"
+        base = world.cloud.context.settings.base_url
+        content = world.cloud.answer("GET", f"{base}{path}", {}, b"").body
+        if hashlib.sha256(content).hexdigest() != config[f"{what}Sha256"]:
+            yield f"{name}: {config[what]} is not what the VM was told of"
 
 
 def _suspended(world: World, name: str) -> Iterator[str]:

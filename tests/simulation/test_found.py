@@ -49,6 +49,11 @@ STORIES: dict[str, tuple[Act, ...]] = {
         lambda history: history.preempt(ALPHA),
         lambda history: history.preempt(ALPHA),
     ),
+    "serves-what-was-spoiled": (  # what was written over or deleted in the bucket stayed so
+        SERVE,
+        lambda history: history.by_hand("spoil", ALPHA),
+        lambda history: history.by_hand("spoil", ALPHA),
+    ),
     "starts-nothing": (
         SERVE,
         lambda history: history.switch_off(),
