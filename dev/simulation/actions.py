@@ -15,7 +15,23 @@ T = TypeVar("T")
 LARGEST_CHOICE = 839
 """Divisible by many numbers, less one: every choice is about as likely as the others."""
 _KINDS = tuple(Kind)
-_CALLS_AHEAD = 8
+_STRIKES = (
+    *((ahead, "") for ahead in range(6)),
+    *(
+        (0, call)
+        for call in (
+            "POST instances",
+            "DELETE instances",
+            "POST addresses",
+            "DELETE addresses",
+            "POST setMachineType",
+            "POST simulateMaintenanceEvent",
+            "delete_secret",
+            "remove_finalizer",
+        )
+    ),
+)
+"""What a trouble strikes: one of the next calls, or the next one of a kind that is rare and matters."""
 _BY_HAND = (
     "delete",
     "stop",
@@ -49,14 +65,20 @@ def _chosen(choices: Sequence[T], choice: int) -> T:
 
 
 def _plan_trouble(history: History, _: str, choice: int) -> None:
-    ahead, kind = divmod(choice, len(_KINDS))
-    history.plan_trouble(_KINDS[kind], ahead % _CALLS_AHEAD)
+    strike, kind = divmod(choice, len(_KINDS))
+    history.plan_trouble(_KINDS[kind], *_chosen(_STRIKES, strike))
+
+
+def _drill(history: History, name: str, choice: int) -> None:
+    history.drill(name)
+    history.plan_trouble(_chosen(_KINDS, choice), call="POST simulateMaintenanceEvent")
 
 
 ACTIONS = {
     "apply": Action(6, lambda history, name, choice: history.apply(name, _chosen(SPECS, choice))),
     "grow disk": Action(2, lambda history, name, _: history.grow_disk(name)),
     "delete": Action(2, lambda history, name, _: history.delete(name)),
+    "drill": Action(2, _drill),
     "rotate login": Action(1, lambda history, name, _: history.rotate_login(name)),
     "preempt": Action(4, lambda history, name, _: history.preempt(name)),
     "begin fault": Action(5, lambda history, _, choice: history.begin_fault(_chosen(FAULTS, choice))),

@@ -18,9 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from dev.simulation.actions import ACTIONS, LARGEST_CHOICE
 from dev.simulation.history import FOREIGN, NAMES, SPECS, History
+from dev.simulation.trouble import Kind
 
 STEPS = 31
 SECONDS = st.sampled_from((1.0, 7.0, 40.0, 150.0))
+ALONE = tuple(kind for kind in Kind if kind is not Kind.RIVAL)
+MOST_CALLS = 24
+"""Of those that deletions at the end of a history make, about."""
 WEIGHTED = tuple(name for name, action in ACTIONS.items() for _ in range(action.weight))
 
 
@@ -49,8 +53,13 @@ def machine(tally: Tally) -> type[RuleBasedStateMachine]:
             self.history = History()
             self.history.__enter__()
 
-        @initialize(spec=st.sampled_from(SPECS), seconds=SECONDS)
-        def begin(self, spec: Any, seconds: float) -> None:
+        @initialize(
+            spec=st.sampled_from(SPECS),
+            seconds=SECONDS,
+            farewell=st.tuples(st.sampled_from(ALONE), st.integers(0, MOST_CALLS)),
+        )
+        def begin(self, spec: Any, seconds: float, farewell: tuple[Kind, int]) -> None:
+            self.history.farewell = farewell
             self.history.apply(NAMES[0], spec)
             self.history.run("apply", seconds)
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from budget_operator.core.api import Machine
+from budget_operator.core.api import DRILL, Machine
+from budget_operator.core.drill import UNDER_WAY
 from dev.conformance import bodies
 from dev.simulation import invariants
 from dev.simulation.apiserver import CODE
@@ -79,6 +80,10 @@ class History:
         self.wanted: dict[str, Json] = {}
         self.strangers: dict[str, Json] = {}
         self.fault: str | None = None
+        self.farewell: tuple[Kind, int] | None = None
+        """What befalls the deletions at the end, and after how many of their calls."""
+        self.drills: dict[str, int] = {}
+        """The newest call in the cloud's journal when each was asked for."""
         self.steps = 0
         self.kept_disks: set[str] = set()
         """Of VMs that somebody deleted without their disk."""
@@ -123,6 +128,20 @@ class History:
         if secret is not None and not self._is_going(name):
             secret["password"] = f"rotated-{self.steps}".encode()
             self.world.look_again()
+
+    def drill(self, name: str) -> None:
+        """Its owner wants to see how it comes back, once it is known how the last time ended."""
+        found = self.world.kube.objects.get((NAMESPACE, name))
+        if found is None or self._is_going(name):
+            return
+        asked = found["metadata"].get("annotations", {}).get(DRILL)
+        told = found.get("status", {}).get("drill") or {}
+        if asked != told.get("value") or told.get("state") in UNDER_WAY:
+            return
+        last = self.world.cloud.context.journal.entries(limit=1)
+        self.drills[name] = last[0].id if last else 0
+        self.world.kube.annotate(name, DRILL, str(self.steps))
+        self.world.heard(name)
 
     # -- Google
 
@@ -244,8 +263,8 @@ class History:
 
     # -- the operator
 
-    def plan_trouble(self, kind: Kind, after: int) -> None:
-        self.trouble.plan(kind, after)
+    def plan_trouble(self, kind: Kind, after: int = 0, call: str = "") -> None:
+        self.trouble.plan(kind, after, call)
 
     def restart(self) -> None:
         self.world.restart()
@@ -280,8 +299,11 @@ class History:
 
     def _wrong(self) -> list[str]:
         names = (*NAMES, FOREIGN)
-        always = invariants.always(self.world, names, self.strangers, self.kept_disks)
-        return [*self._watch.wrong, *always]
+        return [
+            *self._watch.wrong,
+            *invariants.always(self.world, names, self.strangers, self.kept_disks),
+            *invariants.drilled(self.world, self.drills),
+        ]
 
     def _after_a_while(self) -> Iterator[str]:
         """What must be true once time has passed without a step, as long as the cloud can be seen."""
@@ -294,7 +316,8 @@ class History:
         return all(self.world.store.list(part) for part in invariants.SHARED)
 
     def come_right(self) -> None:
-        """All troubles end. Everything wanted serves, nothing else is there; deleted, nothing is left."""
+        """All troubles end. Everything wanted serves, nothing else is there; deleted, whatever befalls that,
+        nothing is left."""
         self.end_faults()
         self.trouble.clear()
         self.world.run_both(0)
@@ -306,6 +329,8 @@ class History:
         self._must(invariants.calm(self.world, self.wanted, taken))
         for name in list(self.wanted):
             self.delete(name)
+        if self.farewell is not None:
+            self.trouble.plan(*self.farewell)
         self._pass_time(REMOVAL)
         self._must(invariants.calm(self.world, {}, frozenset()))
         self._must(self._wrong())

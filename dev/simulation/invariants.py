@@ -4,11 +4,13 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from budget_operator.core.cost import ledger
+from budget_operator.core.cost.stretches import Part
 from budget_operator.core.names import LABEL_INSTALLATION, LABEL_MOVE, METADATA_CONFIG
 from dev.simulation.world import NAMESPACE, PROJECT, World, vm
 from localcloud.guests.residents import Residents
@@ -24,6 +26,10 @@ BUCKET, OBJECT = "storage.bucket", "storage.object"
 CHANGEABLE = ("id", "labels", "metadata", "machineType", "lastStopTimestamp")
 TAMPERED = base64.b64encode(b"{}").decode()
 """A message for the function that names no VM."""
+DRILL = "compute.instances.simulateMaintenanceEvent"
+DRILL_FAILED = ("preempt the VM", "Google preempted nothing")
+"""How the words begin that tell of a drill that Google was asked for."""
+SERVER_ERROR = 500
 SOME_TICKS = timedelta(seconds=200)
 PREEMPTED = "compute.instances.preempted"
 SHARED = (FIREWALL, JOB, TOPIC, FUNCTION, BUCKET)
@@ -93,6 +99,8 @@ def _left_over(world: World, names: tuple[str, ...], kept_disks: Set[str]) -> It
                 yield f"{kind} {vm(name)} is there without its deployment"
         if any(vm(name) in key for key, _ in world.store.list(OBJECT)):
             yield f"objects of {vm(name)} are there without their deployment"
+        if any(secret == f"{vm(name)}-key" for _, secret in world.kube.secrets):
+            yield f"the key of {vm(name)} is there without its deployment"
     vms = {last(key) for key, _ in world.store.list(INSTANCE)}  # a stranger's has a disk as well
     for disk in {last(key) for key, _ in world.store.list(DISK)} - vms - kept_disks:
         yield f"disk {disk} is there without its VM"
@@ -119,6 +127,22 @@ def _untrue(world: World, names: tuple[str, ...]) -> Iterator[str]:
             yield f"{name} is Ready at {status.get('ip')}, and callers are sent to {status.get('endpoint')}"
         if ready[0] == "False" and not ready[2]:
             yield f"{name} is not Ready and does not say why"
+
+
+def drilled(world: World, asked: Mapping[str, int]) -> Iterator[str]:
+    """For a preemption on purpose Google is asked once, and who wants it is not told that nobody asked.
+
+    `asked`: the newest call in the journal when each deployment's owner wanted one.
+    """
+    for name, since in asked.items():
+        entries = world.cloud.context.journal.entries(after=since, permission=DRILL)
+        made = [each for each in entries if vm(name) in each.path and each.status < SERVER_ERROR]
+        if len({each.path for each in made}) > 1:
+            yield f"{name} was to be preempted once, and Google is asked for more"
+        told = world.kube.objects.get((NAMESPACE, name), {}).get("status", {}).get("drill") or {}
+        refused = told.get("state") == "Refused" and not told["message"].startswith(DRILL_FAILED)
+        if refused and any(each.took_effect for each in made):
+            yield f"{name}: Google was asked to preempt it, and its owner reads {told['message']}"
 
 
 def honest(world: World, names: tuple[str, ...]) -> Iterator[str]:
@@ -183,6 +207,7 @@ def _served(world: World, name: str, spec: Any) -> Iterator[str]:
         yield f"{name}: it has not come to the end of its move: {[doc['body']['zone'] for doc in instances]}"
     yield from _as_wanted(world, name, status, instances[0], spec.get("machine", {}))
     yield from _fetchable(world, name, instances[0])
+    yield from _metered(world, name, instances[0]["body"])
 
 
 def _as_wanted(world: World, name: str, status: Json, instance: Json, machine: Json) -> Iterator[str]:
@@ -205,6 +230,20 @@ def _as_wanted(world: World, name: str, status: Json, instance: Json, machine: J
         yield f"{name}: no firewall rule covers the VM"
     if body["labels"].get("budgetml-wanted") != "running":
         yield f"{name}: the keep-alive would not start it: {body['labels']}"
+
+
+def _metered(world: World, name: str, body: Json) -> Iterator[str]:
+    """The ledger has this run of this VM as what goes on, and no other one, unless the clock is wrong."""
+    if world.clock_error:
+        return
+    month = world.clock.now().strftime("%Y-%m")
+    bucket = f"{world.settings.api_endpoint}/storage/v1/b/{world.settings.bucket}"
+    path = quote(ledger.object_name(vm(name), month), safe="")
+    answer = world.cloud.answer("GET", f"{bucket}/o/{path}?alt=media", {}, b"")
+    book = ledger.load(answer.body) if answer.status == 200 else ()
+    found = [(each.of, each.began) for each in book if each.open and each.part is Part.MACHINE]
+    if found != [(body["id"], datetime.fromisoformat(body["lastStartTimestamp"]))]:
+        yield f"{name}: by the ledger {found} goes on, and {body['id']} since {body['lastStartTimestamp']}"
 
 
 def _fetchable(world: World, name: str, instance: Json) -> Iterator[str]:

@@ -36,15 +36,16 @@ class Trouble:
     rival: Callable[[], object] = lambda: None
     kind: Kind | None = None
     left: int = 0
+    call: str = ""
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often each kind met each call."""
     calls: int = 0
     """That changed something, or would have."""
     _operators: threading.Thread = field(default_factory=threading.current_thread)
 
-    def plan(self, kind: Kind, after: int) -> None:
-        """Let it happen to the call that comes after so many others."""
-        self.kind, self.left = kind, after
+    def plan(self, kind: Kind, after: int = 0, call: str = "") -> None:
+        """Let it happen to the call that comes after so many others, of those that are called so."""
+        self.kind, self.left, self.call = kind, after, call
 
     def clear(self) -> None:
         self.kind = None
@@ -83,7 +84,7 @@ class Trouble:
     def _strikes(self, call: str) -> Kind | None:
         """What happens to this call; it counts."""
         self.calls += 1
-        if self.kind is None:
+        if self.kind is None or not call.startswith(self.call):
             return None
         if self.left > 0:
             self.left -= 1
@@ -117,6 +118,7 @@ _VERBS = frozenset(
         "setLabels",
         "setMachineType",
         "publish",
+        "simulateMaintenanceEvent",
         "resize",
         "addAccessConfig",
         "deleteAccessConfig",

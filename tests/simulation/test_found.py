@@ -10,6 +10,7 @@ import pytest
 
 from dev.simulation import invariants
 from dev.simulation.history import FAULTS, FOREIGN, NAMES, SPECS, History
+from dev.simulation.trouble import Kind
 
 ALPHA = NAMES[0]
 BROKEN_MODEL = next(fault for fault in FAULTS if fault["kind"] == "broken-model")
@@ -19,28 +20,41 @@ LONG = 900.0
 
 Act = Callable[[History], None]
 SERVE: Act = lambda history: history.apply(ALPHA, SPECS[0])  # noqa: E731
+DRILL_CALL = "POST simulateMaintenanceEvent"
 STORIES: dict[str, tuple[Act, ...]] = {
     "adopts-strangers": (
         lambda history: history.stranger(),
         lambda history: history.apply(FOREIGN, SPECS[0]),
     ),
     "believes-an-old-answer": (SERVE, lambda history: history.begin_fault(BROKEN_MODEL)),
+    "clings-to-its-ledger": (
+        SERVE,
+        lambda history: history.plan_trouble(Kind.ANSWER_LOST, 1, "POST o"),
+        lambda history: history.preempt(ALPHA),
+    ),
     "counts-losses-again": (SERVE, lambda history: history.preempt(ALPHA)),
     "forgets-objects": (
         SERVE,
         lambda history: history.apply(NAMES[1], SPECS[0]),
         lambda history: history.delete(ALPHA),
     ),
-    "forgets-the-finalizer": (SERVE, lambda history: history.delete(ALPHA)),
     "forgets-the-metadata": (SERVE, lambda history: history.apply(ALPHA, SPECS[1])),
     "is-deaf": (SERVE, lambda history: history.break_keep_alive(invariants.TOPIC)),
-    "keeps-the-address": (SERVE, lambda history: history.delete(ALPHA)),
+    "keeps-a-drill-to-itself": (
+        SERVE,
+        lambda history: history.plan_trouble(Kind.CRASH_AFTER, call=DRILL_CALL),
+        lambda history: history.drill(ALPHA),
+    ),
+    "keeps-the-key": (
+        SERVE,
+        lambda history: history.plan_trouble(Kind.ANSWER_LOST, call="remove_finalizer"),
+        lambda history: history.delete(ALPHA),
+    ),
     "keeps-the-endpoint": (
         SERVE,
         lambda history: history.apply(ALPHA, {**SPECS[0], "suspend": True}),
         lambda history: history.apply(ALPHA, SPECS[0]),
     ),
-    "keeps-the-topic": (SERVE, lambda history: history.delete(ALPHA)),
     "keeps-what-is-shared": (SERVE, lambda history: history.delete(ALPHA)),
     "leaves-labels": (SERVE, lambda history: history.by_hand("relabel", ALPHA)),
     "lives-in-the-past": (  # a machine whose clock is behind never started what had been preempted
@@ -58,6 +72,11 @@ STORIES: dict[str, tuple[Act, ...]] = {
         SERVE,
         lambda history: history.switch_off(),
         lambda history: history.preempt(ALPHA),
+    ),
+    "takes-silence-for-a-no": (
+        SERVE,
+        lambda history: history.plan_trouble(Kind.ANSWER_LOST, call=DRILL_CALL),
+        lambda history: history.drill(ALPHA),
     ),
 }
 
