@@ -80,8 +80,8 @@ class History:
         self.wanted: dict[str, Json] = {}
         self.strangers: dict[str, Json] = {}
         self.fault: str | None = None
-        self.farewell: tuple[Kind, int] | None = None
-        """What befalls the deletions at the end, and after how many of their calls."""
+        self.farewell: tuple[Kind, str] | None = None
+        """What befalls the deletions at the end, and which of their calls."""
         self.drills: dict[str, int] = {}
         """The newest call in the cloud's journal when each was asked for."""
         self.steps = 0
@@ -330,7 +330,8 @@ class History:
         for name in list(self.wanted):
             self.delete(name)
         if self.farewell is not None:
-            self.trouble.plan(*self.farewell)
+            kind, call = self.farewell
+            self.trouble.plan(kind, call=call)
         self._pass_time(REMOVAL)
         self._must(invariants.calm(self.world, {}, frozenset()))
         self._must(self._wrong())
