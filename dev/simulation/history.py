@@ -67,6 +67,8 @@ SPECS: tuple[Json, ...] = (
     {"predictor": {"inline": CODE}, "machine": {"type": "e2-small"}},
     {"predictor": {"inline": f"{CODE}# third\n"}, "machine": {"type": "e2-standard-2"}},
     {"predictor": {"inline": f"{CODE}# fifth\n"}, "suspend": True},
+    {"predictor": {"inline": CODE}, "machine": {"provisioning": "Standard"}},
+    {"predictor": {"inline": CODE}, "placement": {"zones": [ZONES[1]]}},
 )
 
 
@@ -324,9 +326,7 @@ class History:
         if self.world.operator is None:
             self.world.restart()
         self._pass_time(RECOVERY)
-        running = {name for name, spec in self.wanted.items() if not spec.get("suspend")}
-        taken = frozenset({FOREIGN} if self.strangers else ()) & running
-        self._must(invariants.calm(self.world, self.wanted, taken))
+        self._must(invariants.calm(self.world, self.wanted, self._taken()))
         for name in list(self.wanted):
             self.delete(name)
         if self.farewell is not None:
@@ -337,6 +337,16 @@ class History:
         self._must(self._wrong())
         if self.world.kube.objects:
             raise AssertionError(f"deletion does not end: {list(self.world.kube.objects)}")
+
+    def _taken(self) -> frozenset[str]:
+        """Whose VM cannot be made, since a stranger has its name in one of the zones."""
+        spec = self.wanted.get(FOREIGN)
+        if spec is None or spec.get("suspend"):
+            return frozenset()
+        zones = spec.get("placement", {}).get("zones", ZONES)
+        is_taken = any(f"/zones/{zone}/" in key for key in self.strangers for zone in zones)
+        found = {key for key, doc in self.world.store.list(INSTANCE) if doc["body"]["name"] == vm(FOREIGN)}
+        return frozenset({FOREIGN} if is_taken and not found - self.strangers.keys() else ())
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
         """A call that is nobody's of ours."""

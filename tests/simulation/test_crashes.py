@@ -125,9 +125,9 @@ CREATE = Story(create, BEFORE, served=False, kept=False)
 EDIT = Story(edited, EDITED, served=False, kept=False)
 UPDATE = Story(update, AFTER)
 DELETE = Story(delete, None, kept=False)
+RECREATE = Story(replace_vm, ANOTHER, vms=2, kept=False)
+MOVE = Story(move, ELSEWHERE, vms=2)
 CHANGES = (
-    Story(replace_vm, ANOTHER, vms=2, kept=False),
-    Story(move, ELSEWHERE, vms=2),
     Story(suspend, ASLEEP),
     Story(resume, AFTER),
     Story(leave, BEFORE, vms=2),
@@ -136,7 +136,7 @@ CHANGES = (
 )
 KINDS = [kind for kind in Kind if kind is not Kind.RIVAL]
 ALL = [
-    *((story, kind) for story in (CREATE, UPDATE, DELETE) for kind in KINDS),
+    *((story, kind) for story in (CREATE, UPDATE, RECREATE, MOVE, DELETE) for kind in KINDS),
     *((story, Kind.CRASH_AFTER) for story in (*CHANGES, EDIT)),
 ]
 """What also befalls the other changes is left to random histories: each of these plays for half a minute."""
@@ -162,7 +162,7 @@ def test_wherever_it_strikes_the_end_is_the_same(story: Story, kind: Kind) -> No
     assert 1 < struck < MOST_CALLS, "every call was met, and there was an end of them"
 
 
-@pytest.mark.parametrize("story", (CREATE, EDIT, UPDATE, DELETE, *CHANGES), ids=str)
+@pytest.mark.parametrize("story", (CREATE, EDIT, UPDATE, RECREATE, MOVE, DELETE, *CHANGES), ids=str)
 def test_beside_a_second_operator_the_end_is_the_same(story: Story) -> None:
     with played() as (made, _):
         made.run_both(WHILE)
