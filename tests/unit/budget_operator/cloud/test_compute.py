@@ -14,6 +14,7 @@ from budget_operator.core.observed import (
     DOWN,
     PREEMPTED,
     UP,
+    Firewall,
     GuestReport,
     InstanceStatus,
     OperationRef,
@@ -486,13 +487,28 @@ def test_firewall_as_seen(google: Any, compute: ComputeGateway) -> None:
         "description": "{}",
         "targetTags": ["tag"],
         "network": "https://www.googleapis.com/compute/v1/projects/p1/global/networks/n",
-        "allowed": [{"IPProtocol": "udp", "ports": ["53"]}, {"IPProtocol": "tcp", "ports": ["80", "443"]}],
+        "allowed": [{"IPProtocol": "icmp"}, {"IPProtocol": "tcp", "ports": ["80", "443"]}],
+        "sourceRanges": ["10.0.0.0/8"],
+        "sourceTags": ["office"],
+        "direction": "INGRESS",
+        "priority": 900,
+        "disabled": True,
     }
     google.answer(f"GET {P}/global/firewalls/fw", (200, rule))
     found = compute.firewall("fw")
     assert found is not None
-    assert (found.target_tags, found.allowed) == (("tag",), ("tcp:443", "tcp:80"))
-    assert found.network == "projects/p1/global/networks/n"
+    assert found == Firewall(
+        "fw",
+        "{}",
+        ("tag",),
+        ("icmp", "tcp:443", "tcp:80"),
+        "projects/p1/global/networks/n",
+        ("10.0.0.0/8",),
+        "INGRESS",
+        900,
+        disabled=True,
+        further=("source_tags",),
+    )
 
 
 def test_threads_may_share_the_gateway(google: Any, compute: ComputeGateway) -> None:

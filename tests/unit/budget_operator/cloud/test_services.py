@@ -176,12 +176,16 @@ def test_function(google: Any) -> None:
         "labels": {"a": "1"},
         "buildConfig": {
             "runtime": "python312",
+            "entryPoint": "restart",
             "source": {"storageSource": {"bucket": "b1", "object": "function/1.zip"}},
             "serviceAccount": "projects/p1/serviceAccounts/build@p1",
         },
         "serviceConfig": {
             "environmentVariables": {"BUDGET_PROJECT": "p1"},
             "serviceAccountEmail": "run@p1",
+            "timeoutSeconds": 300,
+            "maxInstanceCount": 10,
+            "ingressSettings": "ALLOW_INTERNAL_ONLY",
         },
         "eventTrigger": {"pubsubTopic": "projects/p1/topics/t", "serviceAccountEmail": "trigger@p1"},
         "stateMessages": [{"severity": "ERROR", "type": "x", "message": "build failed"}],
@@ -200,6 +204,10 @@ def test_function(google: Any) -> None:
         "build@p1",
         "trigger@p1",
     )
+    google.answer(f"GET {FUNCTIONS}/f", (200, {**answer, "serviceConfig": {"ingressSettings": "ALLOW_ALL"}}))
+    changed = functions.function("f")
+    assert changed is not None
+    assert not changed.as_made
 
 
 def test_create_function(google: Any) -> None:
