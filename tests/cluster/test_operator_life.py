@@ -101,8 +101,9 @@ def test_a_rolling_update_in_the_midst_of_five_creations_makes_each_once(operato
     try:
         until(lambda: "standing by" in (second.health() or ""), 20, lambda: f"{second.health()}")
         since = world.mark()
-        slow = {"method": "POST", "path": "/zones/[^/]+/instances$", "latency": 0.5, "count": 0}
-        world.control("POST", "faults", slow)
+        # Three wait for their second attempt when the old one is told to end.
+        failing = {"method": "POST", "path": "/zones/[^/]+/instances$", "code": 503, "count": 3}
+        world.control("POST", "faults", failing)
         world.apply(*map(document, names))
         until(lambda: bool(world.names("instance")), 30, "no VM is made")
         operator.process.stop()

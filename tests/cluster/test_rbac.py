@@ -128,7 +128,7 @@ def test_its_rights_are_exactly_what_it_uses(story: int) -> None:
 
 def test_kopf_watches_and_does_nothing_else(story: int) -> None:
     """Nor does it look at the peerings that other operators made of it would agree by."""
-    asked = [(each["verb"], each["objectRef"], each["userAgent"]) for each in requests()]
+    asked = [(each["verb"], each["objectRef"], each.get("userAgent", "")) for each in requests()]
     by_kopf = {(verb, what["resource"]) for verb, what, agent in asked if agent.startswith("kopf/")}
     assert by_kopf == {("list", "budgetdeployments"), ("watch", "budgetdeployments")}
     assert "patch" in {verb for verb, what, _ in asked if what["resource"] == "budgetdeployments"}
