@@ -14,8 +14,10 @@ from typing import Any, get_args
 import pytest
 
 from budget_operator.core.errors import CapacityExhausted, PermissionDenied, QuotaExceeded
+from budget_operator.core.memory import REFUSED_FOR
 from budget_operator.core.serving import ADVICE, GUEST_REASONS, RETRIED
 from budget_operator.core.status import WAITS_FOR_CHANGE
+from budget_operator.reconcile.execution import TYPE_RETRY
 from dev.paths import ROOT
 from dev.simulation.month import problems
 from dev.simulation.world import DURATIONS, NAMESPACE, ZONES, World, vm, world
@@ -248,7 +250,8 @@ NOT_MISSED = {
 
 def _of_permissions() -> Iterator[tuple[Any, ...]]:
     for permission, (event, condition, doing) in PERMISSIONS.items():
-        words = (doing, permission, PermissionDenied.remedy, MINUTELY)
+        again = TYPE_RETRY if permission == "compute.instances.setMachineType" else MINUTELY
+        words = (doing, permission, PermissionDenied.remedy, again)
         yield event, denied(permission), condition, "PermissionDenied", words
 
 
@@ -355,6 +358,10 @@ def recovers(made: World, row: Row) -> bool:
         return wait(made, gone, WELL_WITHIN, lambda: True)
     if row.event == "misspell":
         made.apply(NAME, SPEC)
+    if TYPE_RETRY in row.words:
+        made.run(REFUSED_FOR.total_seconds())
+        made.preempt(NAME)
+        return wait(made, lambda: states(made, "Stalled")[0] == "False", WELL_WITHIN, lambda: True)
     return wait(made, lambda: not problems(made, [NAME]), WELL_WITHIN, lambda: True)
 
 
