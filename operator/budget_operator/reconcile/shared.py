@@ -30,6 +30,7 @@ class Shared(Generic[T]):
         self._clock = clock
         self._lock = threading.Lock()
         self._last: Taken[T] | None = None
+        self._due = clock()  # when the last one is too old
         self._backoff = Backoff(clock)
 
     def get(self) -> Taken[T]:
@@ -40,6 +41,7 @@ class Shared(Generic[T]):
         """
         with self._lock:
             now = self._clock()
-            if self._last is None or now - self._last.at >= self._age(self._last.found):
+            if self._last is None or now >= self._due:
                 self._last = Taken(now, self._backoff.call(self._look))
+                self._due = now + self._age(self._last.found)
             return self._last
