@@ -215,20 +215,12 @@ class History:
 
     def edit_shared(self, part: str) -> None:
         """Somebody changes a part of what all share, so that it does not do its work any more."""
-        changes: dict[str, tuple[str, str, Json]] = {
-            invariants.FIREWALL: ("compute/v1", "", {"disabled": True}),
-            invariants.JOB: (
-                "v1",
-                "?updateMask=pubsubTarget",
-                {"pubsubTarget": {"data": invariants.TAMPERED}},
-            ),
-        }
-        version, query, change = changes[part]
         for key, document in self.world.store.list(part):
-            body = change
-            if part == invariants.JOB:
-                body = {"pubsubTarget": document["pubsubTarget"] | change["pubsubTarget"]}
-            self.ask("PATCH", f"/{version}/{key}{query}", body)
+            if part == invariants.FIREWALL:
+                self.ask("PATCH", f"/compute/v1/{key}", {"disabled": True})
+            else:
+                target = document["pubsubTarget"] | {"data": invariants.TAMPERED}
+                self.ask("PATCH", f"/v1/{key}?updateMask=pubsubTarget", {"pubsubTarget": target})
         self.world.look_again()
 
     def _spoil(self, name: str) -> None:

@@ -254,9 +254,7 @@ class Function:
     service_account: str = ""  # e-mails
     build_service_account: str = ""
     trigger_service_account: str = ""
-    as_made: bool = (
-        True  # what the operator gives every function: entry point, time limit, ingress, instances
-    )
+    as_made: bool = True  # its entry point, time limit, ingress and instances are what every one is given
 
 
 @dataclass(frozen=True)

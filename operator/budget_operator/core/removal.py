@@ -35,9 +35,7 @@ class Remains:
     inventory: Inventory
     instances: tuple[Instance, ...]  # ours
     addresses: tuple[Address, ...]  # ours
-    disks: tuple[
-        Disk, ...
-    ]  # ours that outlived their VM; not looked for before that and the address are gone
+    disks: tuple[Disk, ...]  # ours that outlived their VM; looked for once VM and address are gone
     pending: str  # why a VM may still appear; empty if none can
     objects: tuple[str, ...]  # below our prefix; with the last deployment everything in the bucket
     last: bool  # no other deployment needs what is shared
