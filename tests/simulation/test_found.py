@@ -19,6 +19,15 @@ WHILE = 400.0
 LONG = 900.0
 
 Act = Callable[[History], None]
+
+
+def swap_address(history: History) -> None:
+    """It is looked at twice a second: what is wrong here does not last."""
+    history.by_hand("swap address", ALPHA)
+    for _ in range(60):
+        history.run("look", 0.5)
+
+
 SERVE: Act = lambda history: history.apply(ALPHA, SPECS[0])  # noqa: E731
 DRILL_CALL = "POST simulateMaintenanceEvent"
 STORIES: dict[str, tuple[Act, ...]] = {
@@ -72,6 +81,10 @@ STORIES: dict[str, tuple[Act, ...]] = {
         SERVE,
         lambda history: history.switch_off(),
         lambda history: history.preempt(ALPHA),
+    ),
+    "sends-callers-elsewhere": (  # it was asked at the address that had been taken off it again
+        SERVE,
+        swap_address,
     ),
     "takes-silence-for-a-no": (
         SERVE,

@@ -108,7 +108,7 @@ def build(before: Status, facts: Facts) -> Status:
     """The status after a pass over a deployment that should be there."""
     verdicts = judge(before, facts)
     instance = facts.seen.instance if facts.seen is not None else None
-    ip = _ip(before, facts)
+    ip = address_of(before, facts.seen, facts.outcome)
     target = facts.target or before.revision.target
     intent = facts.outcome.intent
     zone = instance.zone if instance is not None else (intent.zone if intent else None)
@@ -343,14 +343,15 @@ def _state_on_the_way(before: Status, facts: Facts, instance: Instance | None) -
     return "Starting" if instance.status is InstanceStatus.RUNNING or not making else "Provisioning"
 
 
-def _ip(before: Status, facts: Facts) -> str | None:
-    if facts.seen is None:
+def address_of(before: Status, seen: Observation | None, outcome: Outcome) -> str | None:
+    """Where callers are sent: to the VM's address, or to the one that it is about to get."""
+    if seen is None:
         return before.ip
-    if facts.seen.instance is not None and facts.seen.instance.external_ip:
-        return facts.seen.instance.external_ip
-    if facts.seen.address is not None:
-        return facts.seen.address.address or None
-    return before.ip if Room.INSTANCE in facts.outcome.unseen else None
+    if seen.instance is not None and seen.instance.external_ip:
+        return seen.instance.external_ip
+    if seen.address is not None:
+        return seen.address.address or None
+    return before.ip if Room.INSTANCE in outcome.unseen else None
 
 
 def deleting(before: Status, generation: int, outcome: Outcome, now: datetime, ignored: str = "") -> Status:

@@ -325,7 +325,7 @@ class Pass:
             instance=instance,
             boot=self._boot(seen, instance),
             running=running,
-            ip=(instance.external_ip if instance is not None else None) or self._before.ip,
+            ip=statuses.address_of(self._before, seen, outcome),
             target=wanted.artifact.revision if wanted is not None else None,
             spec=wish.spec,
             token=wish.token,

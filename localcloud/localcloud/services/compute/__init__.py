@@ -21,6 +21,7 @@ from localcloud.services.compute.operations import Operations
 from localcloud.services.compute.paths import PREFIX
 from localcloud.services.compute.quotas import Quotas
 from localcloud.services.compute.records import Records
+from localcloud.services.compute.targets import Targets
 from localcloud.services.compute.watcher import Watcher
 from localcloud.web import Handler, route
 
@@ -32,7 +33,7 @@ _REGION = _PROJECT + "/regions/{region}"
 def routes(context: Context) -> list[BaseRoute]:
     tasks = Tasks("compute", context.store, context.clock)
     operations = Operations(context)
-    tasks.unless(operations.is_over)
+    tasks.unless(Targets(context.store, operations).is_over)
     records = Records(context.store)
     addresses = Addresses(context, operations, tasks)
     disks = Disks(context, operations, tasks, records)
