@@ -274,23 +274,23 @@ class Operator:
         while (key := self.queue.take()) is not None:
             self._passes[key] = time.monotonic()
             try:
-                after = self._pass(key)
+                passed = self._pass(key)
             finally:
                 del self._passes[key]
-            self.queue.done(key, after)
+            self.queue.done(key, passed.after, brief=passed.brief)
 
-    def _pass(self, key: Key) -> float | None:
+    def _pass(self, key: Key) -> Passed:
         began = time.monotonic()
         with trail.following(*key):
             try:
-                passed = self.reconciler.reconcile(*key, quiet=True)
+                passed = self.reconciler.reconcile(*key, quiet=True, lengthens=self.queue.lengthens)
             except Exception:
                 log.exception("the pass failed unexpectedly")
                 passed = Passed(self.pace.unexpected, ok=False)
         if not passed.waits:
             metrics.PASS_SECONDS.observe(time.monotonic() - began)
             _count(key, passed)
-        return passed.after
+        return passed
 
 
 def _count(key: Key, passed: Passed) -> None:

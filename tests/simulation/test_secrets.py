@@ -242,7 +242,7 @@ def caught(made: World) -> Callable[..., Passed]:
     assert made.operator is not None
     by_itself: Any = None, None, None, SimpleNamespace(reconcile=made.operator.reconcile)
     process = Operator(*by_itself)
-    return lambda namespace, name, **_: Passed(process._pass((namespace, name)))
+    return lambda namespace, name, **_: process._pass((namespace, name))
 
 
 def broken(*_: object, **__: object) -> None:

@@ -84,6 +84,7 @@ class Inventories:
         self._looking = threading.Lock()  # held while a picture is taken
         self._state = threading.Lock()  # guards what follows; never held during a call
         self._cached: Inventory | None = None
+        self._rest = max_age  # for how long the cached picture does for deployments at rest
         self._ended = datetime.min.replace(tzinfo=UTC)  # of the cached picture
         self._forgotten = 0
         self._backoff = Backoff(clock)  # only touched while a picture is taken
@@ -102,14 +103,13 @@ class Inventories:
         comes meanwhile, and is not much too late, has the old one.
         """
         with self._state:
-            cached = self._cached
-        age = self._max_age if cached is None else rest_of(cached)
+            age = self._rest
         found = self._usable(age) or (self._usable(2 * age) if self._looking.locked() else None)
         if found is None:
             with self._looking:
                 found = self._usable(age) or self._take()
         with self._state:
-            return found, max(timedelta(0), rest_of(found) - (self._clock() - self._ended))
+            return found, max(timedelta(0), self._rest - (self._clock() - self._ended))
 
     def is_awaited(self, newer_than: datetime) -> bool:
         """Whether such a one would have to be waited for, because another is being taken."""
@@ -135,7 +135,7 @@ class Inventories:
         taken = self._backoff.call(lambda: self._look(self._clock()))
         with self._state:
             if forgotten == self._forgotten:
-                self._cached, self._ended = taken, self._clock()
+                self._cached, self._ended, self._rest = taken, self._clock(), rest_of(taken)
         return taken
 
     def _look(self, now: datetime) -> Inventory:

@@ -1,7 +1,8 @@
 """A keyed work queue with due times: what the operator does next, and never twice at once.
 
 The earliest due time of a key wins, and what somebody waits for goes before what time has brought; adding a
-key that is being worked on marks it, so that it runs again.
+key that is being worked on marks it, so that it runs again. What is brief is done by one worker after the
+other: side by side they would only take the interpreter from each other.
 Knows nothing of Kubernetes or of what the work is. The clock is `time.monotonic` unless a test gives one.
 """
 
@@ -13,6 +14,10 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
+_Entry = tuple[bool, float, int, Key]  # not preferred, due, order of asking, key
+
+BRIEF_SECONDS = 0.25  # after which others need not wait any more for what should have been brief
+
 
 class WorkQueue(Generic[Key]):
     """Thread-safe; `take` blocks until a key is due, `done` gives it back. Both are O(log keys)."""
@@ -20,9 +25,10 @@ class WorkQueue(Generic[Key]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[Key, float] = {}
-        # (not preferred, due, order of asking, key); what `_due` does not say any more is passed over when it
-        # comes up.
-        self._heap: list[tuple[bool, float, int, Key]] = []
+        # What is brief is apart. What `_due` does not say any more is passed over when it comes up.
+        self._heaps: dict[bool, list[_Entry[Key]]] = {False: [], True: []}
+        self._brief: set[Key] = set()  # whose next work will be
+        self._alone: tuple[Key, float] | None = None  # the brief one being worked on, and until when alone
         self._preferred: set[Key] = set()
         self._asked = 0
         self._running: set[Key] = set()
@@ -57,19 +63,33 @@ class WorkQueue(Generic[Key]):
         """The next due key, or None once the queue is closed."""
         with self._lock:
             while not self._closed:
-                key = self._first()
-                pause = None if key is None else self._due[key] - self._clock()
-                if key is not None and pause is not None and pause <= 0:
-                    return self._taken(key)
+                pause, entry, brief = self._next()
+                if entry is not None and pause is not None and pause <= 0:
+                    return self._taken(entry[-1], brief=brief)
                 self._wait(pause)
             return None
 
-    def _taken(self, key: Key) -> Key:
-        heapq.heappop(self._heap)
+    def _next(self) -> tuple[float | None, _Entry[Key] | None, bool]:
+        """In how many seconds which one is handed out, and whether its work is brief."""
+        now = self._clock()
+        until = now if self._alone is None else self._alone[1]
+        found = [
+            (max(0.0, entry[1] - now, until - now if brief else 0.0), entry, brief)
+            for brief in (False, True)
+            if (entry := self._top(self._heaps[brief])) is not None
+        ]
+        return min(found, default=(None, None, False))
+
+    def _taken(self, key: Key, *, brief: bool) -> Key:
+        heapq.heappop(self._heaps[brief])
         del self._due[key]
         self._preferred.discard(key)
         self._running.add(key)
-        if self._watching is None and self._heap:
+        if brief:
+            self._alone = key, self._clock() + BRIEF_SECONDS
+        elif self._alone is None and self._heaps[True]:
+            self._watching = None  # it may be waiting for what was brief
+        if self._watching is None and any(self._heaps.values()):
             self._changed.notify()
         return key
 
@@ -82,10 +102,28 @@ class WorkQueue(Generic[Key]):
         if self._watching is mine:
             self._watching = None
 
-    def done(self, key: Key, again_after: float | None = None) -> None:
-        """Work on the key has ended; it comes back after `again_after` seconds, or when it is added."""
+    def lengthens(self, key: Key) -> None:
+        """The work on it is not as brief as it was the last time: others need not wait for its end."""
+        with self._lock:
+            if self._ends_alone(key):
+                self._watching = None
+                self._changed.notify()
+
+    def _ends_alone(self, key: Key) -> bool:
+        mine = self._alone is not None and self._alone[0] == key
+        if mine:
+            self._alone = None
+        return mine
+
+    def done(self, key: Key, again_after: float | None = None, *, brief: bool = False) -> None:
+        """Work on the key has ended; it comes back after `again_after` seconds, or when it is added.
+
+        `brief`: it took a moment, and probably will the next time.
+        """
         with self._lock:
             self._running.discard(key)
+            self._ends_alone(key)
+            (self._brief.add if brief else self._brief.discard)(key)
             if key in self._due:
                 self._push(key)
             if not self._running:
@@ -118,16 +156,17 @@ class WorkQueue(Generic[Key]):
 
     def _push(self, key: Key) -> None:
         self._asked += 1
-        heapq.heappush(self._heap, (key not in self._preferred, self._due[key], self._asked, key))
-        if self._heap[0][2] == self._asked:  # whoever waits waits for a later one
+        heap = self._heaps[key in self._brief and key not in self._preferred]
+        heapq.heappush(heap, (key not in self._preferred, self._due[key], self._asked, key))
+        if heap[0][2] == self._asked:  # whoever waits waits for a later one
             self._watching = None
             self._changed.notify()
 
-    def _first(self) -> Key | None:
-        """The key that is due first, now or later, and not being worked on."""
-        while self._heap:
-            _, due, _, key = self._heap[0]
+    def _top(self, heap: list[_Entry[Key]]) -> _Entry[Key] | None:
+        """The one that is due first, now or later, and not being worked on."""
+        while heap:
+            _, due, _, key = heap[0]
             if self._due.get(key) == due and key not in self._running:
-                return key
-            heapq.heappop(self._heap)
+                return heap[0]
+            heapq.heappop(heap)
         return None

@@ -4,6 +4,7 @@ Names and states are Google's own words. Times are aware datetimes in UTC. What 
 `desired`.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -325,7 +326,7 @@ class Inventory:
     @cached_property
     def shared(self) -> str:
         """What all deployments use, to compare; without the owner's claim, which is renewed all the time."""
-        return repr((self.bucket, self.topic, self.function, self.job, self.firewall))
+        return sys.intern(repr((self.bucket, self.topic, self.function, self.job, self.firewall)))
 
     @cached_property
     def _instances(self) -> Mapping[str, tuple[Instance, ...]]:

@@ -160,6 +160,7 @@ class Passed:
     after: float | None  # seconds until the next one; None if the deployment needs none
     ok: bool = True  # it came to its end and saw the cloud and what the spec refers to
     waits: bool = False  # it was not made yet: the picture that it needs is being taken
+    brief: bool = False  # all there was to do took a moment, and probably will the next time
     state: str = ""  # of the deployment, as its status has it now; empty: as before
     preemptions: int = 0  # that were noticed
     ended: tuple[Outage, ...] = ()  # that are over

@@ -49,7 +49,9 @@ class Ahead:
         self._lock = threading.Lock()
         self._found: dict[Named, Found] = {}
 
-    def take(self, deployment: Named, others: Iterable[Named], want: Callable[[Named], Wanted]) -> Found:
+    def take(
+        self, deployment: Named, others: Callable[[], Iterable[Named]], want: Callable[[Named], Wanted]
+    ) -> Found:
         """What was found for a deployment, which is used once; `others` are those whose passes come soon, in
         whatever order."""
         with self._lock:
@@ -57,7 +59,7 @@ class Ahead:
             found = self._found.pop(deployment, None)
             if found is None or now - found.at >= FRESH:
                 self._found = {name: each for name, each in self._found.items() if now - each.at < FRESH}
-                new = (each for each in others if each not in self._found and each != deployment)
+                new = (each for each in others() if each not in self._found and each != deployment)
                 self._look([want(deployment), *map(want, islice(new, MOST - 1))], now)
                 found = self._found.pop(deployment)
         return found

@@ -6,10 +6,8 @@ deployment is at rest is decided by `core.quiet`.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from itertools import islice
 
 from budget_operator.core import quiet
 from budget_operator.core.artifact import CODE_PREFIX
@@ -21,7 +19,7 @@ from budget_operator.core.names import Owner
 from budget_operator.core.observed import Content, Contents, Inventory, Listed
 from budget_operator.core.quiet import Digest, Reference, Rest
 from budget_operator.core.steps import Passed
-from budget_operator.reconcile.ahead import MOST, Ahead, Found, Wanted
+from budget_operator.reconcile.ahead import FRESH, Ahead, Found, Wanted
 from budget_operator.reconcile.buckets import Buckets
 from budget_operator.reconcile.ownership import Ownership
 from budget_operator.reconcile.probing import PROBE_EVERY
@@ -32,9 +30,7 @@ Key = tuple[str, str]
 # Between quiet passes, each of which looks at Secrets and ConfigMaps: until there is a newer picture, so that
 # the passes of all deployments fall together with the pictures.
 SHORTEST = timedelta(seconds=1)
-# Passes that are due together are made one after the other: side by side their threads would only take the
-# interpreter from each other. One that waits for an answer for longer than this holds nobody up.
-TURN_SECONDS = 0.1
+SOON = FRESH / 2  # whoever comes by then finds what was asked for ahead
 
 
 class References:
@@ -94,12 +90,11 @@ class Calm:
         self._rests: dict[Key, Rest] = {}
         self._woken: set[Key] = set()  # since their last full pass began
         self._seen: dict[Key, str] = {}  # each object's resourceVersion, as the watch last told
-        # Whose quiet passes began with which picture, and what was known of it; the longest ago first.
-        self._looked: OrderedDict[Key, tuple[datetime, Memory]] = OrderedDict()
-        self._looking = threading.Lock()  # guards them
+        # When the next pass over each of those at rest is due, and what is known of it.
+        self._coming: dict[Key, tuple[datetime, Memory]] = {}
+        self._planning = threading.Lock()  # guards them
         self._ahead = Ahead(kube, cloud.prober, clock)
         self._objects = Shared(self._all_objects, _list_age, clock)
-        self._turn = threading.Lock()
 
     def begin(self, key: Key) -> tuple[int, bool]:
         """A full pass begins: how many in a row had found rest, and whether time alone brings this one."""
@@ -107,9 +102,12 @@ class Calm:
         found = self._leave(key)
         return (0, False) if found is None else (found.passes, self._clock() >= found.until)
 
-    def rest(self, key: Key, rest: Rest) -> None:
-        """A full pass found the deployment at rest: unless it was woken meanwhile, quiet ones follow."""
+    def rest(self, key: Key, rest: Rest, memory: Memory, pause: timedelta) -> None:
+        """A full pass found the deployment at rest: unless it was woken meanwhile, quiet ones follow, the
+        first of them after that pause.
+        """
         self._rests[key] = rest
+        self._plan(key, pause, memory)
         if key in self._woken:
             self.wake(key)
 
@@ -130,8 +128,8 @@ class Calm:
 
     def _leave(self, key: Key) -> Rest | None:
         """It is at rest no longer, and nothing is asked ahead for it."""
-        with self._looking:
-            self._looked.pop(key, None)
+        with self._planning:
+            self._coming.pop(key, None)
         return self._rests.pop(key, None)
 
     def version(self, key: Key) -> str | None:
@@ -149,19 +147,13 @@ class Calm:
         rest = self._rests.get(key)
         if rest is None or self._clock() >= rest.until:
             return None
-        mine = self._turn.acquire(timeout=TURN_SECONDS)
         try:
             inventory, left = self._cloud.snapshots.resting()
             pause = min(max(left, SHORTEST), rest.longest)
-            same = self._is_same(key, owner, rest, inventory) and self._stays(
-                key, rest, memory, inventory.taken_at, pause
-            )
+            same = self._is_same(key, owner, rest, inventory) and self._stays(key, rest, memory, pause)
         except BudgetError:  # a full pass meets it, too, and tells
             return None
-        finally:
-            if mine:
-                self._turn.release()
-        return Passed(pause.total_seconds()) if same else None
+        return Passed(pause.total_seconds(), brief=True) if same else None
 
     def _is_same(self, key: Key, owner: Owner, rest: Rest, inventory: Inventory) -> bool:
         if not self._ownership.hold(inventory) or quiet.part(inventory, owner) != rest.part:
@@ -171,25 +163,26 @@ class Calm:
         listed = self.objects(owner, rest.at) if rest.objects is not None else None
         return listed is None or listed.found == rest.objects
 
-    def _stays(self, key: Key, rest: Rest, memory: Memory, taken_at: datetime, pause: timedelta) -> bool:
+    def _stays(self, key: Key, rest: Rest, memory: Memory, pause: timedelta) -> bool:
         """Whether what it refers to is as it was, and its endpoint answers."""
-        found = self._ahead.take(
-            key, self._note_look(key, taken_at, memory), lambda each: self._want(each, pause)
-        )
+        self._plan(key, pause, memory)
+        found = self._ahead.take(key, self._soon, lambda each: self._want(each, pause))
         same = all(self._content(each, found) == known for each, known in rest.references.items())
         return same and self._answers(rest, memory, pause, found)
 
-    def _note_look(self, key: Key, taken_at: datetime, memory: Memory) -> list[Key]:
-        """A pass over it has begun with this picture; gives those over whom none has, who come soonest."""
-        with self._looking:
-            self._looked[key] = taken_at, memory
-            self._looked.move_to_end(key)
-            soonest = list(islice(self._looked.items(), 2 * MOST))  # some of them may be had already
-        return [other for other, (at, _) in soonest if at != taken_at]
+    def _plan(self, key: Key, pause: timedelta, memory: Memory) -> None:
+        with self._planning:
+            self._coming[key] = self._clock() + pause, memory
+
+    def _soon(self) -> list[Key]:
+        """Those over whom a pass comes within the next seconds."""
+        until = self._clock() + SOON
+        with self._planning:
+            return [key for key, (due, _) in self._coming.items() if due <= until]
 
     def _want(self, key: Key, pause: timedelta) -> Wanted:
         """What a quiet pass over it would ask for now."""
-        rest, (_, memory) = self._rests.get(key), self._looked.get(key, (None, None))
+        rest, (_, memory) = self._rests.get(key), self._coming.get(key, (None, None))
         if rest is None or memory is None:
             return Wanted(key, (), None)
         secrets = tuple(reference[1:] for reference in rest.references if reference[0] == "Secret")

@@ -136,7 +136,7 @@ class Pass:
         again = self._again(outcome, after, wish)
         ok = view.problem is None and wish.hindrance is None and not outcome.unseen
         if ok and view.held:
-            self._rest(seen, wish, outcome, after)
+            self._rest(seen, wish, outcome, after, again)
         return Passed(
             again,
             ok=ok,
@@ -146,10 +146,13 @@ class Pass:
             figures=self._costing.figures(after.cost),
         )
 
-    def _rest(self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status) -> None:
+    def _rest(
+        self, seen: Observation | None, wish: Wish, outcome: Outcome, status: Status, again: float
+    ) -> None:
         """Let quiet passes follow if there was nothing to do."""
-        memory = self._memory
-        part = quiet.part(seen.inventory, self._owner) if seen is not None else None
+        if seen is None:
+            return
+        memory, part = self._memory, quiet.part(seen.inventory, self._owner)
         if part is None or not quiet.is_at_rest(status, self._generation, outcome, memory, wish.target):
             return
         wall = self._means.wall()
@@ -171,7 +174,7 @@ class Pass:
             until=now + min(changes, quiet.pause(passes, self._means.jitter())),
             longest=PROBE_EVERY if wish.stall is None else timedelta(seconds=STALLED_SECONDS),
         )
-        self._common.calm.rest(self._key, rest)
+        self._common.calm.rest(self._key, rest, memory, timedelta(seconds=again))
 
     def _rested_objects(self) -> Contents | None:
         """Of the deployment's own; not what is uploaded for all."""

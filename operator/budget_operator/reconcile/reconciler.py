@@ -5,6 +5,7 @@ kinds are in `calm`, `one_pass` and `deletion`; here is what outlives a pass, or
 """
 
 import logging
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -30,8 +31,12 @@ from budget_operator.reconcile.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
-AWAITED = Passed(0.5, waits=True)  # looks again soon whether the picture that it needs is there
+AWAITED = Passed(0.5, waits=True, brief=True)  # looks again soon whether the picture that it needs is there
 BOOT = Path(__file__).resolve().parents[1] / "boot"
+
+
+def _untold(_key: tuple[str, str]) -> None:
+    """The default of `lengthens`."""
 
 
 def load_parts(settings: Settings) -> Parts:
@@ -86,8 +91,16 @@ class Reconciler:
         """The objects that the last passes over them have found."""
         return frozenset(list(self._memories))
 
-    def reconcile(self, namespace: str, name: str, *, quiet: bool = False) -> Passed:
-        """One pass. `quiet`: only time has brought it, so that it need not be a full one."""
+    def reconcile(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        quiet: bool = False,
+        lengthens: Callable[[tuple[str, str]], None] = _untold,
+    ) -> Passed:
+        """One pass. `quiet`: only time has brought it, so that it need not be a full one; `lengthens` hears
+        of it when it has to be."""
         key = (namespace, name)
         memory = self._memories.get(key)
         if memory is not None and memory.generation is not None:
@@ -96,6 +109,7 @@ class Reconciler:
             passed = self._spared(key, memory)
             if passed is not None:
                 return passed
+        lengthens(key)
         try:
             document = self.common.kube.deployment(namespace, name)
             passed = Passed(None) if document is None else self._begun(key, document, quiet=quiet)

@@ -3,7 +3,9 @@
 import threading
 from collections import Counter
 
-from budget_operator.cluster.queue import WorkQueue
+import pytest
+
+from budget_operator.cluster.queue import BRIEF_SECONDS, WorkQueue
 
 
 class Clock:
@@ -158,3 +160,97 @@ def test_one_that_is_edited_while_it_is_worked_on_goes_first_again() -> None:
     queue.add_first("a")
     queue.done("a", again_after=60)
     assert [queue.take(), queue.take()] == ["a", "b"]
+
+
+@pytest.fixture
+def brief() -> tuple[Clock, WorkQueue[str]]:
+    """The work on all five was brief the last time, and is due."""
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    for key in "abcde":
+        queue.done(key, 0, brief=True)
+    return clock, queue
+
+
+Brief = tuple[Clock, WorkQueue[str]]
+
+
+def offered(queue: WorkQueue[str]) -> str | None:
+    """What another worker gets now, if it need not wait."""
+    got: list[str | None] = []
+    worker = threading.Thread(target=lambda: got.append(queue.take()), daemon=True)
+    worker.start()
+    worker.join(0.2)
+    return got[0] if got else None
+
+
+def test_what_is_brief_is_left_to_the_worker_that_has_begun(brief: Brief) -> None:
+    _, queue = brief
+    assert queue.take() == "a"
+    assert offered(queue) is None
+    queue.done("a", 60, brief=True)
+    assert queue.take() == "b"
+
+
+def test_one_that_is_not_as_brief_as_expected_holds_nobody_up(brief: Brief) -> None:
+    clock, queue = brief
+    assert queue.take() == "a"
+    clock.now += BRIEF_SECONDS
+    assert offered(queue) == "b"
+
+
+def test_other_work_goes_on_beside_what_is_brief(brief: Brief) -> None:
+    _, queue = brief
+    queue.add("long")
+    assert queue.take() == "a"
+    queue.add_first("e")
+    assert offered(queue) == "e", "somebody waits for it"
+    assert offered(queue) == "long"
+    assert offered(queue) is None
+
+
+def test_one_that_says_so_holds_nobody_up_at_all(brief: Brief) -> None:
+    _, queue = brief
+    got: list[str | None] = []
+    assert queue.take() == "a"
+    worker = threading.Thread(target=lambda: got.append(queue.take()))
+    worker.start()
+    queue.lengthens("a")
+    worker.join(5)
+    assert got == ["b"]
+
+
+def test_what_is_brief_waits_for_nobody_who_does_other_work(brief: Brief) -> None:
+    _, queue = brief
+    got: list[str | None] = []
+    assert queue.take() == "a"
+    worker = threading.Thread(target=lambda: got.append(queue.take()))
+    worker.start()
+    queue.add_first("edited")
+    queue.done("a", 60, brief=True)
+    while not got:
+        pass
+    assert got == ["edited"] or queue.take() == "edited"
+    assert offered(queue) in ("b", "edited")
+
+
+def test_many_workers_hand_out_all_that_is_brief() -> None:
+    queue: WorkQueue[int] = WorkQueue()
+    taken: list[int] = []
+
+    def work() -> None:
+        while (key := queue.take()) is not None:
+            taken.append(key)
+            queue.done(key, brief=True)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for key in range(2000):
+        queue.done(key, 0, brief=True)
+    for worker in workers:
+        worker.start()
+    while len(taken) < 2000:
+        pass
+    queue.close()
+    for worker in workers:
+        worker.join(5)
+    assert sorted(taken) == list(range(2000))
