@@ -128,8 +128,7 @@ class Calm:
 
     def _leave(self, key: Key) -> Rest | None:
         """It is at rest no longer, and nothing is asked ahead for it."""
-        with self._planning:
-            self._coming.pop(key, None)
+        self._unplan(key)
         return self._rests.pop(key, None)
 
     def version(self, key: Key) -> str | None:
@@ -165,8 +164,13 @@ class Calm:
 
     def _stays(self, key: Key, rest: Rest, memory: Memory, pause: timedelta) -> bool:
         """Whether what it refers to is as it was, and its endpoint answers."""
+        self._unplan(key)
+        found = self._ahead.take(
+            key,
+            self._soon,
+            lambda each: self._want(each, memory if each == key else self._unplan(each), pause),
+        )
         self._plan(key, pause, memory)
-        found = self._ahead.take(key, self._soon, lambda each: self._want(each, pause))
         same = all(self._content(each, found) == known for each, known in rest.references.items())
         return same and self._answers(rest, memory, pause, found)
 
@@ -174,15 +178,20 @@ class Calm:
         with self._planning:
             self._coming[key] = self._clock() + pause, memory
 
+    def _unplan(self, key: Key) -> Memory | None:
+        """Nothing more is asked ahead for it until its next pass."""
+        with self._planning:
+            return self._coming.pop(key, (None, None))[1]
+
     def _soon(self) -> list[Key]:
-        """Those over whom a pass comes within the next seconds."""
+        """Those over whom a pass comes within the next seconds, or has not come yet."""
         until = self._clock() + SOON
         with self._planning:
             return [key for key, (due, _) in self._coming.items() if due <= until]
 
-    def _want(self, key: Key, pause: timedelta) -> Wanted:
+    def _want(self, key: Key, memory: Memory | None, pause: timedelta) -> Wanted:
         """What a quiet pass over it would ask for now."""
-        rest, (_, memory) = self._rests.get(key), self._coming.get(key, (None, None))
+        rest = self._rests.get(key)
         if rest is None or memory is None:
             return Wanted(key, (), None)
         secrets = tuple(reference[1:] for reference in rest.references if reference[0] == "Secret")
