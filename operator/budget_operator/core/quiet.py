@@ -42,6 +42,7 @@ class Rest:
     """What the last full pass over a deployment at rest was made of."""
 
     at: datetime  # when it was made
+    memory: Memory  # what is known of the deployment, now as then
     version: str  # of the object, as the pass left it
     part: Part  # of the picture
     references: Mapping[Reference, Digest]

@@ -90,8 +90,7 @@ class Calm:
         self._rests: dict[Key, Rest] = {}
         self._woken: set[Key] = set()  # since their last full pass began
         self._seen: dict[Key, str] = {}  # each object's resourceVersion, as the watch last told
-        # When the next pass over each of those at rest is due, and what is known of it.
-        self._coming: dict[Key, tuple[datetime, Memory]] = {}
+        self._coming: dict[Key, datetime] = {}  # when the next pass over each of those at rest is due
         self._planning = threading.Lock()  # guards them
         self._ahead = Ahead(kube, cloud.prober, clock)
         self._objects = Shared(self._all_objects, _list_age, clock)
@@ -102,12 +101,12 @@ class Calm:
         found = self._leave(key)
         return (0, False) if found is None else (found.passes, self._clock() >= found.until)
 
-    def rest(self, key: Key, rest: Rest, memory: Memory, pause: timedelta) -> None:
+    def rest(self, key: Key, rest: Rest, pause: timedelta) -> None:
         """A full pass found the deployment at rest: unless it was woken meanwhile, quiet ones follow, the
         first of them after that pause.
         """
         self._rests[key] = rest
-        self._plan(key, pause, memory)
+        self._plan(key, pause)
         if key in self._woken:
             self.wake(key)
 
@@ -141,7 +140,7 @@ class Calm:
         taken = self._objects.get()
         return Taken(taken.at, taken.found.get(owner.cloud_name, {})) if taken.at > newer_than else None
 
-    def quiet_pass(self, key: Key, owner: Owner, memory: Memory) -> Passed | None:
+    def quiet_pass(self, key: Key, owner: Owner) -> Passed | None:
         """None: something is due or not as it was, so that a full pass has to be made."""
         rest = self._rests.get(key)
         if rest is None or self._clock() >= rest.until:
@@ -149,7 +148,7 @@ class Calm:
         try:
             inventory, left = self._cloud.snapshots.resting()
             pause = min(max(left, SHORTEST), rest.longest)
-            same = self._is_same(key, owner, rest, inventory) and self._stays(key, rest, memory, pause)
+            same = self._is_same(key, owner, rest, inventory) and self._stays(key, rest, pause)
         except BudgetError:  # a full pass meets it, too, and tells
             return None
         return Passed(pause.total_seconds(), brief=True) if same else None
@@ -162,40 +161,36 @@ class Calm:
         listed = self.objects(owner, rest.at) if rest.objects is not None else None
         return listed is None or listed.found == rest.objects
 
-    def _stays(self, key: Key, rest: Rest, memory: Memory, pause: timedelta) -> bool:
+    def _stays(self, key: Key, rest: Rest, pause: timedelta) -> bool:
         """Whether what it refers to is as it was, and its endpoint answers."""
-        self._unplan(key)
-        found = self._ahead.take(
-            key,
-            self._soon,
-            lambda each: self._want(each, memory if each == key else self._unplan(each), pause),
-        )
-        self._plan(key, pause, memory)
+        found = self._ahead.take(key, self._soon, lambda each: self._want(each, pause))
+        self._plan(key, pause)
         same = all(self._content(each, found) == known for each, known in rest.references.items())
-        return same and self._answers(rest, memory, pause, found)
+        return same and self._answers(rest, pause, found)
 
-    def _plan(self, key: Key, pause: timedelta, memory: Memory) -> None:
+    def _plan(self, key: Key, pause: timedelta) -> None:
         with self._planning:
-            self._coming[key] = self._clock() + pause, memory
+            self._coming[key] = self._clock() + pause
 
-    def _unplan(self, key: Key) -> Memory | None:
+    def _unplan(self, key: Key) -> None:
         """Nothing more is asked ahead for it until its next pass."""
         with self._planning:
-            return self._coming.pop(key, (None, None))[1]
+            self._coming.pop(key, None)
 
     def _soon(self) -> list[Key]:
         """Those over whom a pass comes within the next seconds, or has not come yet."""
         until = self._clock() + SOON
         with self._planning:
-            return [key for key, (due, _) in self._coming.items() if due <= until]
+            return [key for key, due in self._coming.items() if due <= until]
 
-    def _want(self, key: Key, memory: Memory | None, pause: timedelta) -> Wanted:
+    def _want(self, key: Key, pause: timedelta) -> Wanted:
         """What a quiet pass over it would ask for now."""
+        self._unplan(key)
         rest = self._rests.get(key)
-        if rest is None or memory is None:
+        if rest is None:
             return Wanted(key, (), None)
         secrets = tuple(reference[1:] for reference in rest.references if reference[0] == "Secret")
-        return Wanted(key, secrets, rest.door if self._is_due(memory, pause) else None)
+        return Wanted(key, secrets, rest.door if self._is_due(rest.memory, pause) else None)
 
     def _content(self, reference: Reference, found: Found) -> Digest:
         kind, namespace, name = reference
@@ -210,14 +205,14 @@ class Calm:
         """Whether the next pass would be too late to ask the endpoint."""
         return memory.probed_at is None or self._clock() + pause - memory.probed_at > PROBE_EVERY
 
-    def _answers(self, rest: Rest, memory: Memory, pause: timedelta, found: Found) -> bool:
-        if rest.door is None or not self._is_due(memory, pause):
+    def _answers(self, rest: Rest, pause: timedelta, found: Found) -> bool:
+        if rest.door is None or not self._is_due(rest.memory, pause):
             return True
         asked_at = self._clock() if found.probe is None else found.at
         probe = found.probe or self._cloud.prober.ready(rest.door)
         if not probe.ok or probe.revision != rest.revision:
             return False
-        memory.probed_at = asked_at
+        rest.memory.probed_at = asked_at
         return True
 
     def _all_objects(self) -> Mapping[str, Contents]:

@@ -164,6 +164,7 @@ class Pass:
         now, passes = self._means.clock(), 1 if wish.stall is not None else self._rested + 1
         rest = Rest(
             at=now,
+            memory=memory,
             version=self._document["metadata"]["resourceVersion"],
             part=part,
             references=self._references.seen,
@@ -174,7 +175,7 @@ class Pass:
             until=now + min(changes, quiet.pause(passes, self._means.jitter())),
             longest=PROBE_EVERY if wish.stall is None else timedelta(seconds=STALLED_SECONDS),
         )
-        self._common.calm.rest(self._key, rest, memory, timedelta(seconds=again))
+        self._common.calm.rest(self._key, rest, timedelta(seconds=again))
 
     def _rested_objects(self) -> Contents | None:
         """Of the deployment's own; not what is uploaded for all."""

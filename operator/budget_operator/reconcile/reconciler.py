@@ -126,7 +126,7 @@ class Reconciler:
         """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
         if self._is_awaited(memory):
             return AWAITED
-        return self.common.calm.quiet_pass(key, self._owner(*key), memory)
+        return self.common.calm.quiet_pass(key, self._owner(*key))
 
     def _is_awaited(self, memory: Memory) -> bool:
         newest = observe.newest(memory, self.common.means.clock())
