@@ -27,7 +27,7 @@ CONNECT_SECONDS = 3.0
 BODY_LIMIT = 64 * 1024
 #: For so long one that is kept may be silent before a new one is tried.
 _KEPT_SECONDS = 2.0
-#: The same where many are asked at once: whoever takes longer is asked alone, and holds nobody up.
+#: The same where many are asked at once, and none answers: the rest is asked alone, and holds nobody up.
 _TOGETHER_SECONDS = 0.5
 #: After so long the certificate is looked at again, and whether newcomers get in.
 _OLDEST = 15 * 60.0
@@ -101,8 +101,8 @@ class Doors:
         return self._answer(door, request, _Connection(_connected(door), now, now), request.seconds)
 
     def ask_kept(self, doors: Sequence[Door], request: Request) -> Mapping[Door, Answer]:
-        """The same request to many at once, over connections that are kept. Whoever has none, or does not
-        answer over it within half a second, is left out: a kept connection proves nothing against them.
+        """The same request to many at once, over connections that are kept. Whoever has none is left out, and
+        who has not answered once nobody did for half a second: a kept connection proves nothing against them.
         """
         asked: dict[int, _Asked] = {}
         answers: dict[Door, Answer] = {}
@@ -112,12 +112,14 @@ class Doors:
             if kept is not None and (found := _asked(door, request, kept)) is not None:
                 asked[kept.socket.fileno()] = found
                 poll.register(kept.socket, select.POLLIN)
+        end = time.monotonic() + request.seconds
         until = time.monotonic() + _TOGETHER_SECONDS
-        while asked and (left := until - time.monotonic()) > 0:
+        while asked and (left := min(until, end) - time.monotonic()) > 0:
             for number, _ in poll.poll(left * 1000):
                 if asked[number].go_on():
                     poll.unregister(number)
                     self._end(asked.pop(number), answers)
+                    until = time.monotonic() + _TOGETHER_SECONDS
         for each in asked.values():
             each.connection.socket.close()
         return answers

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,9 @@ class Server:
         self.asked: list[bytes] = []
         self.open: list[socket.socket] = []
         self.silent = False
+        self.work = 0.0
+        """Seconds that each answer takes it, one after the other."""
+        self._working = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -44,6 +48,8 @@ class Server:
         try:
             while request := connection.recv(65536):
                 self.asked.append(request)
+                with self._working:
+                    time.sleep(self.work)
                 if not self.silent:
                     connection.sendall(self.said)
         except OSError:
@@ -199,6 +205,29 @@ def test_who_does_not_answer_is_left_out_and_holds_nobody_up(
     assert kept.ask(others.door(), KEPT).body == b"hi"
     assert others.taken == 2, "a connection that was silent is not used again"
     others.close()
+
+
+def test_as_long_as_some_answer_the_others_are_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All behind one slow machine: new connections would only give it more to do."""
+    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 0.4)
+    kept, asked = Doors(), [server.door(f"{number}.test") for number in range(20)]
+    for door in asked:
+        kept.ask(door, KEPT)
+    server.work = 0.05
+    assert len(kept.ask_kept(asked, KEPT)) == len(asked)
+    assert server.taken == len(asked)
+
+
+def test_all_together_get_no_more_time_than_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 0.4)
+    kept, asked = Doors(), [server.door(f"{number}.test") for number in range(20)]
+    for door in asked:
+        kept.ask(door, KEPT)
+    server.work = 0.1
+    answers = kept.ask_kept(asked, replace(KEPT, seconds=0.5))
+    assert 0 < len(answers) < len(asked)
 
 
 def test_who_went_away_is_left_out(server: Server) -> None:
