@@ -466,7 +466,7 @@ def test_one_whose_vm_does_not_answer_holds_no_other_up(rest: World) -> None:
             let_go.set()
 
 
-NAMES = [f"model-{number:03d}" for number in range(160)]
+NAMES = [f"model-{number:03d}" for number in range(110)]
 
 
 @pytest.fixture
@@ -495,7 +495,7 @@ def test_many_at_rest_are_asked_together(many: World) -> None:
     chance = random.Random(1)
     for _ in range(2):
         all_pass(many, chance.sample(NAMES, len(NAMES)))
-    assert len(read.sizes) == len(asked.sizes) == 8, "not each alone"
+    assert len(read.sizes) == len(asked.sizes) == 6, "not each alone"
     assert sum(read.sizes) == sum(asked.sizes) == 2 * len(NAMES), "each once"
 
 
@@ -504,7 +504,7 @@ def test_those_that_are_at_rest_no_longer_keep_the_others_from_being_asked_toget
     for name in NAMES[:50]:
         many.reconciler.wake("default", name)
     all_pass(many, NAMES[50:])
-    assert asked.sizes == [50, 50, 10]
+    assert asked.sizes == [50, 10]
 
 
 class Counted:
