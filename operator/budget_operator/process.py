@@ -277,7 +277,7 @@ class Operator:
                 passed = self._pass(key)
             finally:
                 del self._passes[key]
-            self.queue.done(key, passed.after, brief=passed.brief)
+            self.queue.done(key, passed.after, brief=passed.brief, waits=passed.waits)
 
     def _pass(self, key: Key) -> Passed:
         began = time.monotonic()

@@ -10,11 +10,21 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Hashable
+from enum import Enum
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-_Entry = tuple[bool, float, int, Key]  # not preferred, due, order of asking, key
+_Entry = tuple[float, int, Key]  # due, order of asking, key
+
+
+class _Lane(Enum):
+    """What is waiting for a worker: what somebody waits for, the usual, and what is brief."""
+
+    FIRST = 0
+    USUAL = 1
+    BRIEF = 2
+
 
 BRIEF_SECONDS = 0.25  # after which others need not wait any more for what should have been brief
 
@@ -25,11 +35,12 @@ class WorkQueue(Generic[Key]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[Key, float] = {}
-        # What is brief is apart. What `_due` does not say any more is passed over when it comes up.
-        self._heaps: dict[bool, list[_Entry[Key]]] = {False: [], True: []}
+        # What `_due` does not say any more is passed over when it comes up.
+        self._heaps: dict[_Lane, list[_Entry[Key]]] = {lane: [] for lane in _Lane}
         self._brief: set[Key] = set()  # whose next work will be
         self._alone: tuple[Key, float] | None = None  # the brief one being worked on, and until when alone
         self._preferred: set[Key] = set()
+        self._came_first: set[Key] = set()  # of those being worked on
         self._asked = 0
         self._running: set[Key] = set()
         self._lock = threading.Lock()
@@ -42,20 +53,24 @@ class WorkQueue(Generic[Key]):
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Ask for work on the key in `delay` seconds, or earlier if that was asked before."""
         with self._lock:
-            due = self._clock() + delay
-            if due >= self._due.get(key, float("inf")):
-                return
-            self._due[key] = due
-            if key not in self._running:
-                self._push(key)
+            self._ask(key, delay)
+
+    def _ask(self, key: Key, delay: float) -> None:
+        due = self._clock() + delay
+        if due >= self._due.get(key, float("inf")):
+            return
+        self._due[key] = due
+        if key not in self._running:
+            self._push(key)
 
     def add_first(self, key: Key) -> None:
         """Ask for work on the key now, before all that is due and was not asked for like this."""
         with self._lock:
-            if key in self._preferred:
+            now = self._clock()
+            if key in self._preferred and self._due.get(key, float("inf")) <= now:
                 return
             self._preferred.add(key)
-            self._due[key] = min(self._clock(), self._due.get(key, float("inf")))
+            self._due[key] = min(now, self._due.get(key, float("inf")))
             if key not in self._running:
                 self._push(key)
 
@@ -63,31 +78,36 @@ class WorkQueue(Generic[Key]):
         """The next due key, or None once the queue is closed."""
         with self._lock:
             while not self._closed:
-                pause, entry, brief = self._next()
-                if entry is not None and pause is not None and pause <= 0:
-                    return self._taken(entry[-1], brief=brief)
+                lane, pause = self._next()
+                if lane is not None and pause is not None and pause <= 0:
+                    return self._taken(lane)
                 self._wait(pause)
             return None
 
-    def _next(self) -> tuple[float | None, _Entry[Key] | None, bool]:
-        """In how many seconds which one is handed out, and whether its work is brief."""
+    def _next(self) -> tuple[_Lane | None, float | None]:
+        """From which lane, and in how many seconds, one is handed out."""
         now = self._clock()
         until = now if self._alone is None else self._alone[1]
-        found = [
-            (max(0.0, entry[1] - now, until - now if brief else 0.0), entry, brief)
-            for brief in (False, True)
-            if (entry := self._top(self._heaps[brief])) is not None
-        ]
-        return min(found, default=(None, None, False))
+        found = []
+        for lane, heap in self._heaps.items():
+            if (entry := self._top(heap)) is not None:
+                pause = max(0.0, entry[0] - now, until - now if lane is _Lane.BRIEF else 0.0)
+                found.append((pause, lane is not _Lane.FIRST, entry[:2], lane))
+        if not found:
+            return None, None
+        pause, _, _, lane = min(found)
+        return lane, pause
 
-    def _taken(self, key: Key, *, brief: bool) -> Key:
-        heapq.heappop(self._heaps[brief])
+    def _taken(self, lane: _Lane) -> Key:
+        key = heapq.heappop(self._heaps[lane])[-1]
         del self._due[key]
-        self._preferred.discard(key)
+        if key in self._preferred:
+            self._preferred.discard(key)
+            self._came_first.add(key)
         self._running.add(key)
-        if brief:
+        if lane is _Lane.BRIEF:
             self._alone = key, self._clock() + BRIEF_SECONDS
-        elif self._alone is None and self._heaps[True]:
+        elif self._alone is None and self._heaps[_Lane.BRIEF]:
             self._watching = None  # it may be waiting for what was brief
         if self._watching is None and any(self._heaps.values()):
             self._changed.notify()
@@ -115,21 +135,27 @@ class WorkQueue(Generic[Key]):
             self._alone = None
         return mine
 
-    def done(self, key: Key, again_after: float | None = None, *, brief: bool = False) -> None:
+    def done(
+        self, key: Key, again_after: float | None = None, *, brief: bool = False, waits: bool = False
+    ) -> None:
         """Work on the key has ended; it comes back after `again_after` seconds, or when it is added.
 
-        `brief`: it took a moment, and probably will the next time.
+        `brief`: it took a moment, and probably will the next time; `waits`: it was not done yet, so that it
+        comes back as it came.
         """
         with self._lock:
             self._running.discard(key)
             self._ends_alone(key)
             (self._brief.add if brief else self._brief.discard)(key)
+            if waits and key in self._came_first:
+                self._preferred.add(key)
+            self._came_first.discard(key)
             if key in self._due:
                 self._push(key)
+            if again_after is not None:
+                self._ask(key, again_after)
             if not self._running:
                 self._ended.notify_all()
-        if again_after is not None:
-            self.add(key, again_after)
 
     def close(self) -> None:
         """Let every `take` return None; work in progress may still end."""
@@ -156,16 +182,21 @@ class WorkQueue(Generic[Key]):
 
     def _push(self, key: Key) -> None:
         self._asked += 1
-        heap = self._heaps[key in self._brief and key not in self._preferred]
-        heapq.heappush(heap, (key not in self._preferred, self._due[key], self._asked, key))
-        if heap[0][2] == self._asked:  # whoever waits waits for a later one
+        heap = self._heaps[self._lane(key)]
+        heapq.heappush(heap, (self._due[key], self._asked, key))
+        if heap[0][1] == self._asked:  # whoever waits waits for a later one
             self._watching = None
             self._changed.notify()
+
+    def _lane(self, key: Key) -> _Lane:
+        if key in self._preferred:
+            return _Lane.FIRST
+        return _Lane.BRIEF if key in self._brief else _Lane.USUAL
 
     def _top(self, heap: list[_Entry[Key]]) -> _Entry[Key] | None:
         """The one that is due first, now or later, and not being worked on."""
         while heap:
-            _, due, _, key = heap[0]
+            due, _, key = heap[0]
             if self._due.get(key) == due and key not in self._running:
                 return heap[0]
             heapq.heappop(heap)

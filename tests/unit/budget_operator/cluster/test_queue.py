@@ -162,6 +162,33 @@ def test_one_that_is_edited_while_it_is_worked_on_goes_first_again() -> None:
     assert [queue.take(), queue.take()] == ["a", "b"]
 
 
+def test_one_that_had_to_wait_comes_back_as_it_came() -> None:
+    """Others that are due meanwhile do not go before it once it can be worked on."""
+    clock = Clock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    queue.add_first("edited")
+    queue.add("waits")
+    for key in (queue.take(), queue.take()):
+        queue.done(str(key), 0.5, brief=True, waits=True)
+    for number in range(3):
+        queue.add(f"repair-{number}", 0.1)
+    clock.now = 0.2
+    assert queue.take() == "repair-0", "its time has not come"
+    clock.now = 0.6
+    assert [queue.take() for _ in range(2)] == ["edited", "repair-1"]
+    queue.done("edited", 0.5)
+    clock.now = 2.0
+    assert [queue.take() for _ in range(3)] == ["repair-2", "waits", "edited"]
+
+
+def test_what_waits_and_is_edited_again_need_not_wait_for_its_time() -> None:
+    queue: WorkQueue[str] = WorkQueue(Clock())
+    queue.add_first("edited")
+    queue.done(str(queue.take()), 0.5, waits=True)
+    queue.add_first("edited")
+    assert queue.take() == "edited"
+
+
 @pytest.fixture
 def brief() -> tuple[Clock, WorkQueue[str]]:
     """The work on all five was brief the last time, and is due."""
