@@ -37,7 +37,7 @@ class WorkQueue(Generic[Key]):
         self._due: dict[Key, float] = {}
         # What `_due` does not say any more is passed over when it comes up.
         self._heaps: dict[_Lane, list[_Entry[Key]]] = {lane: [] for lane in _Lane}
-        self._brief: set[Key] = set()  # whose next work will be
+        self._brief: set[Key] = set()  # whose work was, the last time
         self._alone: tuple[Key, float] | None = None  # the brief one being worked on, and until when alone
         self._preferred: set[Key] = set()
         self._came_first: set[Key] = set()  # of those being worked on

@@ -211,22 +211,22 @@ def test_as_long_as_some_answer_the_others_are_waited_for(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All behind one slow machine: new connections would only give it more to do."""
-    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 0.4)
+    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 1.5)
     kept, asked = Doors(), [server.door(f"{number}.test") for number in range(20)]
     for door in asked:
         kept.ask(door, KEPT)
-    server.work = 0.05
+    server.work = 0.1
     assert len(kept.ask_kept(asked, KEPT)) == len(asked)
     assert server.taken == len(asked)
 
 
 def test_all_together_get_no_more_time_than_one(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 0.4)
+    monkeypatch.setattr(doors, "_TOGETHER_SECONDS", 1.5)
     kept, asked = Doors(), [server.door(f"{number}.test") for number in range(20)]
     for door in asked:
         kept.ask(door, KEPT)
-    server.work = 0.1
-    answers = kept.ask_kept(asked, replace(KEPT, seconds=0.5))
+    server.work = 0.2
+    answers = kept.ask_kept(asked, replace(KEPT, seconds=1.6))
     assert 0 < len(answers) < len(asked)
 
 
