@@ -39,11 +39,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """Of a check; `output` of one that ran aside."""
+    """Of a check; `output` of one that ran aside.
+
+    `cpu_seconds` are its processes' own, but not those of Docker's containers: what of the machine it takes,
+    whatever else runs.
+    """
 
     name: str
     passed: bool
     seconds: float
+    cpu_seconds: float
     output: str = ""
 
 
@@ -115,7 +120,8 @@ def run(only: list[str]) -> bool:
         print(result.output, end="")
     print()
     for result in results:
-        print(f"{result.name:<18}{_word(result):<8}{result.seconds:8.1f} s")
+        cpu = f"{result.cpu_seconds:8.1f} s of a processor"
+        print(f"{result.name:<18}{_word(result):<8}{result.seconds:8.1f} s{cpu}")
     print(f"{'all':<26}{time.monotonic() - started:8.1f} s")
     return all(result.passed for result in results)
 
@@ -139,8 +145,9 @@ def _one(check: Check) -> Result:
     print(f"\n=== {check.name}", flush=True)
     since = time.monotonic()
     with _prepared(check.name):
-        good = [_succeeds(command) for command in check.commands]
-    result = Result(check.name, all(good), time.monotonic() - since)
+        ended = [_run(command) for command in check.commands]
+    passed, cpu_seconds = all(good for good, _ in ended), sum(spent for _, spent in ended)
+    result = Result(check.name, passed, time.monotonic() - since, cpu_seconds)
     print(f"=== {check.name}: {_word(result)} after {result.seconds:.1f} s", flush=True)
     return result
 
@@ -164,9 +171,10 @@ def aside(name: str, argv: Sequence[str], niceness: int) -> Iterator[Callable[[]
         _be_nice(process.pid, niceness)
 
         def end() -> Result:
-            passed = process.wait() == 0
+            passed, cpu_seconds = _ended(process)
             output.seek(0)
-            return Result(name, passed, time.monotonic() - since, output.read().decode(errors="replace"))
+            told = output.read().decode(errors="replace")
+            return Result(name, passed, time.monotonic() - since, cpu_seconds, told)
 
         try:
             yield end
@@ -205,6 +213,14 @@ def _prepared(name: str) -> Iterator[None]:
             engine.release()
 
 
-def _succeeds(command: tuple[str, ...]) -> bool:
+def _run(command: tuple[str, ...]) -> tuple[bool, float]:
     argv = [str(VENV_BIN / command[0]), *command[1:]]
-    return subprocess.run(argv, cwd=ROOT, check=False).returncode == 0
+    with subprocess.Popen(argv, cwd=ROOT) as process:
+        return _ended(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> tuple[bool, float]:
+    """Waits for it. Whether it ended well, and the processor's seconds of it and of all it waited for."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode == 0, usage.ru_utime + usage.ru_stime

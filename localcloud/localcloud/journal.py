@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ class Entry:
         return asdict(self)
 
 
+_values = attrgetter(*(each.name for each in fields(Entry) if each.name != "id"))
+
+
 class Journal:
     """Append-only; thread-safe."""
 
@@ -69,7 +73,7 @@ class Journal:
                 "INSERT INTO calls"
                 " (time, method, path, status, agent, permission, took_effect, account, demanded)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                tuple(asdict(entry).values())[1:],
+                _values(entry),
             )
 
     def entries(

@@ -136,7 +136,8 @@ CHANGES = (
 )
 KINDS = [kind for kind in Kind if kind is not Kind.RIVAL]
 ALL = [
-    *((story, kind) for story in (CREATE, UPDATE, RECREATE, MOVE, DELETE) for kind in KINDS),
+    *((story, kind) for story in (CREATE, UPDATE, DELETE) for kind in KINDS),
+    *((story, kind) for story in (RECREATE, MOVE) for kind in (Kind.CRASH_AFTER, Kind.ANSWER_LOST)),
     *((story, Kind.CRASH_AFTER) for story in (*CHANGES, EDIT)),
 ]
 """What also befalls the other changes is left to random histories: each of these plays for half a minute."""

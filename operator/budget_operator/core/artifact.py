@@ -13,6 +13,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import google_crc32c
 from cryptography.exceptions import InvalidTag
@@ -270,6 +271,7 @@ def sealed_login(sealed: bytes, key: bytes, cloud_name: str, revision: str) -> L
     return Login(held["username"], held["password"], held["token"])
 
 
+@lru_cache(maxsize=256)  # while a VM comes up every pass builds the same revision
 def _seal(plain: bytes, key: bytes, context: bytes) -> bytes:
     """Authenticated encryption, bound to deployment and revision.
 

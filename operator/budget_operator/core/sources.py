@@ -5,6 +5,7 @@ Code is compiled, never executed. Every refusal is an `InvalidSpec` that names t
 """
 
 import ast
+import hashlib
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,10 @@ from budget_operator.core.errors import InvalidSpec
 # Python 3.11 counts how deep it is in a tree for all threads together, and fails with a SystemError where
 # another one parses meanwhile (CPython issue 106905): workers parse one after another.
 _PARSING = threading.Lock()
+# What each file that compiles binds, by its digest: every pass checks the code, and a megabyte of it takes
+# seconds, in which the others wait.
+_COMPILED: dict[bytes, frozenset[str]] = {}
+_MOST_KNOWN = 4096
 
 _FILE_NAME = re.compile(r"[-._A-Za-z0-9]{1,253}")
 
@@ -31,16 +36,15 @@ def check_code(spec: Spec, files: Mapping[str, bytes]) -> None:
         InvalidSpec: naming the field, the file and the line.
     """
     field = "spec.predictor.inline" if spec.predictor.config_map is None else "spec.predictor.configMap"
-    trees = {name: _parse(field, name, data) for name, data in files.items() if name.endswith(".py")}
+    names = {name: _bound(field, name, data) for name, data in files.items() if name.endswith(".py")}
     module = module_file(spec.predictor.entrypoint)
     class_name = spec.predictor.entrypoint.partition(":")[2]
-    if module not in trees:
+    if module not in names:
         present = ", ".join(sorted(files)) or "none"
         raise InvalidSpec(
             f"spec.predictor.entrypoint: there is no file {module} in {field} (files: {present[:500]})"
         )
-    bound = set(_bound_names(trees[module].body))
-    if class_name not in bound and "*" not in bound:
+    if names[module].isdisjoint((class_name, "*")):
         raise InvalidSpec(f"spec.predictor.entrypoint: {module} defines no {class_name}")
 
 
@@ -49,6 +53,18 @@ def check_file_names(field: str, names: Iterable[str]) -> None:
     for name in names:
         if not _FILE_NAME.fullmatch(name) or name.startswith("..") or name == ".":
             raise InvalidSpec(f"{field}: the key {name!r} is not usable as a file name")
+
+
+def _bound(field: str, name: str, data: bytes) -> frozenset[str]:
+    """Names that running the file could bind; raises as `check_code`."""
+    digest = hashlib.sha256(data).digest()
+    found = _COMPILED.get(digest)
+    if found is None:
+        found = frozenset(_bound_names(_parse(field, name, data).body))
+        if len(_COMPILED) >= _MOST_KNOWN:
+            _COMPILED.clear()
+        _COMPILED[digest] = found
+    return found
 
 
 def _parse(field: str, name: str, data: bytes) -> ast.Module:

@@ -152,7 +152,7 @@ def _login(kube: References, document: Document, spec: Spec, former: Callable[[]
     secret = login_secret(name, spec)
     if spec.auth.secret_name is None:
         # One that the status knows was deleted on purpose: that is how a login is changed.
-        adopts = not statuses.read(document).login_secret and kube.secret(namespace, secret) is None
+        adopts = kube.secret(namespace, secret) is None and not statuses.read(document).login_secret
         login = (former() if adopts else None) or _new_login()
         data = {key: value.encode() for key, value in zip(LOGIN_KEYS, astuple(login), strict=True)}
         found: Mapping[str, bytes] | None = kube.ensure_secret(namespace, secret, data, document)

@@ -116,11 +116,11 @@ def _while_loading(server: Callable[[], httpx.Client], log: Path) -> None:
 
 
 def _while_blocked(server: Callable[[], httpx.Client]) -> None:
+    began, answers = time.monotonic(), []
     with ThreadPoolExecutor() as pool:
         first = pool.submit(server().post, "/predict", content=b"x" * 1000)
         time.sleep(0.2)
         others = [pool.submit(server().post, "/other", content=b"x" * 200_000) for _ in range(5)]
-        began, answers = time.monotonic(), []
         while not first.done():
             answers.append(asked(server(), "/healthz/live"))
         assert time.monotonic() - began > 2

@@ -18,6 +18,13 @@ def test_what_runs_aside_tells_at_its_end() -> None:
     assert (result.passed, result.output) == (False, "broken\n")
 
 
+def test_the_processor_time_of_all_processes_is_told() -> None:
+    burn = "import time\nwhile time.process_time() < 0.4: pass\n"
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}], check=True)\n{burn}"
+    with aside("busy", [sys.executable, "-c", program], 0) as end:
+        assert end().cpu_seconds >= 0.8
+
+
 def test_what_runs_aside_lets_others_go_first(tmp_path: Path) -> None:
     told = tmp_path / "nice"
     os.mkfifo(told)

@@ -1,5 +1,6 @@
 """What the user wrote is checked without being executed; refusals name the field."""
 
+import ast
 import gc
 import sys
 import time
@@ -107,6 +108,24 @@ def test_unusable_file_names(name: str) -> None:
         check_file_names("spec.predictor.configMap", [name])
 
 
+def test_what_compiles_is_compiled_once_and_what_does_not_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    parse = ast.parse
+
+    def counting(source: bytes, filename: str) -> ast.Module:
+        compiled.append(filename)
+        return parse(source, filename=filename)
+
+    monkeypatch.setattr(ast, "parse", counting)
+    for _ in range(2):
+        check("class Predictor: ...  # of this test", more=b"x = 'of this test'")
+        with pytest.raises(InvalidSpec, match=r"other\.py, line 1 does not compile"):
+            check("class Predictor: ...  # of this test", other=b"def broken(:  # of this test")
+        with pytest.raises(InvalidSpec, match=r"pkg/more\.py defines no Predictor"):
+            check(b"x = 'of this test'", entrypoint="pkg.more:Predictor")
+    assert sorted(compiled) == ["more.py", "other.py", "other.py", "predictor.py"]
+
+
 def test_workers_that_parse_at_once_do_not_disturb_each_other() -> None:
     """As they come up together: where Python itself is not prepared for it, at some collection of garbage."""
     source = "class Predictor:\n" + "    x = [(1, 2), {3: (4, 5)}]\n" * 300
@@ -120,7 +139,7 @@ def test_workers_that_parse_at_once_do_not_disturb_each_other() -> None:
     gc.set_threshold(50)
     try:
         with ThreadPoolExecutor(8) as pool:
-            for checked in [pool.submit(check, source) for _ in range(40)]:
+            for checked in [pool.submit(check, f"{source}# {number}") for number in range(40)]:
                 checked.result()
     finally:
         gc.set_threshold(*threshold)
