@@ -52,7 +52,7 @@ class Repeats:
 
         store.on_write = wrote
         store.get = self._watched(store.get, keyed=True)
-        for name in ("list", "find", "column"):
+        for name in ("list", "show", "find", "column"):
             setattr(store, name, self._watched(getattr(store, name), keyed=False))
 
     def remembering(self, services: Gateways) -> Gateways:

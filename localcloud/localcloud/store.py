@@ -2,7 +2,8 @@
 
 A document has a kind and a key; the key is the full resource path (`projects/p/zones/z/instances/n`).
 What the documents mean is known to the services alone. What was read is held in memory until it is written
-again, so that a list of thousands of VMs does not parse a script of twenty thousand characters for each.
+again, so that a list of thousands of VMs does not parse a script of twenty thousand characters for each, nor
+does a new VM ask all others for their names again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Store:
         self._revisions: Counter[str] = Counter()
         # Documents by kind and key, in a form that makes a new object six times as fast as JSON does.
         self._held: dict[tuple[str, str], bytes] = {}
+        self._shown: dict[tuple[str, str], Json] = {}  # those of them that `show` has handed out
+        self._columns: dict[tuple[str, str], dict[str, str]] = {}  # by kind and field: a text by key
         self.on_write: Callable[[str, str], object] = _nobody
         """Told the kind and key of every change, in the middle of its transaction."""
         self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None)
@@ -69,7 +72,7 @@ class Store:
         """Add a document; raises AlreadyExists."""
         with self.transaction():
             try:
-                self._write("INSERT INTO documents VALUES (?, ?, ?)", kind, key, _dump(body))
+                self._write("INSERT INTO documents VALUES (?, ?, ?)", kind, key, body)
             except sqlite3.IntegrityError as error:
                 raise AlreadyExists(kind, key) from error
 
@@ -96,17 +99,24 @@ class Store:
     def put(self, kind: str, key: str, body: Json) -> None:
         """Add or replace a document."""
         with self.transaction():
-            self._write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", kind, key, _dump(body))
+            self._write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", kind, key, body)
 
     def delete(self, kind: str, key: str) -> bool:
         """True if there was such a document."""
         with self.transaction():
             return self._write("DELETE FROM documents WHERE kind = ? AND key = ?", kind, key) > 0
 
-    def _write(self, statement: str, kind: str, key: str, *body: str) -> int:
-        """How many documents it has changed."""
-        changed = self._db.execute(statement, (kind, key, *body)).rowcount
+    def _write(self, statement: str, kind: str, key: str, body: Json | None = None) -> int:
+        """How many documents it has changed. None: the one that was there goes."""
+        given = () if body is None else (_dump(body),)
+        changed = self._db.execute(statement, (kind, key, *given)).rowcount
         self._held.pop((kind, key), None)
+        self._shown.pop((kind, key), None)
+        for (of, field), column in self._columns.items():
+            if of == kind:
+                column.pop(key, None)
+                if body is not None:
+                    column[key] = _text(body, field)
         self._revisions[kind] += changed
         self.on_write(kind, key)
         return changed
@@ -114,10 +124,11 @@ class Store:
     def column(self, kind: str, field: str) -> list[tuple[str, str]]:
         """One text of each document by its key, without reading the rest: `field` as in `body.status`."""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT key, json_extract(body, ?) FROM documents WHERE kind = ?", (f"$.{field}", kind)
-            ).fetchall()
-        return [(key, text or "") for key, text in rows]
+            column = self._columns.get((kind, field))
+            if column is None:
+                column = {key: _text(body, field) for key, body in self.list(kind)}
+                self._columns[kind, field] = column
+            return sorted(column.items())
 
     def index(self, kind: str, field: str) -> None:
         """Let `find` look these documents up by a field, now and after a restart."""
@@ -134,20 +145,33 @@ class Store:
             held = [(key, self._body(kind, key)) for (key,) in rows]
         return [(key, _load(body)) for key, body in held if body is not None]
 
-    def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
-        """Documents whose key starts with `prefix`, ordered by key."""
+    def show(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
+        """As `list`, but they are the store's own: to be looked at, and never to be changed."""
+        with self._lock:
+            return [(key, self._show(kind, key, held)) for key, held in self._within(kind, prefix)]
+
+    def _show(self, kind: str, key: str, held: bytes) -> Json:
+        shown = self._shown.get((kind, key))
+        if shown is None:
+            if len(self._shown) >= _MOST_HELD:
+                self._shown.clear()
+            shown = self._shown[kind, key] = _load(held)
+        return shown
+
+    def _within(self, kind: str, prefix: str) -> list[tuple[str, bytes]]:
         within = "FROM documents WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
         bounds = kind, prefix, prefix + _AFTER_EVERY_KEY
+        keys = [key for (key,) in self._db.execute(f"SELECT key {within}", bounds)]
+        if 2 * sum((kind, key) in self._held for key in keys) < len(keys):  # one query, not one for each
+            rows = self._db.execute(f"SELECT key, body {within}", bounds).fetchall()
+            return [(key, self._hold(kind, key, text)) for key, text in rows]
+        return [(key, found) for key in keys if (found := self._body(kind, key)) is not None]
+
+    def list(self, kind: str, prefix: str = "") -> list[tuple[str, Json]]:
+        """Documents whose key starts with `prefix`, ordered by key."""
         with self._lock:
-            keys = [key for (key,) in self._db.execute(f"SELECT key {within}", bounds)]
-            if 2 * sum((kind, key) in self._held for key in keys) < len(keys):  # one query, not one for each
-                held = [
-                    (key, self._hold(kind, key, text))
-                    for key, text in self._db.execute(f"SELECT key, body {within}", bounds).fetchall()
-                ]
-            else:
-                held = [(key, found) for key in keys if (found := self._body(kind, key)) is not None]
-        return [(key, _load(body)) for key, body in held]
+            within = self._within(kind, prefix)
+        return [(key, _load(body)) for key, body in within]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -163,7 +187,8 @@ class Store:
                 if self._depth == 0:
                     self._db.execute("ROLLBACK")
                     self._revisions.update(self._revisions.keys())  # what was read meanwhile holds no more
-                    self._held.clear()
+                    for memory in (self._held, self._shown, self._columns):
+                        memory.clear()
                 raise
             self._depth -= 1
             if self._depth == 0:
@@ -180,6 +205,14 @@ def _nobody(_kind: str, _key: str) -> None:
 
 def _dump(body: Json) -> str:
     return json.dumps(body, separators=(",", ":"))
+
+
+def _text(body: Json, field: str) -> str:
+    """One text in a document, such as `body.status`; empty where there is none."""
+    found: Any = body
+    for name in field.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _load(held: bytes) -> Json:

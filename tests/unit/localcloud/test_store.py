@@ -97,6 +97,23 @@ def test_one_field_of_all_documents_of_a_kind(store: Store) -> None:
     store.insert("disk", "c", {"ip": "2"})
     assert store.column("vm", "ip") == [("a", "1"), ("b", "")]
     assert store.column("vm", "body.status") == [("a", "RUNNING"), ("b", "")]
+    store.put("vm", "b", {"ip": "3", "body": "none"})
+    store.insert("vm", "aa", {"ip": "4"})
+    store.delete("vm", "a")
+    assert store.column("vm", "ip") == [("aa", "4"), ("b", "3")]
+    assert store.column("vm", "body.status") == [("aa", ""), ("b", "")]
+
+
+def test_what_is_shown_is_parsed_once_and_follows_every_write(store: Store) -> None:
+    store.put("vm", "a", {"n": 1})
+    store.put("vm", "b", {"n": 1})
+    (_, first), (_, second) = store.show("vm")
+    assert all(body is shown for (_, body), shown in zip(store.show("vm"), (first, second), strict=True))
+    store.put("vm", "a", {"n": 2})
+    assert store.show("vm", "a") == [("a", {"n": 2})]
+    assert store.show("vm", "b")[0][1] is second
+    store.delete("vm", "b")
+    assert store.show("vm") == [("a", {"n": 2})]
 
 
 def test_documents_are_found_by_an_indexed_field(store: Store, tmp_path: Path) -> None:
@@ -133,11 +150,15 @@ def test_what_was_read_is_the_reader_s_own(store: Store) -> None:
 def test_what_was_read_in_a_transaction_that_failed_never_was(store: Store) -> None:
     store.put("vm", "a", {"n": 1})
     with pytest.raises(ZeroDivisionError), store.transaction():
-        store.put("vm", "a", {"n": 2})
+        store.put("vm", "a", {"n": 2, "x": "y"})
         store.put("vm", "b", {"n": 2})
         assert [body["n"] for _, body in store.list("vm")] == [2, 2]
+        assert [body["n"] for _, body in store.show("vm")] == [2, 2]
+        assert store.column("vm", "x") == [("a", "y"), ("b", "")]
         raise ZeroDivisionError
     assert store.get("vm", "a") == {"n": 1}
+    assert store.show("vm") == [("a", {"n": 1})]
+    assert store.column("vm", "x") == [("a", "")]
     assert store.get("vm", "b") is None
     assert store.list("vm") == [("a", {"n": 1})]
 

@@ -90,7 +90,7 @@ class Addresses:
         return listing(self._context.settings.base_url, call, "compute#address", documents)
 
     def aggregated(self, call: Call) -> Json:
-        documents = self._store.list(ADDRESS, f"projects/{call.params['project']}/")
+        documents = self._store.show(ADDRESS, f"projects/{call.params['project']}/")
         return aggregated(self._context, call, "compute#address", "addresses", documents, REGION_SCOPES)
 
     def delete(self, call: Call) -> Json:

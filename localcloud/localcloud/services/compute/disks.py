@@ -93,7 +93,7 @@ class Disks:
         return listing(self._context.settings.base_url, call, "compute#disk", documents)
 
     def aggregated(self, call: Call) -> Json:
-        documents = self._store.list(DISK, f"projects/{call.params['project']}/")
+        documents = self._store.show(DISK, f"projects/{call.params['project']}/")
         return aggregated(
             self._context,
             call,

@@ -60,8 +60,7 @@ class Instances:
         return listing(self._context.settings.base_url, call, "compute#instance", documents)
 
     def aggregated(self, call: Call) -> Json:
-        records = self._records.all(f"projects/{call.params['project']}/")
-        documents = [(key, record.body) for key, record in records]
+        documents = self._records.show(f"projects/{call.params['project']}/")
         return aggregated(
             self._context,
             call,

@@ -35,6 +35,6 @@ class OperationLists:
         return listing(self._context.settings.base_url, call, "compute#operation", documents)
 
     def aggregated(self, call: Call) -> Json:
-        documents = self._context.store.list(OPERATION, f"projects/{call.params['project']}/")
+        documents = self._context.store.show(OPERATION, f"projects/{call.params['project']}/")
         scopes = (*REGION_SCOPES, *ZONE_SCOPES)
         return aggregated(self._context, call, "compute#operation", "operations", documents, scopes)

@@ -73,6 +73,10 @@ class Records:
         for key, found in self._store.list(INSTANCE, prefix):
             yield key, Record(**found)
 
+    def show(self, prefix: str) -> list[tuple[str, Json]]:
+        """The public resources below a path, only to be looked at."""
+        return [(key, found["body"]) for key, found in self._store.show(INSTANCE, prefix)]
+
     def with_address(self, ip: str) -> tuple[str, Record] | None:
         found = self._store.find(INSTANCE, "ip", ip)
         return next(((key, Record(**body)) for key, body in found), None)
