@@ -3,13 +3,14 @@
 import json
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 
 from budget_operator.process import WORKERS
 from dev.bench.operator import replay
 from dev.bench.operator.stage import Stage, cloud, opened
 from dev.bench.results import verdict
 from dev.paths import BENCH, LOCAL
-from dev.progress import step, until
+from dev.progress import announce, step, until
 
 RESULTS = LOCAL / "bench" / "operator.json"
 READY_GOAL, CPU_GOAL, STORM_GOAL = 1.5, 5.0, 10.0
@@ -106,7 +107,17 @@ def _many(stage: Stage, options: Options) -> tuple[Rest, int]:
     with step(f"{options.many} deployments Ready"):
         stage.apply(options.ready, options.many)
         stage.until_ready(options.many, 7200)
+    if wait := beyond_midnight(datetime.now(UTC), SETTLE_SECONDS + options.idle_minutes * 60):
+        announce(f"the hour after midnight UTC, in which statuses are written: {wait:.0f} s to its end")
+        time.sleep(wait)
     return _rest(stage, options.idle_minutes * 60)
+
+
+def beyond_midnight(now: datetime, seconds: float) -> float:
+    """Seconds to the end of the hour after midnight, in which each status gets its month to date, if any of
+    so many from now would fall into it; else 0."""
+    midnight = (now + timedelta(seconds=seconds)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return max(0.0, (midnight + timedelta(hours=1) - now).total_seconds())
 
 
 def _rest(stage: Stage, seconds: float) -> tuple[Rest, int]:
