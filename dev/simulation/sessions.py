@@ -3,9 +3,11 @@
 Every `requests` session is, Google's clients' own included: there is no constructor of theirs that takes one.
 """
 
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +18,9 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 
 from localcloud.accounts import token
 from localcloud.mounted import Answer, Mounted
+
+# Python 3.11 looks anew at each isinstance what a protocol consists of, and requests asks eight times a call.
+typing._get_protocol_attrs = cache(typing._get_protocol_attrs)  # type: ignore[attr-defined]
 
 #: Stands around every call: is handed the request and what carries it out, and may lose either.
 Carrier = Callable[[requests.PreparedRequest, Callable[[], Answer]], Answer]

@@ -48,15 +48,17 @@ def build_context(settings: Settings, clock: Clock | None = None, vms: VmBackend
     return context
 
 
-def ground(settings: Settings, clock: Clock, vms: VmBackend | None = None) -> Context:
-    """What all services stand on; listens to nothing."""
+def ground(
+    settings: Settings, clock: Clock, vms: VmBackend | None = None, *, lasting: bool = True
+) -> Context:
+    """What all services stand on; listens to nothing. `lasting`: a restart finds all of it again."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    store = Store(settings.home / "store.db")
+    store = Store(settings.home / "store.db" if lasting else ":memory:")
     return Context(
         settings=settings,
         clock=clock,
         store=store,
-        journal=Journal(settings.home / "journal.db"),
+        journal=Journal(settings.home / "journal.db" if lasting else ":memory:"),
         faults=Faults(store),
         iam=Iam(store),
         names=Names(store),

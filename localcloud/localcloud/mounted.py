@@ -31,11 +31,11 @@ class Answer:
 
 
 class Mounted:
-    """Its threads, such as those that boot VMs, are the clock's."""
+    """Its threads, such as those that boot VMs, are the clock's; what it knows is gone with it."""
 
     def __init__(self, settings: Settings, clock: Clock, runtime: Runtime) -> None:
         self.context: Context = replace(
-            ground(settings, clock), blocking=InPlace(clock), pushes=Transport(self)
+            ground(settings, clock, lasting=False), blocking=InPlace(clock), pushes=Transport(self)
         )
         self._app = create_app(self.context, runtime)
 

@@ -83,7 +83,7 @@ class Shared:
 
     installation: str
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """The installation's label value."""
         return digest(self.installation)
