@@ -1,7 +1,7 @@
 # Every target is one line of `python -m dev`, run from a virtual environment below .local.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-# Debian's own Python first: what pyenv compiles is not optimized, and computes a fifth longer.
+# Debian's own Python first: what pyenv compiles by default is not optimized, and everything here takes longer.
 PYTHON ?= $(or $(shell /usr/bin/python3.11 -c "import ensurepip; print(\"/usr/bin/python3.11\")" 2>/dev/null),python3)
 VENV := .local/venv
 DEV := $(VENV)/bin/python -m dev
