@@ -41,8 +41,8 @@ class Check:
 class Result:
     """Of a check; `output` of one that ran aside.
 
-    `cpu_seconds` is the processor time of its processes: what it costs, whatever else runs. Docker's containers
-    are not in it, nor what was built for it before.
+    `cpu_seconds` is the processor time of its processes: what it costs, whatever else runs. Docker's
+    containers are not in it, nor what was built for it before.
     """
 
     name: str

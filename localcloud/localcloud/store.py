@@ -48,8 +48,8 @@ class Store:
         self._lock = threading.RLock()
         self._depth = 0
         self._revisions: Counter[str] = Counter()
-        # Documents by kind and key, in a form that makes a new object six times as fast as JSON does; empty for a
-        # key that has no document.
+        # Documents by kind and key, in a form that makes a new object six times as fast as JSON does; empty
+        # for a key that has no document.
         self._held: dict[tuple[str, str], bytes] = {}
         self._shown: dict[tuple[str, str], Json] = {}  # those of them that `show` has handed out
         self._columns: dict[tuple[str, str], dict[str, str]] = {}  # by kind and field: a text by key

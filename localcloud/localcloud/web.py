@@ -92,7 +92,7 @@ def route(method: str, path: str, handler: Handler) -> Route:
 
 
 class QuickRoute(Route):
-    """Compares the fixed beginning of its path first, which rules out most of the routes without a pattern."""
+    """Compares the fixed beginning of its path first, which rules most routes out without a pattern."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if not scope["path"].startswith(self.path.partition("{")[0]):
