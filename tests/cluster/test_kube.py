@@ -171,3 +171,7 @@ def test_the_lease_is_guarded_by_its_version(api_client: Any, rbac: Any) -> None
         store.write_lease(replace(written, holder="other"))
     free = store.write_lease(replace(renewed, holder=""))
     assert store.read_lease().holder == free.holder == ""
+    rbac.kubectl("delete", "lease", "budget-operator", "-n", "budgetml-system")
+    with pytest.raises((NotFound, PreconditionFailed)):
+        store.write_lease(replace(free, holder="me"))
+    assert store.read_lease().holder == ""

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for an answer
 AUTHORIZED_SECONDS = 1.0
-# A renewal is a read and a write: with one that hangs, the holder still notices before the Lease expires.
+# A renewal may be a write, a read and a write: with one that hangs, the holder still notices before the Lease
+# expires.
 LEASE_TIMEOUT = (2, 3)
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from budget_operator.cluster.contact import Contact
 from budget_operator.core.clocks import uptime
-from budget_operator.core.errors import AlreadyExists, BudgetError, PreconditionFailed
+from budget_operator.core.errors import AlreadyExists, BudgetError, NotFound, PreconditionFailed
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,18 @@ class Lease:
             self._lose(f"not renewed for {self._timing.renew_deadline:.0f} s")
 
     def _try(self) -> None:
+        if not (self.held.is_set() and self._is_renewed()):
+            self._read_and_decide()
+
+    def _is_renewed(self) -> bool:
+        """Renewed as it was last seen, without a look; False if somebody changed it meanwhile."""
+        try:
+            self._write(self._seen, Step.RENEW)
+        except (NotFound, PreconditionFailed):
+            return False
+        return True
+
+    def _read_and_decide(self) -> None:
         record = self._store.read_lease()
         if record != self._seen:
             if record.holder not in (self._seen.holder, self._identity, ""):
@@ -151,13 +163,16 @@ class Lease:
             if self.held.is_set():
                 self._lose(f"{record.holder} holds it now")
             return
+        self._write(record, step)
+        if not self.held.is_set():
+            log.info("this operator is active now")
+            self.held.set()
+
+    def _write(self, record: LeaseRecord, step: Step) -> None:
         started = self._clock()
         self._seen = self._store.write_lease(self._mine(record, step))
         self._seen_at = self._clock()
         self._renewed_at = started
-        if not self.held.is_set():
-            log.info("this operator is active now")
-            self.held.set()
 
     def _mine(self, record: LeaseRecord, step: Step) -> LeaseRecord:
         return replace(

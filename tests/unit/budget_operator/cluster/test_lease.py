@@ -7,7 +7,7 @@ import pytest
 
 from budget_operator.cluster.contact import Reading
 from budget_operator.cluster.lease import Lease, LeaseRecord, Step, Timing, decide
-from budget_operator.core.errors import PreconditionFailed, Unavailable
+from budget_operator.core.errors import NotFound, PreconditionFailed, Unavailable
 
 
 class Clock:
@@ -24,8 +24,10 @@ class MemoryStore:
     def __init__(self) -> None:
         self.record = LeaseRecord()
         self.failing = False
+        self.reads = 0
 
     def read_lease(self) -> LeaseRecord:
+        self.reads += 1
         if self.failing:
             raise Unavailable("no answer")
         return self.record
@@ -33,6 +35,8 @@ class MemoryStore:
     def write_lease(self, record: LeaseRecord) -> LeaseRecord:
         if self.failing:
             raise Unavailable("no answer")
+        if record.version and not self.record.version:
+            raise NotFound("no such lease")
         if record.version != self.record.version:
             raise PreconditionFailed("stale")
         self.record = replace(record, version=str(int(self.record.version or "0") + 1))
@@ -133,6 +137,25 @@ def test_a_holder_that_cannot_renew_gives_up_before_another_may_take_over() -> N
     assert not lease.held.is_set()
 
 
+def test_a_holder_renews_without_a_look() -> None:
+    clock, store = Clock(), MemoryStore()
+    lease = Lease(store, "me", lambda: None, clock=clock)
+    for _ in range(5):
+        lease.step()
+        clock.now += 9
+    assert (store.reads, store.record.version) == (1, "5")
+
+
+@pytest.mark.parametrize("left", [LeaseRecord(), LeaseRecord("me", 15, version="70")])
+def test_a_lease_that_somebody_deleted_or_changed_is_held_on_to(left: LeaseRecord) -> None:
+    clock, store, lost = Clock(), MemoryStore(), []
+    lease = Lease(store, "me", lambda: lost.append("me"), clock=clock)
+    lease.step()
+    store.record = left
+    lease.step()
+    assert (store.record.holder, lease.held.is_set(), lost) == ("me", True, [])
+
+
 def test_two_that_start_together_do_not_both_hold_it() -> None:
     clock, store = Clock(), MemoryStore()
     stale = store.read_lease()
@@ -176,10 +199,10 @@ def test_an_unexpected_error_does_not_leave_a_lease_held_for_ever() -> None:
     lease = Lease(store, "me", lambda: lost.append("me"), clock=clock)
     lease.step()
 
-    def broken() -> LeaseRecord:
+    def broken(record: LeaseRecord) -> LeaseRecord:
         raise ValueError("nobody expected this")
 
-    store.read_lease = broken  # type: ignore[method-assign]
+    store.write_lease = broken  # type: ignore[method-assign]
     clock.now += 11
     lease.step()
     assert lost == ["me"]
@@ -192,11 +215,11 @@ def test_the_deadline_is_noticed_while_a_call_hangs() -> None:
     lease.step()
     hanging = threading.Event()
 
-    def hang() -> LeaseRecord:
+    def hang(record: LeaseRecord) -> LeaseRecord:
         hanging.wait(30)
         raise Unavailable("no answer")
 
-    store.read_lease = hang  # type: ignore[method-assign]
+    store.write_lease = hang  # type: ignore[method-assign]
     renewing = threading.Thread(target=lease.step)
     guarding = threading.Thread(target=lease.guard)
     renewing.start()
