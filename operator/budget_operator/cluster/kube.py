@@ -416,6 +416,10 @@ class KubeLease:
         return LeaseRecord() if found is None else _lease_record(found)
 
     def write_lease(self, record: LeaseRecord) -> LeaseRecord:
+        """Raises:
+        PreconditionFailed, AlreadyExists: somebody else wrote it meanwhile.
+        NotFound: it had been deleted meanwhile; this write has made it anew.
+        """
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -432,7 +436,10 @@ class KubeLease:
             return _lease_record(_call("create lease", create, **self._place, body=body))
         body["metadata"] = {"name": self._name, "resourceVersion": record.version}
         replace = self._objects.replace_namespaced_custom_object
-        return _lease_record(_call("renew lease", replace, **self._place, name=self._name, body=body))
+        renewed = _call("renew lease", replace, **self._place, name=self._name, body=body)
+        if renewed is None:  # 201, which the client has no model for: an update of a Lease creates it, too
+            raise errors.NotFound("renew lease: it had been deleted")
+        return _lease_record(renewed)
 
 
 def _lease_record(document: Document) -> LeaseRecord:

@@ -36,7 +36,8 @@ class MemoryStore:
         if self.failing:
             raise Unavailable("no answer")
         if record.version and not self.record.version:
-            raise NotFound("no such lease")
+            self.record = replace(record, version="1")  # as the API server does
+            raise NotFound("it had been deleted")
         if record.version != self.record.version:
             raise PreconditionFailed("stale")
         self.record = replace(record, version=str(int(self.record.version or "0") + 1))
