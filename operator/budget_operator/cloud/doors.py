@@ -98,7 +98,8 @@ class Doors:
             except OSError:
                 kept.socket.close()
         now = time.monotonic()
-        return self._answer(door, request, _Connection(_connected(door), now, now), request.seconds)
+        made = _Connection(_connected(door, self._settings(door)), now, now)
+        return self._answer(door, request, made, request.seconds)
 
     def ask_kept(self, doors: Sequence[Door], request: Request) -> Mapping[Door, Answer]:
         """The same request to many at once, over connections that are kept. Whoever has none is left out, and
@@ -134,15 +135,22 @@ class Doors:
             asked.connection.socket.close()
 
     def _taken(self, door: Door) -> _Connection | None:
-        with self._lock:
-            found = self._kept.pop(door, None)
-        if found is None:
-            return None
         now = time.monotonic()
-        if now - found.made_at < _OLDEST and now - found.used_at < _IDLEST:
-            return found
-        found.socket.close()
+        with self._lock:
+            found = self._kept.get(door)
+            if found is None:
+                return None
+            if now - found.made_at < _OLDEST and now - found.used_at < _IDLEST:
+                return self._kept.pop(door)
+        found.socket.close()  # it stays for its TLS settings, until a new one takes its place
         return None
+
+    def _settings(self, door: Door) -> ssl.SSLContext | None:
+        """Of the last connection: to make them anew takes a third of what a handshake does."""
+        with self._lock:
+            found = self._kept.get(door)
+        last = None if found is None else found.socket
+        return last.context if isinstance(last, ssl.SSLSocket) else None
 
     def _answer(self, door: Door, request: Request, connection: _Connection, seconds: float) -> Answer:
         sent = _sent(door, request)
@@ -209,9 +217,11 @@ def _sent(door: Door, request: Request) -> bytes:
     return exchange.request(request.method, request.path, headers, request.body)
 
 
-def _connected(door: Door) -> socket.socket:
+def _connected(door: Door, context: ssl.SSLContext | None) -> socket.socket:
+    """`context`: TLS settings for this door, if there are any already."""
     url = urlsplit(door.url)
-    context = _context(door.ca, public=door.public) if url.scheme == "https" else None
+    if context is None and url.scheme == "https":
+        context = _context(door.ca, public=door.public)
     port = url.port or (80 if context is None else 443)
     try:
         opened = socket.create_connection((door.ip, port), CONNECT_SECONDS)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from budget_operator.cloud import doors
 from budget_operator.cloud.probe import HttpProber
 from budget_operator.core.gateways import Door
 from localcloud.ports import free_port
@@ -66,11 +67,14 @@ class Server:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 request = (self.command, self.path, dict(self.headers), self.rfile.read(length))
                 server.seen.append(request)
                 self.send_response(server.status)
+                self.send_header("Content-Length", str(len(server.body)))
                 self.end_headers()
                 self.wfile.write(server.body)
 
@@ -123,6 +127,34 @@ def test_an_authority_that_is_not_trusted(secure: tuple[Server, str], tmp_path: 
     assert not probe.certificate_ok
     assert "the certificate is not valid" in probe.message
     assert server.seen == []
+
+
+def test_the_settings_of_a_connection_that_grew_old_are_used_again(
+    secure: tuple[Server, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    handshakes: list[ssl.SSLContext] = []
+    context_for, wrap = doors._context, ssl.SSLContext.wrap_socket
+
+    def counted(ca: str, *, public: bool) -> ssl.SSLContext:
+        made.append(ca)
+        return context_for(ca, public=public)
+
+    def wrapped(context: ssl.SSLContext, *args: Any, **keywords: Any) -> ssl.SSLSocket:
+        handshakes.append(context)
+        return wrap(context, *args, **keywords)
+
+    server, pem = secure
+    kept = HttpProber()
+    monkeypatch.setattr(doors, "_context", counted)
+    assert kept.ready(door(server.url, pem)).ok
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrapped)
+    monkeypatch.setattr(doors, "_OLDEST", 0.0)
+    for _ in range(2):
+        assert kept.ready(door(server.url, pem)).ok
+    assert len(made) == 1
+    ours = [context for context in handshakes if context.protocol is ssl.PROTOCOL_TLS_CLIENT]
+    assert len(ours) == 2, "the certificate is looked at again"
 
 
 def test_a_certificate_for_another_address(tmp_path: Path) -> None:
