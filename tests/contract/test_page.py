@@ -9,6 +9,8 @@ import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
 
 from dev import engine
 from dev.conformance.bodies import REGION, ZONE
@@ -53,12 +55,26 @@ def total(browser: webdriver.Chrome) -> float:
     return float(browser.find_element(By.ID, "total").text.lstrip("$"))
 
 
+def see(browser: webdriver.Chrome, cloud: Cloud) -> None:
+    browser.get(cloud.url)
+    hold(browser)
+
+
+def hold(browser: webdriver.Chrome) -> None:
+    """Keep the page from loading itself anew, which would take away what a test has found on it."""
+    browser.execute_script("window.stop()")
+
+
 def press(browser: webdriver.Chrome, text: str) -> None:
-    browser.find_element(By.XPATH, f"//button[normalize-space()='{text}']").click()
+    """Until the next page is there, whose reload is then off as well."""
+    button = browser.find_element(By.XPATH, f"//button[normalize-space()='{text}']")
+    button.click()
+    WebDriverWait(browser, 60).until(staleness_of(button))
+    hold(browser)
 
 
 def test_an_empty_cloud_says_so(browser: webdriver.Chrome, cloud: Cloud) -> None:
-    browser.get(cloud.url)
+    see(browser, cloud)
     assert browser.title == "Local cloud"
     assert "Nothing exists." in browser.page_source
     assert total(browser) == 0
@@ -71,7 +87,7 @@ def test_what_exists_is_shown_with_its_price_and_taken_away_by_a_button(
     cloud.compute("POST", INSTANCES, spot_body())
     wait_until(lambda: status() == "RUNNING", "the VM")
     wait_until(lambda: cloud.compute("GET", f"regions/{REGION}/addresses/ip1").is_success, "the address")
-    browser.get(cloud.url)
+    see(browser, cloud)
     shown = table(browser)
     assert shown["instance vm1"] == [ZONE, "RUNNING", "0.0226", "preempt"]
     assert shown["address ip1"] == [REGION, "RESERVED", "0.0100", ""]
@@ -80,7 +96,7 @@ def test_what_exists_is_shown_with_its_price_and_taken_away_by_a_button(
 
     press(browser, "preempt")
     wait_until(lambda: status() == "TERMINATED", "the preemption")
-    browser.get(cloud.url)
+    see(browser, cloud)
     assert table(browser)["instance vm1"] == [ZONE, "TERMINATED", "", ""]
     assert "compute.instances.preempted" in browser.page_source
     assert total(browser) == pytest.approx(0.01 + 20 * 0.04 / 730, abs=1e-4), "what lies there costs, too"
@@ -91,14 +107,14 @@ def test_a_zone_is_sold_out_and_has_machines_again_by_a_button(
 ) -> None:
     cloud.compute("POST", INSTANCES, spot_body())
     wait_until(lambda: status() == "RUNNING", "the VM")
-    browser.get(cloud.url)
+    see(browser, cloud)
     press(browser, f"sell out {ZONE}")
     assert [fault["zone"] for fault in cloud.control("GET", "/faults")["faults"]] == [ZONE]
     press(browser, "preempt")
     wait_until(lambda: status() == "TERMINATED", "the preemption")
     cloud.compute("POST", f"{INSTANCES}/vm1/start")
     wait_until(lambda: status() == "TERMINATED", "the start to fail")
-    browser.get(cloud.url)
+    see(browser, cloud)
     assert "ZONE_RESOURCE_POOL_EXHAUSTED" in browser.page_source
     press(browser, "remove")
     assert cloud.control("GET", "/faults") == {"faults": []}
