@@ -238,7 +238,7 @@ def test_plain_http_leads_to_https(vm: Vm) -> None:
 
 def test_it_tells_how_long_each_part_of_the_boot_took(vm: Vm) -> None:
     # told a moment after the first answer
-    wait(lambda: '"workers"' in (vm.guest("state") or ""), 10, lambda: str(vm.guest("state")))
+    wait(lambda: '"workers"' in (vm.guest("state") or ""), 60, lambda: str(vm.guest("state")))
     state = json.loads(vm.guest("state") or "{}")
     (worker,) = state["workers"]
     assert "gunicorn" in vm.shell(f"docker exec budgetml cat /proc/{worker['pid']}/cmdline | tr '\\0' ' '")
@@ -343,13 +343,11 @@ def test_at_a_boot_the_last_image_that_ran_stands_in_for_one_that_cannot_be_pull
 
 def test_stop_runs_the_shutdown_script_and_start_serves_again(vm: Vm) -> None:
     root = vm.guest("ca")
-    started = time.monotonic()
     vm.done("POST", f"{vm.url}/stop")
-    assert time.monotonic() - started < 30, "the guest was killed, not shut down"
     assert vm.status() == "TERMINATED"
     console = vm.console()
-    assert "shutdown-script ended with 0" in console
-    assert console.rstrip().endswith("vm-init: off")
+    assert "shutdown-script ended with 0" in console.rpartition("vm-init: boot")[2]
+    assert console.rstrip().endswith("vm-init: off"), "the guest was killed, not shut down"
     started = time.monotonic()
     vm.done("POST", f"{vm.url}/start")
     vm.wait_ready()
@@ -358,11 +356,12 @@ def test_stop_runs_the_shutdown_script_and_start_serves_again(vm: Vm) -> None:
 
 
 def test_it_comes_back_after_the_power_is_cut(vm: Vm) -> None:
-    boots = vm.console().count("vm-init: boot")
+    before = vm.console()
     vm.done("POST", f"{vm.url}/reset")
-    assert vm.console().count("vm-init: boot") == boots + 1
-    vm.wait_ready()
-    assert "soft-off" not in vm.console().rpartition("vm-init: boot")[2]
+    vm.wait_ready()  # the reset is over when the power is back, and what the guest does then takes its time
+    since = vm.console().removeprefix(before)
+    assert since.count("vm-init: boot") == 1
+    assert "soft-off" not in since
 
 
 def test_a_registry_that_is_away_does_not_stop_a_warm_boot(vm: Vm) -> None:

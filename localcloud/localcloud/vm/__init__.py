@@ -55,7 +55,8 @@ class VmBackend(Protocol):
         """Boot from the kept disk. `spec.ip` may differ from the last boot's. Running already: no effect."""
 
     def stop(self, name: str, timeout_s: float) -> None:
-        """Soft-off, power off after `timeout_s`. Returns once it is off. Stopped or absent: no effect."""
+        """Soft-off, power off after `timeout_s`; with 0 at once, and the guest hears nothing of it. Returns
+        once it is off. Stopped or absent: no effect."""
 
     def suspend(self, name: str) -> None:
         """Halt it with its memory kept; `stop`, `delete` and `resume` end that. Not running: no effect."""

@@ -85,8 +85,7 @@ class DockerBackend:
             container = self._find(name)
             if container is not None:
                 with contextlib.suppress(NotFound):  # a removal was on its way
-                    _unpause(container)  # a frozen guest hears no soft-off
-                    container.stop(timeout=round(timeout_s))
+                    _switch_off(container, round(timeout_s))
 
     def suspend(self, name: str) -> None:
         with _explained(f"VM {name} cannot be suspended"):
@@ -239,6 +238,18 @@ def _state(container: Container) -> VmState:
 def _unpause(container: Container) -> None:
     if _state(container) is VmState.SUSPENDED:
         container.unpause()
+
+
+def _switch_off(container: Container, seconds: int) -> None:
+    if seconds:
+        _unpause(container)  # a frozen guest hears no soft-off
+        container.stop(timeout=seconds)
+        return
+    try:
+        container.kill()  # a stop, however short, lets a guest begin with its soft-off
+    except APIError as error:
+        if error.status_code != HTTPStatus.CONFLICT:  # it is off
+            raise
 
 
 def _remove(container: Container) -> None:
