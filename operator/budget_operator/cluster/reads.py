@@ -50,7 +50,12 @@ class Reads:
             OSError: there is no connection.
         """
         sent = [request("GET", target, {"Host": self._server.netloc, **headers}) for target in targets]
-        connection = self._taken() or self._connected(timeout)
+        kept = self._taken()
+        answers = [] if kept is None else self._ask_all(kept, sent)
+        # The server closes a connection that was idle for long: nothing came, and reads may be made again.
+        return answers or self._ask_all(self._connected(timeout), sent)
+
+    def _ask_all(self, connection: socket.socket, sent: Sequence[bytes]) -> list[tuple[int, bytes]]:
         answers, reusable = exchange_all(connection, sent)
         if reusable:
             self._kept.connection = connection

@@ -121,6 +121,14 @@ def test_many_are_asked_for_at_once(server: Server, reads: Reads) -> None:
     ]
 
 
+def test_many_are_asked_for_again_where_the_connection_was_closed(server: Server, reads: Reads) -> None:
+    server.answers = 1
+    get(reads)
+    server.said = SAID * 3
+    assert get_all(reads, 3) == [(200, b"{}")] * 3
+    assert server.taken == 2
+
+
 def test_of_many_those_count_that_were_answered(server: Server, reads: Reads) -> None:
     server.answers = 1
     assert get_all(reads, 3) == [(200, b"{}")], "then it hangs up"
