@@ -3,7 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,8 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from googleapiclient.discovery import build_from_document
 
-from dev.conformance import discovery
+from dev.conformance import discovery, warm_gcloud
+from dev.progress import until
 
 SERVICES = (
     "CLOUDSCHEDULER PUBSUB CLOUDFUNCTIONS CLOUDRESOURCEMANAGER SERVICEUSAGE IAM CLOUDBUILD RUN EVENTARC"
@@ -51,6 +56,31 @@ def gcloud_environment(url: str, project: str, config: Path) -> dict[str, str]:
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/storage/v1/",
         **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service}": f"{url}/" for service in SERVICES.split()},
     }
+
+
+@contextmanager
+def warm_gcloud_environment(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """For many calls of gcloud in the same environment: it, and that modules are loaded once for all of them.
+
+    It is the same `gcloud`, and each call has a process of its own. In other settings it loads them anew.
+    """
+    with tempfile.TemporaryDirectory(prefix="warm-gcloud-") as place:
+        program, address = Path(place) / "warm.py", Path(place) / "socket"
+        shutil.copy(warm_gcloud.__file__, program)  # the checkout's path may have spaces
+        server = subprocess.Popen(
+            ["gcloud", str(address)],
+            env={**environment, warm_gcloud.ARGUMENTS: f"-S {program} serve"},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        stand_in = Path(f"{address}.python")
+        try:
+            until(lambda: stand_in.exists() or server.poll() is not None, SECONDS, "gcloud does not load")
+            assert server.poll() is None, f"gcloud has ended: {server.returncode}"
+            yield {**environment, warm_gcloud.OWN: str(stand_in)}
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 class GcloudFailed(Exception):

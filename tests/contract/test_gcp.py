@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dev.conformance.clients import Gcloud, gcloud_environment
+from dev.conformance.clients import Gcloud, gcloud_environment, warm_gcloud_environment
 from dev.paths import ROOT
 
 PROJECT, REGION = "p1", "us-central1"
@@ -56,21 +57,24 @@ def words(command: str) -> list[str]:
     return found
 
 
-@cache
-def explained(*command: str) -> str:
-    """What gcloud's help says of it; empty if there is no such command."""
-    done = subprocess.run(
-        ["gcloud", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PAGER": "cat", "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true"},
-    )
-    return done.stdout if done.returncode == 0 else ""
+@pytest.fixture(scope="module")
+def explained() -> Iterator[Callable[..., str]]:
+    """What gcloud's help says of a command; empty if there is no such command."""
+    settings = {"PAGER": "cat", "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true"}
+    with warm_gcloud_environment(os.environ | settings) as environment:
+
+        @cache
+        def run(*command: str) -> str:
+            done = subprocess.run(
+                ["gcloud", *command, "--help"], capture_output=True, text=True, check=False, env=environment
+            )
+            return done.stdout if done.returncode == 0 else ""
+
+        yield run
 
 
 @pytest.mark.parametrize("command", commands())
-def test_gcloud_knows_the_command_and_its_options(command: str) -> None:
+def test_gcloud_knows_the_command_and_its_options(command: str, explained: Callable[..., str]) -> None:
     told = explained(*words(command))
     assert told, f"there is no such command: {command}"
     for option in re.findall(r"(?<!\S)--[a-z0-9-]+", command):

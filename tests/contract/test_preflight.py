@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from budget_operator.core.names import Shared
 from budget_operator.core.ownership import Claim
 from budget_operator.main import app
-from dev.conformance.clients import Gcloud, gcloud_environment
+from dev.conformance.clients import Gcloud, gcloud_environment, warm_gcloud_environment
 from dev.conformance.server import Cloud
 from dev.environment import BUCKET as LOCAL_BUCKET
 from dev.paths import ROOT
@@ -58,11 +58,12 @@ class Installation:
 
     cloud: Cloud
     home: Path
+    gcloud: Mapping[str, str]
     settings: dict[str, str] = field(default_factory=dict)
 
     def set_up(self) -> None:
         script = SCRIPT.replace("PROJECT=…  BUCKET=…", f"PROJECT={PROJECT} BUCKET={BUCKET}")
-        done = ran(["bash", "-euo", "pipefail", "-c", script], self.gcloud(), cwd=ROLES)
+        done = ran(["bash", "-euo", "pipefail", "-c", script], self.gcloud, cwd=ROLES)
         assert done.returncode == 0, done.stderr
         self.settings = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -70,9 +71,6 @@ class Installation:
             "BUDGET_API_ENDPOINT": self.cloud.url,
             "GOOGLE_APPLICATION_CREDENTIALS": self.key(f"engineer@{PROJECT}.iam.gserviceaccount.com"),
         }
-
-    def gcloud(self) -> dict[str, str]:
-        return os.environ | gcloud_environment(self.cloud.url, PROJECT, self.home / "gcloud")
 
     def key(self, account: str) -> str:
         path = self.home / f"{account}.json"
@@ -97,7 +95,7 @@ class Installation:
         """Run it, as a person would; gives what it has set in the shell."""
         if command.startswith("export "):
             return dict(word.split("=", 1) for word in shlex.split(command)[1:])
-        done = ran(["bash", "-euo", "pipefail", "-c", command], self.gcloud())
+        done = ran(["bash", "-euo", "pipefail", "-c", command], self.gcloud)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         return {}
 
@@ -127,10 +125,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("preflight")
     running = Cloud(home / "cloud", free_port())
     running.start()
+    own = os.environ | gcloud_environment(running.url, PROJECT, home / "gcloud")
     try:
-        installation = Installation(running, home)
-        installation.set_up()
-        yield installation
+        with warm_gcloud_environment(own) as gcloud:
+            installation = Installation(running, home, gcloud)
+            installation.set_up()
+            yield installation
     finally:
         running.stop()
     assert running.problems() == [], "an answer is not as Google describes it"

@@ -17,15 +17,20 @@ THERE = f"--region={REGION}"
 def run(script: Script) -> None:
     """All five services."""
     with tempfile.TemporaryDirectory(prefix="gcloud-") as place:
-        gcloud = Gcloud(clients.gcloud_environment(script.cloud.url, PROJECT, Path(place) / "config"))
-        _instances(script, gcloud)
-        _instance_changes(script, gcloud)
-        _network(script, gcloud)
-        _bad_days(script, gcloud)
-        _storage(script, gcloud, Path(place))
-        _pubsub(script, gcloud)
-        _scheduler(script, gcloud)
-        _functions(script, gcloud, Path(place))
+        own = clients.gcloud_environment(script.cloud.url, PROJECT, Path(place) / "config")
+        with clients.warm_gcloud_environment(os.environ | own) as environment:
+            _services(script, Gcloud(environment), Path(place))
+
+
+def _services(script: Script, gcloud: Gcloud, place: Path) -> None:
+    _instances(script, gcloud)
+    _instance_changes(script, gcloud)
+    _network(script, gcloud)
+    _bad_days(script, gcloud)
+    _storage(script, gcloud, place)
+    _pubsub(script, gcloud)
+    _scheduler(script, gcloud)
+    _functions(script, gcloud, place)
 
 
 def _instances(script: Script, gcloud: Gcloud) -> None:
