@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from dev import plain
 from dev.conformance.server import until
 from localcloud.ports import free_port
 
@@ -102,7 +103,7 @@ def _answers(process: "subprocess.Popen[bytes]", url: str) -> bool:
     if process.poll() is not None:
         raise AssertionError(f"{process.args!r} ended with {process.returncode}")
     try:
-        httpx.get(url, timeout=5)
+        plain.get(url, timeout=5)
     except httpx.TransportError:
         return False
     return True

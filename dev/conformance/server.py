@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from dev import plain
 from dev.conformance.bodies import PROJECT
 from dev.conformance.recording import Recorder
 from localcloud.app import build_context, create_app
@@ -78,7 +79,7 @@ class Cloud:
         self.start()
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
-        answer = httpx.request(method, f"{self.url}/_localcloud/v1{path}", json=body)
+        answer = plain.request(method, f"{self.url}/_localcloud/v1{path}", json=body)
         answer.raise_for_status()
         return answer.json()
 
@@ -94,7 +95,7 @@ class Cloud:
     def compute(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
         """A raw call below the project."""
         full = f"projects/{PROJECT}/{path}" if path else f"projects/{PROJECT}"
-        return httpx.request(method, f"{self.url}/compute/v1/{full}", json=body, params=query)
+        return plain.request(method, f"{self.url}/compute/v1/{full}", json=body, params=query)
 
     def problems(self) -> list[str]:
         """What was wrong with the answers since the last time."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from dev import environment
+from dev import environment, plain
 from dev.paths import TEST_CLUSTER, VENV_BIN
 from dev.process import Process
 from dev.progress import until
@@ -93,7 +93,7 @@ class Operator:
     def ask(self, path: str) -> str | None:
         """Status and first line; None while nothing answers."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/{path}", timeout=5)
+            answer = plain.get(f"http://127.0.0.1:{self.port}/{path}", timeout=5)
         except httpx.HTTPError:
             return None
         return f"{answer.status_code} {answer.text.partition(chr(10))[0]}"

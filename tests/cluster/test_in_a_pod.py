@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from jose import jwt
 
-from dev import cluster
+from dev import cluster, plain
 from dev.cluster import Kubectl
 from dev.paths import TEST_CLUSTER
 from dev.process import Process
@@ -129,7 +128,7 @@ def test_what_happens_after_an_outage_is_noticed_soon(pod: Operator) -> None:
     try:
         pod.until("healthz", "200 standing by")
         pod.until("readyz", "503", "lease", "does not answer (Connection refused)")
-        metrics = httpx.get(f"http://127.0.0.1:{pod.port}/metrics").text.splitlines()
+        metrics = plain.get(f"http://127.0.0.1:{pod.port}/metrics").text.splitlines()
         assert {"budget_operator_active 0.0", "budget_operator_ready 0.0"} <= set(metrics)
     finally:
         cluster.up(TEST_CLUSTER)

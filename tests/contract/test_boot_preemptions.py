@@ -16,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from budget_operator.cloud.compute import ComputeGateway
@@ -29,6 +28,7 @@ from budget_operator.core.gateways import Cloud, Door, FunctionRequest
 from budget_operator.core.names import LABEL_SCHEDULE, METADATA_CONFIG, Owner, Shared
 from budget_operator.core.observed import InstanceStatus, Probe
 from budget_operator.reconcile import Means, Reconciler
+from dev import plain
 from dev.simulation.apiserver import ApiServer, Journal
 from localcloud.services.compute.guest import GuestAttributes
 from tests.unit.budget_operator.fakes import PARTS, SETTINGS, Clock, FakeCloud
@@ -84,7 +84,7 @@ class Built(FakeCloud):
         self._built()
         body = {"topic": f"projects/p1/topics/{request.topic}"}
         path = "v1/projects/p1/subscriptions/eventarc-trigger"
-        httpx.put(f"{self.url}/{path}", json=body).raise_for_status()
+        plain.put(f"{self.url}/{path}", json=body).raise_for_status()
 
 
 @dataclass

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from google.api_core import exceptions
 from google.api_core.operation import Operation
 from google.cloud import functions_v2, storage
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from googleapiclient.errors import HttpError
+
+from dev import plain
 
 PARENT = "projects/p1/locations/us-central1"
 NAME = f"{PARENT}/functions/budget-keepalive"
@@ -103,7 +104,7 @@ def test_the_life_of_a_function(
     assert (made.state.name, made.environment.name) == ("ACTIVE", "GEN_2")
     assert made.url == made.service_config.uri
     assert operation.metadata.target == NAME
-    first = httpx.post(made.url).json()
+    first = plain.post(made.url).json()
     assert (first["COLOUR"], first["K_SERVICE"], first["version"]) == ("blue", "budget-keepalive", "1")
     assert first["SECRET_OF_THE_SERVER"] is None
 
@@ -113,14 +114,14 @@ def test_the_life_of_a_function(
         function=change, update_mask={"paths": ["build_config", "service_config"]}
     )
     assert outcome(updated, 120).labels == {"budgetml-installation": "abc"}
-    second = httpx.post(made.url).json()
+    second = plain.post(made.url).json()
     assert (second["COLOUR"], second["version"]) == ("red", "2")
     assert len(list((cloud.home / "functions" / "environments").iterdir())) == 1, (
         "main.py alone builds nothing"
     )
 
     cloud.turn()
-    third = httpx.post(made.url).json()
+    third = plain.post(made.url).json()
     assert third["K_REVISION"] == second["K_REVISION"]
     assert third["pid"] != second["pid"]
     assert [one.name for one in client.list_functions(parent=PARENT)] == [NAME]
@@ -128,7 +129,7 @@ def test_the_life_of_a_function(
     outcome(client.delete_function(name=NAME), 30)
     with pytest.raises(exceptions.NotFound):
         client.get_function(name=NAME)
-    assert httpx.post(made.url).status_code == 404
+    assert plain.post(made.url).status_code == 404
     assert not Path(f"/proc/{third['pid']}").exists()
 
 
@@ -139,10 +140,10 @@ def test_a_process_that_died_is_started_again(
 ) -> None:
     put("a.zip", archive(ECHO % 1))
     url = outcome(create(client, function()), 120).url
-    first = httpx.post(url).json()["pid"]
+    first = plain.post(url).json()["pid"]
     os.kill(first, signal.SIGKILL)
     wait_until(
-        lambda: (answer := httpx.post(url)).is_success and answer.json()["pid"] != first, "a new process"
+        lambda: (answer := plain.post(url)).is_success and answer.json()["pid"] != first, "a new process"
     )
 
 
@@ -179,7 +180,7 @@ def test_a_failed_update_leaves_the_revision_before_serving(
     with pytest.raises(exceptions.GoogleAPICallError, match="broken"):
         outcome(client.update_function(function=function("a.zip")), 120)
     assert client.get_function(name=NAME).state.name == "FAILED"
-    assert httpx.post(url).json()["version"] == "1"
+    assert plain.post(url).json()["version"] == "1"
 
 
 def test_missing_sources_and_topics_fail_the_operation(
@@ -231,7 +232,7 @@ def test_google_api_python_client(
     names = [one["name"] for one in locations.runtimes().list(parent=PARENT).execute()["runtimes"]]
     assert "python312" in names
     place = locations.functions().generateUploadUrl(parent=PARENT, body={}).execute()
-    answer = httpx.put(
+    answer = plain.put(
         place["uploadUrl"], content=archive(ECHO % 1), headers={"Content-Type": "application/zip"}
     )
     assert answer.status_code == 200
@@ -262,4 +263,4 @@ def test_google_api_python_client(
         "BUILD": "COMPLETE",
         "SERVICE": "COMPLETE",
     }
-    assert httpx.post(done["response"]["url"]).json()["version"] == "1"
+    assert plain.post(done["response"]["url"]).json()["version"] == "1"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from google.cloud.storage import Blob
 
@@ -26,6 +25,7 @@ from budget_operator.core.gateways import FunctionRequest, InstanceRequest
 from budget_operator.core.names import LABEL_INSTALLATION, Owner, Shared
 from budget_operator.core.observed import GuestReport, InstanceStatus, OperationRef, PowerKind, Stored
 from budget_operator.core.operations import operation_error
+from dev import plain
 from localcloud.services.storage.blobs import crc32c, md5
 
 REGION, ZONE, OTHER_ZONE = "us-central1", "us-central1-a", "us-central1-b"
@@ -572,7 +572,7 @@ def test_a_list_tells_objects_that_were_written_over(gateways: Gateways, cloud: 
     assert storage.objects("code/") == {blob.name: blob.content for blob in ours}
     upload = f"{cloud.url}/upload/storage/v1/b/artifacts/o"
     query = {"uploadType": "media", "name": ours[1].name}
-    httpx.post(upload, params=query, content=b"x").raise_for_status()
+    plain.post(upload, params=query, content=b"x").raise_for_status()
     held = storage.objects("code/")
     assert [artifact.lies_in(held, blob) for blob in ours] == [True, False, True]
     storage.upload(ours[1].name, ours[1].data, ours[1].content_type)
@@ -583,12 +583,12 @@ def test_a_list_tells_objects_that_were_written_over(gateways: Gateways, cloud: 
 @pytest.fixture
 def models(cloud: Any) -> Callable[[str, bytes], None]:
     """Puts an object into a bucket of a user's."""
-    made = httpx.post(f"{cloud.url}/storage/v1/b", params={"project": "p2"}, json={"name": "models"})
+    made = plain.post(f"{cloud.url}/storage/v1/b", params={"project": "p2"}, json={"name": "models"})
     made.raise_for_status()
 
     def put(name: str, content: bytes) -> None:
         query = {"uploadType": "media", "name": name}
-        httpx.post(
+        plain.post(
             f"{cloud.url}/upload/storage/v1/b/models/o", params=query, content=content
         ).raise_for_status()
 

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from dev import plain
 from dev.conformance.clients import Gcloud, gcloud_environment, warm_gcloud_environment
 from dev.paths import ROOT
 
@@ -85,7 +85,7 @@ def test_gcloud_knows_the_command_and_its_options(command: str, explained: Calla
 def test_what_is_there_is_listed(asking: str, cloud: Any, tmp_path: Path) -> None:
     (command,) = [line for line in commands() if line.startswith(f"gcloud {asking}")]
     environment = os.environ | gcloud_environment(cloud.url, PROJECT, tmp_path / "config")
-    bucket = httpx.post(f"{cloud.url}/storage/v1/b", params={"project": PROJECT}, json={"name": "bucket-1"})
+    bucket = plain.post(f"{cloud.url}/storage/v1/b", params={"project": PROJECT}, json={"name": "bucket-1"})
     bucket.raise_for_status()  # of none, `gcloud storage ls` says that it is an error
     cloud.recorder.take()
     done = subprocess.run(shlex.split(command), env=environment, capture_output=True, text=True, check=False)

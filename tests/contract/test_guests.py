@@ -21,6 +21,7 @@ from budget_operator.core.endpoint import Tls
 from budget_operator.core.gateways import Door
 from budget_operator.core.observed import GuestReport
 from budget_operator.core.serving import Glimpse, Serving, judge
+from dev import plain
 from dev.conformance.bodies import PROJECT, ZONE
 from dev.conformance.server import Cloud
 from localcloud.ports import free_port
@@ -200,7 +201,7 @@ def test_a_broken_model_says_why(cloud: Cloud, insert: Any, operator: Operator) 
         assert (seen.model.status, seen.model.reason) == ("False", "OutOfMemory")
         assert seen.model.message.startswith("too large; ")
         assert operator.report().failure_revision == OLD
-        assert httpx.get(f"http://{ip}/healthz/live", trust_env=False).is_success
+        assert plain.get(f"http://{ip}/healthz/live", trust_env=False).is_success
     assert operator.looks(ip).model.status == "True"
 
 

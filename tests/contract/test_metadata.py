@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev import plain
 from dev.conformance.clock import HeldClock
 from localcloud.accounts import token
 
@@ -67,7 +68,7 @@ def test_the_header_is_needed(vm: httpx.Client) -> None:
 
 
 def test_a_stranger_is_told_nothing(vm: httpx.Client, cloud: Any) -> None:
-    answer = httpx.get(f"{cloud.url}/computeMetadata/v1/instance/name", headers=GOOGLE)
+    answer = plain.get(f"{cloud.url}/computeMetadata/v1/instance/name", headers=GOOGLE)
     assert answer.status_code == 404
 
 
@@ -305,4 +306,4 @@ def test_google_auth_finds_its_credentials(
 
 
 def test_the_root_names_its_flavor(cloud: Any) -> None:
-    assert httpx.get(f"{cloud.url}/").headers["Metadata-Flavor"] == "Google"
+    assert plain.get(f"{cloud.url}/").headers["Metadata-Flavor"] == "Google"

@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -30,6 +29,7 @@ from budget_operator.core.names import LABEL_DELETION, METADATA_OWNER, Owner, Sh
 from budget_operator.core.observed import OperationRef
 from budget_operator.core.ownership import Claim
 from budget_operator.main import app
+from dev import plain
 from dev.conformance.bodies import REGION, ZONE
 from dev.conformance.server import Cloud, until
 from dev.paths import ROOT
@@ -163,7 +163,7 @@ class Installation:
             ("DELETE", f"zones/{ZONE}/instances/{owner.cloud_name}", None),
         ):
             url = f"{self.cloud.url}/compute/v1/projects/{PROJECT}/{path}"
-            started = httpx.request(method, url, json=body).json()
+            started = plain.request(method, url, json=body).json()
             self.done(OperationRef(started["name"], f"zones/{ZONE}"))
         return owner.cloud_name
 
@@ -191,7 +191,7 @@ class Installation:
     def changes(self) -> list[str]:
         """Calls that have changed something. Answers come before their entries: the last is waited for."""
         journal, marker = self.cloud.context.journal, f"/storage/v1/b/{new_id()}"
-        httpx.get(f"{self.cloud.url}{marker}")
+        plain.get(f"{self.cloud.url}{marker}")
         until(lambda: any(each.path == marker for each in journal.entries(limit=1_000_000)), "the journal")
         entries = journal.entries(limit=1_000_000)
         return [f"{each.method} {each.path}" for each in entries if each.method not in ("GET", "HEAD")]

@@ -5,14 +5,13 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
-from dev import engine
+from dev import engine, plain
 from dev.conformance.bodies import REGION, ZONE
 from dev.conformance.server import Cloud
 from dev.paths import locked
@@ -123,7 +122,7 @@ def test_a_zone_is_sold_out_and_has_machines_again_by_a_button(
 
 
 def test_guests_still_find_a_metadata_server(cloud: Cloud) -> None:
-    answer = httpx.get(f"{cloud.url}/", headers={"Metadata-Flavor": "Google"})
+    answer = plain.get(f"{cloud.url}/", headers={"Metadata-Flavor": "Google"})
     assert (answer.text, answer.headers["Metadata-Flavor"]) == ("computeMetadata/\n", "Google")
 
 
@@ -133,13 +132,13 @@ def test_a_page_elsewhere_cannot_press_the_buttons(
     cloud.compute("POST", INSTANCES, spot_body())
     wait_until(lambda: status() == "RUNNING", "the VM")
     press_at = f"{cloud.url}/_localcloud/page/preempt"
-    refused = httpx.post(press_at, data={"name": "vm1"}, headers={"Sec-Fetch-Site": "cross-site"})
+    refused = plain.post(press_at, data={"name": "vm1"}, headers={"Sec-Fetch-Site": "cross-site"})
     assert (refused.status_code, status()) == (403, "RUNNING")
-    assert httpx.post(press_at, data={"name": "nobody"}).status_code == 404
+    assert plain.post(press_at, data={"name": "nobody"}).status_code == 404
 
 
 def test_names_are_text(cloud: Cloud) -> None:
     cloud.control("POST", "/faults", {"path": "<script>alert(1)</script>", "count": 0})
-    page = httpx.get(f"{cloud.url}/", headers={"Accept": "text/html"}).text
+    page = plain.get(f"{cloud.url}/", headers={"Accept": "text/html"}).text
     assert "<script>" not in page
     assert "&lt;script&gt;" in page

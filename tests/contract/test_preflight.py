@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from typer.testing import CliRunner
 
 from budget_operator.core.names import Shared
 from budget_operator.core.ownership import Claim
 from budget_operator.main import app
+from dev import plain
 from dev.conformance.clients import Gcloud, gcloud_environment, warm_gcloud_environment
 from dev.conformance.server import Cloud
 from dev.environment import BUCKET as LOCAL_BUCKET
@@ -100,7 +100,7 @@ class Installation:
         return {}
 
     def post(self, path: str, body: Any = None) -> Any:
-        answer = httpx.post(f"{self.cloud.url}{path}", json=body or {})
+        answer = plain.post(f"{self.cloud.url}{path}", json=body or {})
         answer.raise_for_status()
         return answer.json()
 
@@ -178,14 +178,14 @@ def editor(who: str) -> Callable[[list[dict[str, Any]]], object]:
 
 def less(made: Installation, role: str) -> None:
     path = f"{made.cloud.url}/v1/projects/{PROJECT}/roles/budgetml_{role}"
-    listed = httpx.get(path).json()["includedPermissions"]
-    httpx.patch(
+    listed = plain.get(path).json()["includedPermissions"]
+    plain.patch(
         path, params={"updateMask": "includedPermissions"}, json={"includedPermissions": listed[1:]}
     ).raise_for_status()
 
 
 def delete(made: Installation, path: str) -> None:
-    httpx.delete(f"{made.cloud.url}/v1/projects/{PROJECT}/{path}").raise_for_status()
+    plain.delete(f"{made.cloud.url}/v1/projects/{PROJECT}/{path}").raise_for_status()
 
 
 IN_PROJECT = f"projects/{PROJECT}"
@@ -273,12 +273,12 @@ def bucket(made: Installation) -> Iterator[Callable[..., None]]:
             "labels": Shared("default").labels,
             "iamConfiguration": access,
         }
-        answer = httpx.post(f"{made.cloud.url}/storage/v1/b", params={"project": PROJECT}, json=ours | fields)
+        answer = plain.post(f"{made.cloud.url}/storage/v1/b", params={"project": PROJECT}, json=ours | fields)
         answer.raise_for_status()
 
     yield make
-    httpx.delete(f"{made.cloud.url}/storage/v1/b/{BUCKET}/o/owner")
-    httpx.delete(f"{made.cloud.url}/storage/v1/b/{BUCKET}").raise_for_status()
+    plain.delete(f"{made.cloud.url}/storage/v1/b/{BUCKET}/o/owner")
+    plain.delete(f"{made.cloud.url}/storage/v1/b/{BUCKET}").raise_for_status()
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_the_owner_is_shown(made: Installation, bucket: Callable[..., None]) -> 
     now = datetime.now(UTC)
     upload = f"{made.cloud.url}/upload/storage/v1/b/{BUCKET}/o"
     claim = Claim("a-cluster", now, now).document()
-    httpx.post(upload, params={"uploadType": "media", "name": "owner"}, content=claim).raise_for_status()
+    plain.post(upload, params={"uploadType": "media", "name": "owner"}, content=claim).raise_for_status()
     _, findings = made.look(OPERATOR)
     (line,) = [each["text"] for each in findings if each["subject"] == "owner"]
     assert line == "cluster a-cluster, last heard of 0 min ago"
@@ -319,7 +319,7 @@ def test_a_zone_that_there_is_not(made: Installation) -> None:
 
 def test_a_quota_that_is_used_up(made: Installation, spot_body: Callable[..., dict[str, Any]]) -> None:
     machines = f"{made.cloud.url}/compute/v1/projects/{PROJECT}/zones/us-central1-a/instances"
-    httpx.post(machines, json=spot_body()).raise_for_status()
+    plain.post(machines, json=spot_body()).raise_for_status()
     quota = {"kind": "quota", "region": "us-central1", "metric": "PREEMPTIBLE_CPUS", "limit": 3}
     with made.cloud.fault(**quota):
         (line,) = made.trouble()
@@ -329,7 +329,7 @@ def test_a_quota_that_is_used_up(made: Installation, spot_body: Callable[..., di
     told = ran([*command.split(), "--help"], os.environ | {"PAGER": "cat"}).stdout
     assert all(f"--{option.partition('=')[0]}" in told for option in options)
     assert made.trouble() == []
-    httpx.delete(f"{machines}/vm1").raise_for_status()
+    plain.delete(f"{machines}/vm1").raise_for_status()
 
 
 # --- who looks ---

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev import plain
 from dev.conformance.clock import HeldClock
 from localcloud.clock import rfc3339
 from localcloud.ports import free_port
@@ -61,7 +62,7 @@ class Function:
         self.log = log
 
     def post(self, body: Any, headers: dict[str, str] | None = None) -> int:
-        return httpx.post(self.url, json=body, headers=headers, timeout=90, trust_env=False).status_code
+        return plain.post(self.url, json=body, headers=headers, timeout=90, trust_env=False).status_code
 
     def deliver(self, message: Any, identity: str = "") -> int:
         """One message as Eventarc delivers it: a CloudEvent in binary mode."""
@@ -117,7 +118,7 @@ def function(cloud: Any, tmp_path: Path, wait_until: Any) -> Iterator[Function]:
 
 def _answers(url: str) -> bool:
     try:
-        httpx.get(url, timeout=5, trust_env=False)
+        plain.get(url, timeout=5, trust_env=False)
     except httpx.TransportError:
         return False
     return True

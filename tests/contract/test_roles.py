@@ -27,6 +27,7 @@ from budget_operator.reconcile import Means, Reconciler
 from budget_server.vm.artifact import Artifacts
 from budget_server.vm.certificates_copy import Place
 from budget_server.vm.config import BudgetConfig
+from dev import plain
 from dev.paths import ROOT
 from dev.simulation.apiserver import ApiServer, Journal
 from localcloud.accounts import new_key
@@ -121,14 +122,14 @@ def be_the_vm(metadata: httpx.Client, folder: Path) -> None:
         place.write(token(), copy)
     assert place.read(token()) == b"second"
     leaving = json.loads(metadata.get(f"attributes/{METADATA_CONFIG}").text)
-    answer = httpx.post(
+    answer = plain.post(
         f"{config.storage}/v1/{leaving['keepAliveTopic']}:publish",
         json={"messages": [{"data": leaving["keepAliveData"]}]},
         headers={"Authorization": f"Bearer {token()}"},
     )
     assert answer.is_success, answer.text
     stolen = f"{config.storage}/upload/storage/v1/b/{config.bucket}/o?uploadType=media&name=code/mine"
-    refused = httpx.post(stolen, content=b"x", headers={"Authorization": f"Bearer {token()}"})
+    refused = plain.post(stolen, content=b"x", headers={"Authorization": f"Bearer {token()}"})
     assert refused.status_code == 403, "code is for reading alone"
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaIoBaseUpload, build_http
+
+from dev import plain
 
 PROJECT = "p1"
 NAME = "code/budget-a b/ü?#%2F+.py"
@@ -76,10 +77,10 @@ def test_content_comes_back_as_it_went(bucket: storage.Bucket, cloud: Any) -> No
         len(content),
     )
     assert again.md5_hash == base64.b64encode(hashlib.md5(content).digest()).decode()
-    raw = httpx.get(f"{cloud.url}/storage/v1/b/bucket-one/o/{quote(NAME, safe='')}").json()
+    raw = plain.get(f"{cloud.url}/storage/v1/b/bucket-one/o/{quote(NAME, safe='')}").json()
     assert raw["name"] == NAME
-    assert httpx.get(raw["mediaLink"]).content == content
-    assert httpx.get(raw["selfLink"]).json() == raw
+    assert plain.get(raw["mediaLink"]).content == content
+    assert plain.get(raw["selfLink"]).json() == raw
 
 
 def test_an_empty_object(bucket: storage.Bucket) -> None:
@@ -130,7 +131,7 @@ def test_checksums_are_verified(bucket: storage.Bucket) -> None:
 def test_a_content_type_comes_back_as_it_went(bucket: storage.Bucket, cloud: Any) -> None:
     for kind in ("text/plain", "text/html; charset=latin-1", "application/json"):
         bucket.blob("a").upload_from_string("x", content_type=kind)
-        media = httpx.get(f"{cloud.url}/storage/v1/b/bucket-one/o/a?alt=media")
+        media = plain.get(f"{cloud.url}/storage/v1/b/bucket-one/o/a?alt=media")
         assert media.headers["content-type"] == kind
 
 
@@ -155,15 +156,15 @@ def test_resumable_uploads(bucket: storage.Bucket, cloud: Any) -> None:
 def test_a_resumable_upload_goes_on_after_a_lost_answer_and_a_restart(
     bucket: storage.Bucket, cloud: Any
 ) -> None:
-    begun = httpx.post(
+    begun = plain.post(
         f"{cloud.url}/upload/storage/v1/b/bucket-one/o", params={"uploadType": "resumable", "name": "a"}
     )
     place = begun.headers["location"]
-    assert httpx.put(place, content=b"0123", headers={"Content-Range": "bytes 0-3/*"}).status_code == 308
+    assert plain.put(place, content=b"0123", headers={"Content-Range": "bytes 0-3/*"}).status_code == 308
     cloud.turn()
-    asked = httpx.put(place, headers={"Content-Range": "bytes */*"})
+    asked = plain.put(place, headers={"Content-Range": "bytes */*"})
     assert (asked.status_code, asked.headers["range"]) == (308, "bytes=0-3")
-    done = httpx.put(place, content=b"2345", headers={"Content-Range": "bytes 2-5/6"})
+    done = plain.put(place, content=b"2345", headers={"Content-Range": "bytes 2-5/6"})
     assert done.json()["size"] == "6"
     assert bucket.blob("a").download_as_bytes() == b"012345"
 
@@ -210,20 +211,20 @@ def test_a_restart_forgets_nothing(bucket: storage.Bucket, cloud: Any) -> None:
 
 def test_raw_requests(bucket: storage.Bucket, cloud: Any) -> None:
     upload = f"{cloud.url}/upload/storage/v1/b/bucket-one/o"
-    made = httpx.post(upload, params={"uploadType": "media", "name": "m"}, content=b"0123456789").json()
+    made = plain.post(upload, params={"uploadType": "media", "name": "m"}, content=b"0123456789").json()
     media = f"{cloud.url}/storage/v1/b/bucket-one/o/m?alt=media"
-    tail = httpx.get(media, headers={"Range": "bytes=-3"})
+    tail = plain.get(media, headers={"Range": "bytes=-3"})
     assert (tail.status_code, tail.content) == (206, b"789")
     assert tail.headers["content-range"] == "bytes 7-9/10"
     assert tail.headers["x-goog-hash"] == f"crc32c={made['crc32c']},md5={made['md5Hash']}"
-    assert httpx.get(media, headers={"Range": "bytes=10-"}).status_code == 416
-    same = httpx.get(media, params={"alt": "media", "ifGenerationNotMatch": made["generation"]})
+    assert plain.get(media, headers={"Range": "bytes=10-"}).status_code == 416
+    same = plain.get(media, params={"alt": "media", "ifGenerationNotMatch": made["generation"]})
     assert (same.status_code, same.content) == (304, b"")
-    bad = httpx.post(
+    bad = plain.post(
         upload, params={"uploadType": "multipart"}, content=b"x", headers={"Content-Type": "a/b"}
     )
     assert (bad.status_code, bad.json()["error"]["errors"][0]["reason"]) == (400, "invalid")
-    unknown = httpx.post(f"{cloud.url}/storage/v1/b?project=p", json={"name": "bucket-x", "colour": "red"})
+    unknown = plain.post(f"{cloud.url}/storage/v1/b?project=p", json={"name": "bucket-x", "colour": "red"})
     assert unknown.status_code == 400
     assert "colour" in unknown.json()["error"]["message"]
 
@@ -241,7 +242,7 @@ def test_gclouds_multipart(bucket: storage.Bucket, cloud: Any) -> None:
     ]
     first, second = "\n".join(parts[:3]), "\n".join(parts[3:])
     body = f"--{boundary}\nContent-Type: {first}\n--{boundary}\nContent-Type: {second}\n--{boundary}--"
-    answer = httpx.post(
+    answer = plain.post(
         f"{cloud.url}/upload/storage/v1/b/bucket-one/o?uploadType=multipart",
         content=body.encode(),
         headers={"Content-Type": f"multipart/related; boundary='{boundary}'"},

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dev import engine, environment, images
+from dev import engine, environment, images, plain
 from dev import stack as stacks
 from dev.docker import Docker
 from dev.paths import BIN, CHECKOUT, E2E, REGISTRY_DATA, ROOT, VENV_BIN, Home, locked
@@ -158,13 +158,13 @@ class Deployment:
 
     def instances(self) -> list[dict[str, Any]]:
         url = f"{self.stack.home.cloud_url}/compute/v1/projects/{environment.PROJECT}/aggregated/instances"
-        listed = httpx.get(url, timeout=30, trust_env=False).json()["items"]
+        listed = plain.get(url, timeout=30, trust_env=False).json()["items"]
         found = [vm for scope in listed.values() for vm in scope.get("instances", ())]
         return [vm for vm in found if vm["name"].startswith(f"budget-{self.name}-")]
 
     def console(self) -> str:
         url = f"{self.stack.home.cloud_url}/_localcloud/v1/logs/{self.instance()['name']}"
-        return str(httpx.get(url, timeout=30, trust_env=False).json()["text"])
+        return str(plain.get(url, timeout=30, trust_env=False).json()["text"])
 
     def client(self, token: str = "") -> httpx.Client:
         """Over HTTPS, verified with what the status tells."""

@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from dev import environment
+from dev import environment, plain
 from dev.progress import until
 
 PREDICTOR = """
@@ -52,7 +51,7 @@ def call(deployment: Any, verb: str, body: Any = None) -> None:
     zone = vm["zone"].rpartition("/")[2]
     base = f"{deployment.stack.home.cloud_url}/compute/v1/projects/{environment.PROJECT}/zones/{zone}"
     url = f"{base}/instances/{vm['name']}/{verb}"
-    httpx.post(url, json=body or {}, timeout=30, trust_env=False).raise_for_status()
+    plain.post(url, json=body or {}, timeout=30, trust_env=False).raise_for_status()
 
 
 def limit(deployment: Any) -> dict[str, Any]:
@@ -81,9 +80,9 @@ def is_over(status: dict[str, Any]) -> bool:
 
 def tick(deployment: Any) -> None:
     jobs = f"{deployment.stack.home.cloud_url}/v1/projects/{environment.PROJECT}/locations/us-central1/jobs"
-    (job,) = httpx.get(jobs, trust_env=False).json()["jobs"]
+    (job,) = plain.get(jobs, trust_env=False).json()["jobs"]
     url = f"{deployment.stack.home.cloud_url}/v1/{job['name']}:run"
-    httpx.post(url, json={}, trust_env=False).raise_for_status()
+    plain.post(url, json={}, trust_env=False).raise_for_status()
 
 
 def test_vm_and_function_keep_it_without_the_operator(limited: Any, free: Any) -> None:

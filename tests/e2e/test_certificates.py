@@ -17,7 +17,7 @@ import httpx
 import pytest
 from cryptography import x509
 
-from dev import environment, images
+from dev import environment, images, plain
 from dev.paths import VENV_BIN
 from dev.process import Process
 from dev.progress import until
@@ -247,7 +247,7 @@ def delete_vm(deployment: Any) -> None:
     """By hand, and until there is another one."""
     vm = deployment.instance()
     url = url_of(deployment.stack, FIRST_ZONE, vm["name"])
-    httpx.delete(url, timeout=30, trust_env=False).raise_for_status()
+    plain.delete(url, timeout=30, trust_env=False).raise_for_status()
     until(lambda: [each["id"] for each in deployment.instances()] not in ([], [vm["id"]]), 120, "no new VM")
 
 
@@ -301,7 +301,7 @@ def test_another_mode_reaches_what_serves(
         assert client.post("/predict_dict", json={"payload": {}}).json() == {"word": "still"}
 
     change({"mode": "Off"}, f"http://{ip}")
-    answer = httpx.post(
+    answer = plain.post(
         f"http://{ip}/predict_dict",
         json={"payload": {}},
         headers={"Authorization": f"Bearer {login['token']}"},

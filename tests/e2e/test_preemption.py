@@ -13,7 +13,7 @@ import pytest
 
 from budget_operator.core.cost import marks
 from budget_operator.core.observed import PowerKind
-from dev import environment
+from dev import environment, plain
 from dev.paths import VENV_BIN
 from dev.progress import until
 
@@ -51,21 +51,21 @@ def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(
     """Its own message at the soft-off is all there is: the Scheduler job is paused, the operator is dead."""
     cloud, before = taken.stack.home.cloud_url, taken.instance()
     jobs = f"{cloud}/v1/projects/{environment.PROJECT}/locations/us-central1/jobs"
-    (job,) = httpx.get(jobs, trust_env=False).json()["jobs"]
+    (job,) = plain.get(jobs, trust_env=False).json()["jobs"]
     taken.stack.operator.kill()
     followed = tmp_path / "followed"
     with followed.open("w") as output:
         # the command in the status, and on
         argv = [str(VENV_BIN / taken.status()["logs"].split()[0]), *taken.status()["logs"].split()[1:], "-f"]
         follower = subprocess.Popen(argv, stdout=output, env={"LOCALCLOUD_URL": cloud})
-    httpx.post(f"{cloud}/v1/{job['name']}:pause", json={}, trust_env=False).raise_for_status()
+    plain.post(f"{cloud}/v1/{job['name']}:pause", json={}, trust_env=False).raise_for_status()
     try:
         with taken.client(TOKEN) as client:
             # one that goes down right after its start is left to the next tick
             until(lambda: up_seconds(before) > BOOT_SECONDS, 60, "the VM is not up for long enough", 1)
             assert answers(client)
             url = f"{cloud}/_localcloud/v1/preempt/{before['name']}"
-            httpx.post(url, trust_env=False, timeout=30).raise_for_status()
+            plain.post(url, trust_env=False, timeout=30).raise_for_status()
             until(lambda: stopped(taken, before), 60, "the VM was not taken away")
             until(lambda: answers(client), 60, lambda: f"nothing serves again\n{taken.console()}")
         assert "told the keep-alive that Google takes this VM away" in taken.console()
@@ -73,7 +73,7 @@ def test_a_vm_that_is_taken_away_is_started_without_operator_and_without_a_tick(
     finally:
         follower.send_signal(signal.SIGINT)
         follower.wait(10)
-        httpx.post(f"{cloud}/v1/{job['name']}:resume", json={}, trust_env=False).raise_for_status()
+        plain.post(f"{cloud}/v1/{job['name']}:resume", json={}, trust_env=False).raise_for_status()
         taken.stack.start_operator()
     assert [vm["id"] for vm in taken.instances()] == [before["id"]]
     assert followed.read_text().count("the last words of this model") == 2, "one line for each boot"
@@ -83,7 +83,7 @@ def kept(deployment: Any, name: str) -> str:
     """What its VM has put into the bucket."""
     cloud, vm = deployment.stack.home.cloud_url, deployment.instance()["name"]
     url = f"{cloud}/storage/v1/b/{environment.BUCKET}/o/state%2F{vm}%2F{name}"
-    return httpx.get(url, params={"alt": "media"}, trust_env=False).raise_for_status().text
+    return plain.get(url, params={"alt": "media"}, trust_env=False).raise_for_status().text
 
 
 def test_when_it_was_on_is_in_the_bucket(taken: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dev import plain
 from dev.progress import until
 from tests.e2e.watch import ask, under_watch
 
@@ -83,7 +84,7 @@ def log_in(client: httpx.Client, login: dict[str, str]) -> int:
 def changes(deployment: Any, since: int) -> list[str]:
     """Calls of the operator that changed something, after this id of the journal."""
     url = f"{deployment.stack.home.cloud_url}/_localcloud/v1/journal"
-    entries = httpx.get(url, params={"after": since, "limit": 100000}, trust_env=False).json()["entries"]
+    entries = plain.get(url, params={"after": since, "limit": 100000}, trust_env=False).json()["entries"]
     return [
         entry["path"].partition("?")[0].rpartition("/")[2]
         for entry in entries
@@ -96,7 +97,7 @@ def changes(deployment: Any, since: int) -> list[str]:
 def passes(deployment: Any) -> float:
     """How many passes the operator has ended well; no other deployment is there."""
     url = f"http://127.0.0.1:{deployment.stack.home.known_port('operator')}/metrics"
-    metrics = httpx.get(url, trust_env=False).text
+    metrics = plain.get(url, trust_env=False).text
     return sum(
         float(count)
         for count in re.findall(r'^budget_operator_passes_total{result="ok"} (.+)$', metrics, re.M)
@@ -105,7 +106,7 @@ def passes(deployment: Any) -> float:
 
 def journal_end(deployment: Any) -> int:
     url = f"{deployment.stack.home.cloud_url}/_localcloud/v1/journal"
-    return int(httpx.get(url, params={"limit": 1}, trust_env=False).json()["entries"][-1]["id"])
+    return int(plain.get(url, params={"limit": 1}, trust_env=False).json()["entries"][-1]["id"])
 
 
 def test_new_code_takes_over_without_a_gap(updated: Any) -> None:

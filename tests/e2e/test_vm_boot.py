@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from dev import images
+from dev import images, plain
 from dev.paths import ROOT
 from dev.stack import Stack
 
@@ -231,7 +231,7 @@ def test_nobody_is_trusted_without_the_root_it_published(vm: Vm) -> None:
 
 
 def test_plain_http_leads_to_https(vm: Vm) -> None:
-    answer = httpx.get(f"http://{vm.ip}/predict?x=1")
+    answer = plain.get(f"http://{vm.ip}/predict?x=1")
     assert answer.status_code in (301, 308)
     assert answer.headers["location"] == f"https://{vm.ip}/predict?x=1"
 
@@ -287,7 +287,7 @@ def test_a_closed_port_drops_what_comes_in(vm: Vm) -> None:
     listening = "curl -fs -o /dev/null http://127.0.0.1:8123/ && echo yes"
     wait(lambda: vm.shell(listening) == "yes", 20, "the probe does not listen")
     with pytest.raises(httpx.ConnectTimeout):
-        httpx.get(f"http://{vm.ip}:8123/", timeout=httpx.Timeout(1))
+        plain.get(f"http://{vm.ip}:8123/", timeout=httpx.Timeout(1))
     vm.shell("docker rm -f probe")
 
 

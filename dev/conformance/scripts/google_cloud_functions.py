@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import httpx
 from google.api_core import exceptions
 from google.cloud import functions_v2
 from google.cloud.pubsub_v1 import PublisherClient
 
+from dev import plain
 from dev.conformance import bodies, clients
 from dev.conformance.bodies import PROJECT
 from dev.conformance.script import Script, same
@@ -24,7 +24,7 @@ def run(script: Script) -> None:
     publisher.create_topic(request={"name": TOPIC})
     with script.call("functions.generateUploadUrl"):
         upload = client.generate_upload_url(request={"parent": bodies.PARENT})
-        put = httpx.put(
+        put = plain.put(
             upload.upload_url, content=bodies.archive(), headers={"Content-Type": "application/zip"}
         )
         put.raise_for_status()
