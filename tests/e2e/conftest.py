@@ -7,13 +7,14 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from dev import engine, environment, images, plain
+from dev import api, engine, environment, images, plain
 from dev import stack as stacks
 from dev.docker import Docker
 from dev.paths import BIN, CHECKOUT, E2E, REGISTRY_DATA, ROOT, VENV_BIN, Home, locked
@@ -115,6 +116,10 @@ class Deployment:
     stack: Stack
     name: str
 
+    @cached_property
+    def api(self) -> httpx.Client:
+        return api.administrator(self.stack.home.kubeconfig)
+
     def apply(self, spec: dict[str, Any]) -> None:
         self.apply_object("BudgetDeployment", self.name, {"spec": spec}, "budgetml.dev/v1alpha1")
 
@@ -126,7 +131,8 @@ class Deployment:
         self.stack.kubectl("apply", "-f", "-", input=json.dumps(document | content))
 
     def document(self) -> dict[str, Any]:
-        return dict(self.stack.kubectl.json("get", "bd", self.name, "--namespace=default"))
+        path = f"/apis/budgetml.dev/v1alpha1/namespaces/default/budgetdeployments/{self.name}"
+        return dict(self.api.get(path).raise_for_status().json())
 
     def status(self) -> dict[str, Any]:
         return dict(self.document().get("status", {}))

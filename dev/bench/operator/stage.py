@@ -1,9 +1,7 @@
 """The processes of the benchmark, and what is read off them: calls, writes, seconds and memory."""
 
-import json
 import os
 import re
-import ssl
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from dev import cluster, dockerfile, environment, stack
+from dev import api, cluster, dockerfile, environment, stack
 from dev.cluster import Kubectl
 from dev.errors import DevError
 from dev.paths import BENCH, ROOT, VENV_BIN, locked
@@ -53,16 +51,7 @@ class Stage:
     api: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        view = json.loads(BENCH.kubeconfig.read_text())
-        place, token = view["clusters"][0]["cluster"], view["users"][0]["user"]["token"]
-        trusted = ssl.create_default_context(cafile=place["certificate-authority"])
-        self.api = httpx.Client(
-            base_url=place["server"],
-            headers={"Authorization": f"Bearer {token}"},
-            verify=trusted,
-            timeout=60,
-            trust_env=False,
-        )
+        self.api = api.administrator(BENCH.kubeconfig)
         self.cloud = httpx.Client(base_url=f"{self.url}/_localcloud/v1", timeout=60, trust_env=False)
 
     @property
