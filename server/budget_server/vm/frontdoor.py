@@ -19,6 +19,7 @@ import httpx
 
 from budget_server.vm.acme import Order
 from budget_server.vm.frontdoor_configuration import Layout, configuration
+from budget_server.vm.plain import TRUSTS_NOBODY
 from budget_server.vm.process import Child, describe_exit, log
 from budget_server.vm.revisions import deaths_in_a_row, restart_pause
 from budget_server.vm.settings import Settings
@@ -134,7 +135,8 @@ class FrontDoor:
                 time.sleep(_POLL_SECONDS)
 
     def _admin(self) -> httpx.Client:
-        transport = httpx.HTTPTransport(uds=str(self._settings.door / "admin.sock"))
+        socket = self._settings.door / "admin.sock"
+        transport = httpx.HTTPTransport(verify=TRUSTS_NOBODY, uds=str(socket))
         return httpx.Client(transport=transport, base_url="http://127.0.0.1", timeout=5)
 
     def _spawn(self, path: Path) -> Child | None:

@@ -30,6 +30,7 @@ from budget_server.vm.errors import (
     RolloutError,
     Unanswered,
 )
+from budget_server.vm.plain import TRUSTS_NOBODY
 from budget_server.vm.process import EXPENDABLE, Child, Identity, Masker, describe_exit, members
 
 #: An old generation is still asked by requests that were under way when the front door switched.
@@ -197,7 +198,7 @@ class Generation:
         return [str(self._launch.python), "-m", "gunicorn", *options, "budget_server.app:app"]
 
     def _client(self) -> httpx.Client:
-        transport = httpx.HTTPTransport(uds=str(self.socket))
+        transport = httpx.HTTPTransport(verify=TRUSTS_NOBODY, uds=str(self.socket))
         return httpx.Client(transport=transport, base_url="http://localhost", timeout=2)
 
     @staticmethod

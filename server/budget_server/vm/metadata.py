@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from budget_server.vm.plain import TRUSTS_NOBODY
+
 WAIT_SECONDS = 60
 GUEST_NAMESPACE = "budgetml"
 _RETRIES = 6
@@ -37,6 +39,7 @@ class MetadataServer:
             headers={"Metadata-Flavor": "Google"},
             timeout=httpx.Timeout(10, connect=5),
             trust_env=False,  # never through a proxy
+            verify=TRUSTS_NOBODY,
         )
 
     def attribute(self, name: str) -> Attribute:
