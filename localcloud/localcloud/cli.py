@@ -16,8 +16,6 @@ from urllib.parse import urlencode
 import httpx
 import typer
 
-from localcloud.accounts import new_key
-from localcloud.iam import permissions_in
 from localcloud.settings import GOOGLES, Durations, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Google's APIs on one port, with VMs in Docker.")
@@ -265,6 +263,8 @@ def bind_roles(
     url: Url = _URL,
 ) -> None:
     """Give an account the permissions of roles. From the first one on it has no others."""
+    from localcloud.iam import permissions_in  # the web server's modules, of which other commands need none
+
     for role in roles:
         try:
             permissions = sorted(permissions_in(role.read_text(encoding="utf-8")))
@@ -290,6 +290,8 @@ def unbind_roles(account: str, url: Url = _URL) -> None:
 @iam.command("key")
 def make_key(account: str, file: Path, url: Url = _URL) -> None:
     """Write a key with which Google's libraries are this account (GOOGLE_APPLICATION_CREDENTIALS)."""
+    from localcloud.accounts import new_key
+
     file.write_text(json.dumps(new_key(account, url), indent=2))
     file.chmod(0o600)
 
@@ -307,8 +309,11 @@ def unset_name(name: str, url: Url = _URL) -> None:
 
 
 def _call(method: str, url: str, path: str, body: Any = None) -> Any:
+    tls = not url.startswith("http://")  # without, reading all authorities' certificates is for nothing
     try:
-        answer = httpx.request(method, f"{url.rstrip('/')}/_localcloud/v1{path}", json=body, timeout=60)
+        answer = httpx.request(
+            method, f"{url.rstrip('/')}/_localcloud/v1{path}", json=body, timeout=60, verify=tls
+        )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         typer.echo(f"No local cloud answers at {url} ({error}). Is LOCALCLOUD_URL right?", err=True)
         raise typer.Exit(1) from error

@@ -23,7 +23,7 @@ from localcloud.store import Store
 def run(context: Context, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with TestClient(create_app(context), base_url="http://cloud:1") as client:
 
-        def request(method: str, url: str, json: Any, timeout: float) -> httpx.Response:
+        def request(method: str, url: str, json: Any, timeout: float, verify: bool) -> httpx.Response:
             answer: httpx.Response = client.request(method, url, json=json)
             return answer
 
