@@ -131,7 +131,7 @@ class World:
     def new_operator(self, kube: ApiServer | None = None, **settings: Any) -> Reconciler:
         """A process that has just started and remembers nothing; perhaps of another cluster."""
         now, wall, changed = self.clock.now, self._wall, replace(self.settings, **settings)
-        reached = self._repeats.remembering(services(changed))
+        reached = self._repeats.remembering(services(changed), changed)
         cloud = cloud_of(reached, changed, now, wall, one_after_another)
         cloud = replace(cloud, prober=HttpProber(self._streets))
         return Reconciler(changed, kube or self.kube, Means(cloud, now, wall, jitter=lambda: 0.5))
