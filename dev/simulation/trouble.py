@@ -1,5 +1,6 @@
 """What befalls calls that change something: one planned trouble at a time, at one call."""
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -39,8 +40,8 @@ class Trouble:
     call: str = ""
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often each kind met each call."""
-    calls: int = 0
-    """That changed something, or would have."""
+    calls: list[float] = field(default_factory=list)
+    """When each was made that changed something, or would have, by the clock; no number: by the function."""
     _operators: threading.Thread = field(default_factory=threading.current_thread)
 
     def plan(self, kind: Kind, after: int = 0, call: str = "") -> None:
@@ -83,13 +84,13 @@ class Trouble:
 
     def _strikes(self, call: str) -> Kind | None:
         """What happens to this call; it counts."""
-        self.calls += 1
+        of_operator = threading.current_thread() is self._operators
+        self.calls.append(self.clock.monotonic() if of_operator else math.nan)
         if self.kind is None or not call.startswith(self.call):
             return None
         if self.left > 0:
             self.left -= 1
             return None
-        of_operator = threading.current_thread() is self._operators
         if not of_operator and self.kind in (Kind.CRASH_BEFORE, Kind.CRASH_AFTER, Kind.RIVAL):
             return None
         kind, self.kind = self.kind, None

@@ -1,8 +1,13 @@
 """For every call that a create, an update and a delete make: the operator dies there, or the answer is lost.
 
 The end is always the same: one VM, one address, one keep-alive and the right status; after deletion nothing.
+
+To die before a call that follows another one at the same moment is to die after that other one: the world and
+what was written down are the same, and nothing else outlives the process. So that is played once, as the
+latter.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -127,8 +132,9 @@ UPDATE = Story(update, AFTER)
 DELETE = Story(delete, None, kept=False)
 RECREATE = Story(replace_vm, ANOTHER, vms=2, kept=False)
 MOVE = Story(move, ELSEWHERE, vms=2)
+SUSPEND = Story(suspend, ASLEEP)
 CHANGES = (
-    Story(suspend, ASLEEP),
+    SUSPEND,
     Story(resume, AFTER),
     Story(leave, BEFORE, vms=2),
     Story(stay, BEFORE),
@@ -138,29 +144,46 @@ KINDS = [kind for kind in Kind if kind is not Kind.RIVAL]
 ALL = [
     *((story, kind) for story in (CREATE, UPDATE, DELETE) for kind in KINDS),
     *((story, kind) for story in (RECREATE, MOVE) for kind in (Kind.CRASH_AFTER, Kind.ANSWER_LOST)),
-    *((story, Kind.CRASH_AFTER) for story in (*CHANGES, EDIT)),
+    *((story, Kind.CRASH_AFTER) for story in (*CHANGES, EDIT) if story is not SUSPEND),
 ]
-"""What also befalls the other changes is left to random histories: each of these plays for half a minute."""
+"""What also befalls the other changes is left to random histories: each of these plays for half a minute.
+`resume` meets all calls of `suspend`."""
 
 
 @pytest.mark.parametrize(("story", "kind"), ALL, ids=str)
 def test_wherever_it_strikes_the_end_is_the_same(story: Story, kind: Kind) -> None:
-    struck = 0
-    for number in range(MOST_CALLS):
+    moments = undisturbed(story)
+    assert 1 < len(moments) < MOST_CALLS
+    for number, moment in enumerate(moments):
+        if kind is Kind.CRASH_BEFORE and number and moment == moments[number - 1]:
+            continue  # it died after the call before that one
         with played() as (made, trouble):
-            if story.served:
-                create(made)
-                made.run(ENOUGH)
-            watch = Watch(made)
+            watch = begun(story, made)
             trouble.plan(kind, number)
             story.act(made)
             made.run(ENOUGH)
             if trouble.kind is not None:
-                assert watch.wrong == []
-                break
-            struck += 1
+                assert math.isnan(moment), f"call {number} was not met"
+                continue  # the function made it, which does not crash
             ends_well(story, made, watch, f"call {number}: {trouble.struck}")
-    assert 1 < struck < MOST_CALLS, "every call was met, and there was an end of them"
+
+
+def undisturbed(story: Story) -> list[float]:
+    """When each call is made that can be met."""
+    with played() as (made, trouble):
+        watch = begun(story, made)
+        before = len(trouble.calls)
+        story.act(made)
+        made.run(ENOUGH)
+        assert watch.wrong == []
+        return trouble.calls[before:]
+
+
+def begun(story: Story, made: World) -> Watch:
+    if story.served:
+        create(made)
+        made.run(ENOUGH)
+    return Watch(made)
 
 
 @pytest.mark.parametrize("story", (CREATE, EDIT, UPDATE, RECREATE, MOVE, DELETE, *CHANGES), ids=str)
