@@ -29,6 +29,9 @@ REST_OF_MANY = timedelta(seconds=58)
 LOOKS = 7  # calls besides the three lists: a topic is looked at with its subscriptions
 PAGE = 500
 
+# Of who waits for a picture; it may take longer or shorter than the last one did.
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=0.5), timedelta(seconds=5)
+
 _THREADS = ThreadPoolExecutor(8, "picture")
 
 POWER_WINDOW = timedelta(days=14)  # Google forgets operations after about two weeks
@@ -86,6 +89,8 @@ class Inventories:
         self._cached: Inventory | None = None
         self._rest = max_age  # for how long the cached picture does for deployments at rest
         self._ended = datetime.min.replace(tzinfo=UTC)  # of the cached picture
+        self._began = clock()  # of the last attempt
+        self._took = timedelta(0)  # the last one that succeeded
         self._forgotten = 0
         self._backoff = Backoff(clock)  # only touched while a picture is taken
 
@@ -111,9 +116,13 @@ class Inventories:
         with self._state:
             return found, max(timedelta(0), self._rest - (self._clock() - self._ended))
 
-    def is_awaited(self, newer_than: datetime) -> bool:
-        """Whether such a one would have to be waited for, because another is being taken."""
-        return self._looking.locked() and self._usable(self._max_age, newer_than) is None
+    def awaited(self, newer_than: datetime) -> timedelta | None:
+        """For how long such a one would have to be waited for, because another is being taken, if that takes
+        as long as the last one; None: not at all."""
+        if not self._looking.locked() or self._usable(self._max_age, newer_than) is not None:
+            return None
+        with self._state:
+            return min(max(self._began + self._took - self._clock(), SHORTEST_WAIT), LONGEST_WAIT)
 
     def forget(self) -> None:
         """Something was changed: no picture begun before now is used again."""
@@ -131,9 +140,10 @@ class Inventories:
 
     def _take(self) -> Inventory:
         with self._state:
-            forgotten = self._forgotten
+            forgotten, self._began = self._forgotten, self._clock()
         taken = self._backoff.call(lambda: self._look(self._clock()))
         with self._state:
+            self._took = self._clock() - self._began
             if forgotten == self._forgotten:
                 self._cached, self._ended, self._rest = taken, self._clock(), rest_of(taken)
         return taken

@@ -233,8 +233,9 @@ class Snapshots(Protocol):
         minute has only so many calls.
         """
 
-    def is_awaited(self, newer_than: datetime) -> bool:
-        """Whether such a one would have to be waited for, because another is being taken."""
+    def awaited(self, newer_than: datetime) -> timedelta | None:
+        """For about how long such a one would have to be waited for, because another is being taken; None:
+        not at all."""
 
     def forget(self) -> None: ...
 

@@ -31,7 +31,6 @@ from budget_operator.reconcile.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
-AWAITED = Passed(0.5, waits=True, brief=True)  # looks again soon whether the picture that it needs is there
 BOOT = Path(__file__).resolve().parents[1] / "boot"
 
 
@@ -124,20 +123,19 @@ class Reconciler:
 
     def _spared(self, key: tuple[str, str], memory: Memory) -> Passed | None:
         """What may stand for a full pass: a quiet one, or to come again once the picture is there."""
-        if self._is_awaited(memory):
-            return AWAITED
-        return self.common.calm.quiet_pass(key, self._owner(*key))
+        return self._awaiting(memory) or self.common.calm.quiet_pass(key, self._owner(*key))
 
-    def _is_awaited(self, memory: Memory) -> bool:
+    def _awaiting(self, memory: Memory) -> Passed | None:
+        """Where the picture that it needs is being taken: looks again about when that is there."""
         newest = observe.newest(memory, self.common.means.clock())
-        return self.common.means.cloud.snapshots.is_awaited(newest)
+        pause = self.common.means.cloud.snapshots.awaited(newest)
+        return None if pause is None else Passed(pause.total_seconds(), waits=True, brief=True)
 
     def _begun(self, key: tuple[str, str], document: Document, *, quiet: bool) -> Passed:
         """Of many new ones each is seen at once, and the next picture serves them all."""
         memory = self._memory(key, document)
-        if quiet and self._is_awaited(memory):
-            return AWAITED
-        return self._pass(document, memory)
+        awaiting = self._awaiting(memory) if quiet else None
+        return awaiting or self._pass(document, memory)
 
     def _pass(self, document: Document, memory: Memory) -> Passed:
         metadata = document["metadata"]

@@ -233,8 +233,8 @@ class FakeCloud:
         found = old if old and self.clock.now - old.taken_at < life else self.snapshot()
         return found, life - (self.clock.now - found.taken_at)
 
-    def is_awaited(self, newer_than: datetime) -> bool:
-        return False
+    def awaited(self, newer_than: datetime) -> timedelta | None:
+        return None
 
     def _picture(self) -> Inventory:
         self.settle()

@@ -305,10 +305,32 @@ def test_a_picture_for_rest_is_not_waited_for(world: World, inventories: Invento
     taker.start()
     assert inside.wait(10)
     assert inventories.resting()[0] is first
-    assert inventories.is_awaited(world.now)
+    assert inventories.awaited(world.now) == timedelta(seconds=0.5), "the last one took no time"
+    world.now += timedelta(seconds=3)
     go.set()
     taker.join(10)
-    assert not inventories.is_awaited(world.now)
+    assert inventories.awaited(world.now) is None
+
+
+@pytest.mark.parametrize(("later", "left"), [(0, 3), (1, 2), (2.9, 0.5), (60, 0.5)])
+def test_a_picture_takes_about_as_long_as_the_last_one(
+    world: World, inventories: Inventories, later: float, left: float
+) -> None:
+    def slow() -> None:
+        world.now += timedelta(seconds=3)
+
+    world.on_list = slow
+    inventories.snapshot()
+    waits: list[timedelta | None] = []
+
+    def looked() -> None:
+        world.now += timedelta(seconds=later)
+        waits.append(inventories.awaited(world.now))
+
+    world.now += timedelta(seconds=30)
+    world.on_list = looked
+    inventories.snapshot()
+    assert waits[0] == timedelta(seconds=left)
 
 
 def test_parts_are_looked_at_together() -> None:

@@ -393,10 +393,10 @@ def test_a_picture_that_is_being_taken_is_not_waited_for(
 ) -> None:
     made = reads(rest, monkeypatch)
     rest.reconciler.wake("default", "iris")
-    monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: True)
+    monkeypatch.setattr(rest.cloud, "awaited", lambda newer_than: timedelta(seconds=1.5))
     passed = rest.reconciler.reconcile("default", "iris", quiet=True)
-    assert (passed.after, passed.waits, made) == (0.5, True, [])
-    monkeypatch.setattr(rest.cloud, "is_awaited", lambda newer_than: False)
+    assert (passed.after, passed.waits, made) == (1.5, True, [])
+    monkeypatch.setattr(rest.cloud, "awaited", lambda newer_than: None)
     rest.reconciler.reconcile("default", "iris", quiet=True)
     assert made == ["iris"]
 
@@ -437,7 +437,7 @@ def test_pauses_grow_although_a_picture_is_waited_for_in_between(monkeypatch: py
     for _ in range(4):
         pauses.append(world.reconciler.reconcile("default", "iris", quiet=True).after or 0.0)
         with monkeypatch.context() as patch:
-            patch.setattr(world.cloud, "is_awaited", lambda newer_than: True)
+            patch.setattr(world.cloud, "awaited", lambda newer_than: timedelta(seconds=1.5))
             assert world.reconciler.reconcile("default", "iris", quiet=True).waits
     assert all(later > before for before, later in itertools.pairwise(pauses)), pauses
 
@@ -524,10 +524,10 @@ def test_many_new_ones_share_the_next_picture(monkeypatch: pytest.MonkeyPatch) -
     names = [f"model-{number}" for number in range(20)]
     for name in names:
         world.kube.apply(name)
-    monkeypatch.setattr(world.cloud, "is_awaited", lambda newer_than: True)
+    monkeypatch.setattr(world.cloud, "awaited", lambda newer_than: timedelta(seconds=1.5))
     ends = {world.reconciler.reconcile("default", name, quiet=True) for name in names}
-    assert (ends, world.cloud.snapshots_taken) == ({Passed(0.5, waits=True, brief=True)}, 0)
-    monkeypatch.setattr(world.cloud, "is_awaited", lambda newer_than: False)
+    assert (ends, world.cloud.snapshots_taken) == ({Passed(1.5, waits=True, brief=True)}, 0)
+    monkeypatch.setattr(world.cloud, "awaited", lambda newer_than: None)
     for name in names:
         world.reconciler.reconcile("default", name, quiet=True)
     assert world.cloud.snapshots_taken <= 4, "a new one only after what all share was made"
